@@ -1,0 +1,41 @@
+# make demo, make test: each sets up what is missing first (see harness/setup.sh). make setup does that alone.
+SHELL := /bin/bash
+
+DEMO := harness/presets/demo
+# auto takes a container engine where one answers, else the local sandbox.
+SANDBOX ?= $(if $(filter no,$(SRFT_SYSTEM_SETUP)),local,auto)
+# PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--only python-humanize__humanize-4.12.2" and the like.
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+.PHONY: setup test slow demo bench lint clean
+
+setup:
+	@bash harness/setup.sh
+
+test: setup
+	.venv/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+slow: setup
+	.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
+demo: setup
+	.venv/bin/srft collect --tasks $(DEMO)/tasks --model script:$(DEMO)/runs.yaml --attempts 2 --workers 2 \
+		--sandbox $(SANDBOX) --run runs/demo $(DEMO_ARGS)
+	.venv/bin/srft evaluate --run runs/demo --sandbox $(SANDBOX)
+
+# The programs measured against have an environment of their own.
+bench:
+	@bash harness/setup.sh peers
+	SRFT_PEERS=.venv/peers/bin/python .venv/bin/python -m tests.benchmarks
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# The environment and your runs stay, the demo's apart.
+clean:
+	test ! -x .venv/bin/srft || .venv/bin/srft clean
+	rm -rf runs/demo build dist bench.json .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,359 @@
+"""The episode: ask, parse, act, observe, until something ends it. Every ending has a name.
+
+Reads a task, asks a model, acts in an environment, gives a `Trajectory`. Writes nothing.
+
+    with closing(SweEnv([task], backend="docker")) as env:
+        trajectory = run_episode(env, model, task=task, prompt=Prompt.load("default"), fmt=FORMATS["backtick"])
+    trajectory.stop_reason, trajectory.patch        # 'submitted', 'diff --git ...'
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from loguru import logger
+
+import srft
+from srft.agent.actions import ActionFormat, FormatError
+from srft.agent.edit import Editor
+from srft.agent.model import ContextOverflow, Model, Reply
+from srft.agent.prompt import Prompt
+from srft.agent.records import Action, Step, StopReason, Trajectory, trajectory_id
+from srft.env.errors import InfrastructureError, InputError, SrftError
+from srft.env.hygiene import PatchError
+from srft.env.sandbox import CommandResult, Sandbox
+from srft.env.task import Task
+
+
+class Environment(Protocol):
+    """What the loop needs of an environment; `srft.env.swe_env.SweEnv` has it."""
+
+    @property
+    def sandbox(self) -> Sandbox: ...
+
+    @property
+    def workdir(self) -> str: ...
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]: ...
+
+    def execute(self, command: str, *, timeout_s: float) -> CommandResult: ...
+
+    def is_submission(self, command: str, result: CommandResult | None) -> bool: ...
+
+    def patch(self) -> str: ...
+
+
+class EpisodeLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an episode is over. `None`: no limit. All are looked at before each request, so the step under way ends.
+
+    tokens: sampled in the whole episode. context_tokens: prompt and reply of one request. format_errors: in a row.
+    """
+
+    steps: int | None = 100
+    tokens: int | None = None
+    context_tokens: int | None = None
+    wall_s: float | None = 3600.0
+    cost_usd: float | None = None
+    command_timeout_s: float = 60.0
+    format_errors: int = 3
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise InputError(f"limits.{field} is {value}; expected more than 0, or null for no limit")
+
+
+def run_episode(
+    env: Environment,
+    model: Model,
+    *,
+    task: Task,
+    prompt: Prompt,
+    fmt: ActionFormat,
+    limits: EpisodeLimits | None = None,
+    attempt: int = 0,
+    seed: int | None = None,
+    stop: threading.Event | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Trajectory:
+    """One episode, from reset to patch. Whatever happens in it, there is a trajectory with all that came before.
+
+    stop: when set, the step under way is finished and the episode ends as `cancelled`. on_step: called after each step.
+    Raises InputError where the prompt is not meant for the action format.
+    """
+    if fmt.name not in prompt.text.formats:
+        raise InputError(
+            f"prompt {prompt.name} is for the formats {', '.join(prompt.text.formats)}; got format {fmt.name}"
+        )
+    episode = _Episode(env, model, task, prompt, fmt, limits or EpisodeLimits(), attempt, seed, stop, on_step)
+    ending = _ending_of(episode.play)
+    taken = _ending_of(episode.take_patch)
+    if taken.reason == "infra_error" and ending.reason != "infra_error":
+        ending = Ending("infra_error", f"the patch of an episode that ended as {ending.reason}: {taken.detail}")
+    return episode.trajectory(Ending(ending.reason, ending.detail or taken.detail))
+
+
+class Ending(NamedTuple):
+    """Why something ended, and what there is to say about it."""
+
+    reason: StopReason | None
+    detail: str | None = None
+
+
+def _ending_of(work: Callable[[], Ending]) -> Ending:
+    """The boundary of an episode: here exceptions turn into endings."""
+    try:
+        return work()
+    except ContextOverflow as error:
+        return Ending("context_limit", str(error))
+    except SrftError as error:
+        return Ending("infra_error", f"{type(error).__name__}: {error}")
+    except Exception:  # noqa: BLE001 - our own bug costs this episode, never the batch
+        return Ending("infra_error", traceback.format_exc())
+
+
+class _Episode:
+    """The state of a running episode: the messages and the steps, and what they cost."""
+
+    def __init__(
+        self,
+        env: Environment,
+        model: Model,
+        task: Task,
+        prompt: Prompt,
+        fmt: ActionFormat,
+        limits: EpisodeLimits,
+        attempt: int,
+        seed: int | None,
+        stop: threading.Event | None,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        self.env, self.model, self.task, self.prompt, self.fmt = env, model, task, prompt, fmt
+        self.limits, self.attempt, self.seed, self.stop, self.on_step = limits, attempt, seed, stop, on_step
+        self.messages: list[dict[str, Any]] = []
+        self.steps: list[Step] = []
+        self.editor: Editor | None = None
+        self.patch: str | None = None
+        self.format_errors = 0
+        self.seen_ids: Sequence[int] = ()
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started_s = time.monotonic()
+
+    def play(self) -> Ending:
+        """The episode from reset to its last step."""
+        self.start()
+        while (reason := self.limit_reached() or self.step()) is None:
+            pass
+        return Ending(reason)
+
+    def start(self) -> None:
+        """Reset the environment and write the opening messages."""
+        self.model = self.model.for_episode(self.task.instance_id, self.attempt, self.seed)
+        self.env.reset(seed=self.seed, options={"task": self.task})
+        self.editor = Editor(self.env.sandbox, self.env.workdir)
+        opening = {
+            "workdir": self.env.workdir,
+            "mode": self.env.sandbox.spec.mode,
+            "instructions": self.fmt.instructions,
+        }
+        self.messages = [
+            {"role": "system", "content": self.prompt.system(self.task.view, **opening)},
+            {"role": "user", "content": self.prompt.instance(self.task.view, **opening)},
+        ]
+
+    def step(self) -> StopReason | None:
+        """Ask, parse, act, observe."""
+        reply = self.model.reply(self.messages, tools=self.fmt.tools)
+        self.messages.append(self.fmt.assistant_message(reply))
+        step = self.asked(reply)
+        try:
+            action = self.fmt.parse(reply)
+        except FormatError as error:
+            self.refuse(step, reply, error)
+            return None
+        self.format_errors = 0
+        try:
+            result, timeout_s = self.act(action)
+        except InfrastructureError:
+            self.add(step, action=action, error="infrastructure")
+            raise
+        command = action.arguments.get("command", "submit")
+        if action.tool != "edit" and self.env.is_submission(command, result):
+            self.add(step, action=action, **_outcome(result))
+            return "submitted"
+        assert result is not None
+        text, elided_chars = self.prompt.observation(result, command=command, timeout_s=timeout_s)
+        self.messages.append(self.fmt.render_observation(action, text))
+        self.add(step, action=action, observation=text, elided_chars=elided_chars, **_outcome(result))
+        return None
+
+    def limit_reached(self) -> StopReason | None:
+        """Why no further step is taken, if so."""
+        limits, usages = self.limits, [step.usage for step in self.steps if step.usage]
+        tokens = sum(usage.completion_tokens or 0 for usage in usages)
+        context = sum((usages[-1].prompt_tokens or 0, usages[-1].completion_tokens or 0)) if usages else 0
+        reached: tuple[tuple[StopReason, bool], ...] = (
+            ("cancelled", self.stop is not None and self.stop.is_set()),
+            ("format_errors", self.format_errors >= limits.format_errors),
+            ("step_limit", _reached(len(self.steps), limits.steps)),
+            ("token_limit", _reached(tokens, limits.tokens)),
+            ("cost_limit", _reached(sum(usage.cost_usd or 0.0 for usage in usages), limits.cost_usd)),
+            ("wall_limit", _reached(time.monotonic() - self.started_s, limits.wall_s)),
+            ("context_limit", _reached(context, limits.context_tokens)),
+        )
+        return next((reason for reason, over in reached if over), None)
+
+    def asked(self, reply: Reply) -> Step:
+        """The step as far as the reply goes."""
+        prompt = delta_encode(self.seen_ids, reply.prompt_token_ids)
+        self.seen_ids = (*(reply.prompt_token_ids or ()), *(reply.token_ids or ()))
+        self.check_usage(reply)
+        return Step(
+            index=len(self.steps),
+            content=reply.content,
+            reasoning=reply.reasoning,
+            tool_calls=tuple(self.messages[-1].get("tool_calls", ())),
+            prompt_shared=prompt.shared if prompt else None,
+            prompt_token_ids=prompt.token_ids if prompt else None,
+            token_ids=reply.token_ids,
+            logprobs=reply.logprobs,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+        )
+
+    def check_usage(self, reply: Reply) -> None:
+        """Say once an episode that a limit cannot be watched."""
+        usage, limits = reply.usage, self.limits
+        unknown = [
+            name
+            for name, limit, value in (
+                ("tokens", limits.tokens, usage and usage.completion_tokens),
+                ("context_tokens", limits.context_tokens, usage and usage.prompt_tokens),
+                ("cost_usd", limits.cost_usd, usage and usage.cost_usd),
+            )
+            if limit is not None and value is None
+        ]
+        if unknown and not self.steps:
+            logger.warning(
+                "{}: model {} does not report what limits.{} counts; that limit has no effect",
+                self.task.instance_id,
+                self.model.name,
+                " and limits.".join(unknown),
+            )
+
+    def act(self, action: Action) -> tuple[CommandResult | None, float]:
+        """What the action did, and the time it was given. `None` where there is nothing to run."""
+        left_s = self.limits.command_timeout_s
+        if self.limits.wall_s is not None:
+            left_s = min(left_s, max(1.0, self.limits.wall_s - (time.monotonic() - self.started_s)))
+        if action.tool == "edit":
+            assert self.editor is not None
+            began_s = time.monotonic()
+            edited = self.editor.run(action.arguments)
+            wall_s = time.monotonic() - began_s
+            return CommandResult(output=edited.text, exit_code=edited.exit_code, wall_s=wall_s), left_s
+        if action.tool == "submit" or self.env.is_submission(action.arguments["command"], None):
+            return None, left_s
+        return self.env.execute(action.arguments["command"], timeout_s=left_s), left_s
+
+    def refuse(self, step: Step, reply: Reply, error: FormatError) -> None:
+        """Answer a reply without a readable action; the last one allowed stays without an answer."""
+        self.format_errors += 1
+        text = None
+        if self.format_errors < self.limits.format_errors:
+            text = self.prompt.format_error(
+                str(error), finish_reason=reply.finish_reason, instructions=self.fmt.instructions
+            )
+            self.messages += self.fmt.render_format_error(reply, text)
+        self.add(step, observation=text, error="format")
+
+    def add(self, step: Step, **outcome: Any) -> None:
+        self.steps.append(msgspec.structs.replace(step, **outcome))
+        if self.on_step is not None:
+            self.on_step(self.steps[-1])
+
+    def take_patch(self) -> Ending:
+        """Done on every ending of an episode whose environment was reset."""
+        if self.editor is not None:
+            try:
+                self.patch = self.env.patch()
+            except PatchError as error:
+                return Ending(None, f"PatchError: {error}")
+        return Ending(None)
+
+    def trajectory(self, ending: Ending) -> Trajectory:
+        assert ending.reason is not None
+        return Trajectory(
+            id=trajectory_id(
+                task_id=self.task.instance_id, model=self.model.name, attempt=self.attempt, messages=self.messages
+            ),
+            task_id=self.task.instance_id,
+            repo=self.task.repo,
+            model=self.model.name,
+            sampling=self.model.sampling,
+            scaffold=f"srft-{srft.__version__}/{self.fmt.name}",
+            prompt=f"{self.prompt.name}@{self.prompt.fingerprint}",
+            seed=self.seed,
+            attempt=self.attempt,
+            messages=tuple(self.messages),
+            steps=tuple(self.steps),
+            patch=self.patch,
+            stop_reason=ending.reason,
+            detail=ending.detail,
+            started_at=self.started_at,
+            wall_s=time.monotonic() - self.started_s,
+        )
+
+
+def _reached(value: float, limit: float | None) -> bool:
+    return limit is not None and value >= limit
+
+
+def _outcome(result: CommandResult | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {"exit_code": result.exit_code, "wall_s": result.wall_s, "timed_out": result.timed_out}
+
+
+class PromptDelta(NamedTuple):
+    """A prompt's ids as the number it shares with what came before, and the rest."""
+
+    shared: int
+    token_ids: tuple[int, ...]
+
+
+def delta_encode(before: Sequence[int], prompt: Sequence[int] | None) -> PromptDelta | None:
+    """A prompt against the prompt and reply of the step before.
+
+    >>> delta_encode((1, 2, 3), (1, 2, 9, 4))
+    PromptDelta(shared=2, token_ids=(9, 4))
+    """
+    if prompt is None:
+        return None
+    shared = next(
+        (place for place, (old, new) in enumerate(zip(before, prompt, strict=False)) if old != new),
+        min(len(before), len(prompt)),
+    )
+    return PromptDelta(shared, tuple(prompt[shared:]))
+
+
+def prompts(steps: Iterable[Step]) -> Iterator[tuple[int, ...] | None]:
+    """The whole prompt ids of each step, from what `delta_encode` kept. `None` where the server gave none."""
+    before: tuple[int, ...] = ()
+    for step in steps:
+        if step.prompt_token_ids is None:
+            before = ()
+            yield None
+        else:
+            prompt = (*before[: step.prompt_shared], *step.prompt_token_ids)
+            before = (*prompt, *(step.token_ids or ()))
+            yield prompt

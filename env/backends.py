@@ -1,0 +1,145 @@
+"""Where sandboxes come from: a container engine, or this machine.
+
+backend = choose_backend("auto")
+backend.ensure_image(task)
+with backend.open(SandboxSpec(image=task.image)) as sandbox: ...
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
+
+from srft.env.errors import EngineError
+from srft.env.sandbox import Sandbox, SandboxSpec
+from srft.env.task import Task
+
+Kind = Literal["auto", "docker", "local", "unsandboxed"]
+
+
+class Backend(Protocol):
+    """Opens sandboxes and has their images ready. Used by many threads."""
+
+    name: str
+    snapshots_are_images: bool
+    """Whether `SandboxSpec.image` may be a snapshot that was disowned."""
+
+    def open(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox, not started."""
+
+    def ensure_image(self, task: Task) -> None:
+        """Have the task's image on this machine. Raises ImageError, EngineError."""
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """Begin to have the images of these tasks, in their order, in the background."""
+
+    def hold(self, task: Task) -> AbstractContextManager[None]:
+        """The task's image is in use: it is not evicted."""
+
+    def remove_snapshot(self, snapshot: str) -> None:
+        """Remove a disowned snapshot, unless a sandbox still uses it: then the reaper will."""
+
+    def reap(self, *, everything: bool = False) -> list[str]:
+        """Remove what dead srft processes left behind; returns what that was."""
+
+    def close(self) -> None:
+        """End background work."""
+
+
+class DockerBackend:
+    """Containers of the engine at DOCKER_HOST."""
+
+    name = "docker"
+    snapshots_are_images = True
+
+    def __init__(self, *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None) -> None:
+        from srft.env.docker import engine
+        from srft.env.images import ImageStore
+
+        self.images = ImageStore(engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+
+    def open(self, spec: SandboxSpec) -> Sandbox:
+        from srft.env.docker import DockerSandbox
+
+        return DockerSandbox(spec)
+
+    def ensure_image(self, task: Task) -> None:
+        self.images.ensure(task)
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        self.images.prefetch(tasks)
+
+    def hold(self, task: Task) -> AbstractContextManager[None]:
+        return self.images.hold(task)
+
+    def remove_snapshot(self, snapshot: str) -> None:
+        from srft.env.docker import remove_snapshot
+
+        remove_snapshot(snapshot)
+
+    def reap(self, *, everything: bool = False) -> list[str]:
+        from srft.env.docker import reap
+
+        return reap(everything=everything)
+
+    def close(self) -> None:
+        self.images.close()
+
+
+class LocalBackend:
+    """Processes of this machine, in bubblewrap unless `confined` is False."""
+
+    snapshots_are_images = False
+
+    def __init__(self, *, confined: bool = True) -> None:
+        self.name = "local" if confined else "unsandboxed"
+        self._confined = confined
+
+    def open(self, spec: SandboxSpec) -> Sandbox:
+        from srft.env.local import LocalSandbox
+
+        return LocalSandbox(spec, confinement="bubblewrap" if self._confined else "none")
+
+    def ensure_image(self, task: Task) -> None:
+        from srft.env.local_images import ensure_local_image
+
+        ensure_local_image(task)
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """Local images are built when they are first needed."""
+
+    def hold(self, task: Task) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def remove_snapshot(self, snapshot: str) -> None:
+        raise AssertionError("a local snapshot belongs to its sandbox")
+
+    def reap(self, *, everything: bool = False) -> list[str]:
+        from srft.env.local import reap_local
+
+        return reap_local()
+
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
+
+def choose_backend(
+    kind: Kind = "auto", *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None
+) -> Backend:
+    """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap. Raises EngineError."""
+    if kind == "unsandboxed":
+        return LocalBackend(confined=False)
+    if kind == "local":
+        return _confined_backend()
+    try:
+        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+    except EngineError:
+        if kind == "docker":
+            raise
+    return _confined_backend()
+
+
+def _confined_backend() -> Backend:
+    from srft.env.local import check_bubblewrap
+
+    check_bubblewrap()
+    return LocalBackend()

@@ -1,0 +1,391 @@
+"""The Docker sandbox (and Podman's, through its Docker socket in DOCKER_HOST).
+
+Process 1 of the container is the control bash, on the engine's attach socket with `StdinOnce`: when this process dies,
+however it dies, the engine closes that socket, process 1 reads the end of its script and the container removes itself.
+`reap` is for what is left when the engine itself went down.
+"""
+
+import contextlib
+import io
+import os
+import posixpath
+import socket
+import struct
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import CancellableStream
+
+from srft.env.errors import EngineError, ImageError, SandboxDied
+from srft.env.sandbox import SandboxSpec
+from srft.env.shell import BASH, ChannelClosed, Control, ShellSandbox
+
+LABEL = "srft"
+OWNER_LABEL = "srft.owner"
+
+API_TIMEOUT_S = 300
+MAX_CONNECTIONS = 256
+MAX_LINKS = 16
+
+
+@cache
+def engine() -> docker.DockerClient:
+    """The engine at DOCKER_HOST or its default socket, one client for all threads. Raises EngineError."""
+    try:
+        return docker.from_env(timeout=API_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS)
+    except (DockerException, requests.RequestException) as error:
+        where = os.environ.get("DOCKER_HOST", "the default socket")
+        raise EngineError(
+            f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
+            "socket), or take --sandbox local"
+        ) from None
+
+
+class DockerChannel:
+    """A hijacked HTTP connection to the engine, its stream demultiplexed.
+
+    Each frame is an 8-byte header (stream number, 3 zero bytes, big-endian length) and its payload.
+    """
+
+    def __init__(self, hijacked: Any, exit_code: Callable[[], int | None]) -> None:
+        self._hijacked = hijacked  # closing the response that owns the socket is what ends the connection
+        self._socket: socket.socket = getattr(hijacked, "_sock", hijacked)
+        self._exit_code = exit_code
+        self._frame_left = 0
+        self._header = b""
+
+    def send(self, content: bytes, timeout_s: float) -> None:
+        try:
+            self._socket.settimeout(timeout_s)
+            self._socket.sendall(content)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ChannelClosed from error
+
+    def receive(self, timeout_s: float) -> bytes:
+        self._socket.settimeout(max(timeout_s, 1e-4))  # 0 would mean non-blocking, which raises another error
+        while True:
+            try:
+                chunk = self._socket.recv(1 << 18)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise ChannelClosed from error
+            if not chunk:
+                raise ChannelClosed
+            if payload := self._demultiplex(chunk):
+                return payload
+
+    def _demultiplex(self, chunk: bytes) -> bytes:
+        parts = []
+        at = 0
+        while at < len(chunk):
+            if self._frame_left:
+                part = chunk[at : at + self._frame_left]
+                parts.append(part)
+                self._frame_left -= len(part)
+                at += len(part)
+            else:
+                taken = chunk[at : at + 8 - len(self._header)]
+                self._header += taken
+                at += len(taken)
+                if len(self._header) == 8:
+                    (self._frame_left,) = struct.unpack(">4xL", self._header)
+                    self._header = b""
+        return b"".join(parts)
+
+    def exit_code(self) -> int | None:
+        return self._exit_code()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._hijacked.close()
+
+
+class DockerSandbox(ShellSandbox):
+    """One container. `client` is for tests against a particular engine."""
+
+    def __init__(self, spec: SandboxSpec, *, client: docker.DockerClient | None = None) -> None:
+        self.spec = spec
+        self._client = client
+        self._container: str | None = None
+        self._snapshots: list[str] = []
+        self._closing = threading.Lock()
+
+    @property
+    def api(self) -> docker.APIClient:
+        return (self._client or engine()).api
+
+    @property
+    def container_id(self) -> str | None:
+        return self._container
+
+    def start(self) -> None:
+        self._start(self.spec.image)
+
+    def _start(self, image: str) -> None:
+        with _engine_errors(image):
+            self._container = self.api.create_container_from_config(self._config(image))["Id"]
+        try:
+            with _engine_errors(image):
+                attached = self.api.attach_socket(
+                    self._container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+                )
+                self._control = Control(DockerChannel(attached, lambda: None))
+                self.api.start(self._container)
+            self._live_shell()
+        except BaseException:
+            self.close()
+            raise
+
+    def _config(self, image: str) -> dict[str, Any]:
+        spec, limits = self.spec, self.spec.limits
+        return {
+            "Image": image,
+            "Entrypoint": list(BASH),
+            "Cmd": [],
+            "User": spec.user,
+            "WorkingDir": spec.workdir,  # the engine makes it where the image lacks it
+            "Env": [f"{name}={value}" for name, value in spec.env.items()],
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": False,
+            "Labels": {LABEL: "1", OWNER_LABEL: owner(), **spec.labels},
+            "HostConfig": {
+                "AutoRemove": True,
+                "NetworkMode": spec.network,
+                "LogConfig": {"Type": "none"},
+                "Memory": limits.memory_bytes or 0,
+                # Swap on top of the limit would let a runaway command grind the machine before it is killed.
+                "MemorySwap": limits.memory_bytes or 0,
+                "NanoCpus": int((limits.cpus or 0) * 1e9),
+                "PidsLimit": limits.pids,
+                "CapAdd": list(spec.capabilities),
+                "SecurityOpt": ["no-new-privileges"],
+            },
+        }
+
+    def _open_channel(self) -> DockerChannel:
+        with _engine_errors(self.spec.image):
+            exec_id = self.api.exec_create(
+                self._container, list(BASH), stdin=True, user=self.spec.user, environment=self.spec.env
+            )["Id"]
+            hijacked = self.api.exec_start(exec_id, socket=True)
+        return DockerChannel(hijacked, lambda: self._exec_exit_code(exec_id))
+
+    def _exec_exit_code(self, exec_id: str) -> int | None:
+        with contextlib.suppress(APIError, requests.RequestException):
+            return self.api.exec_inspect(exec_id)["ExitCode"]
+        return None
+
+    def read(self, path: str) -> bytes:
+        path, stat = self._resolve(path)
+        if stat is None:
+            raise FileNotFoundError(f"{path}: no such file in the sandbox")
+        if stat["mode"] & (1 << 31):
+            raise IsADirectoryError(f"{path}: a directory in the sandbox")
+        with _engine_errors(self.spec.image):
+            stream, _ = self.api.get_archive(self._container, path)
+            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
+                member = archive.next()
+                content = archive.extractfile(member) if member and member.isfile() else None
+                if content is None:
+                    raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
+                return content.read()
+
+    def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
+        path, stat = self._resolve(path)
+        if stat is not None and stat["mode"] & (1 << 31):
+            raise IsADirectoryError(f"{path}: a directory in the sandbox")
+        if mode is None:
+            mode = stat["mode"] & 0o7777 if stat else 0o644
+        folder, name = posixpath.split(path)
+        archive = _tar(name, content, mode)
+        try:
+            self._put(folder, archive)
+        except FileNotFoundError:
+            created = self.run(f"mkdir -p -- '{folder}'" if "'" not in folder else f'mkdir -p -- "{folder}"')
+            if created.exit_code != 0:
+                raise OSError(f"{folder}: cannot be created in the sandbox: {created.output.strip()}") from None
+            self._put(folder, archive)
+
+    def _put(self, folder: str, archive: bytes) -> None:
+        try:
+            with _engine_errors(self.spec.image):
+                self.api.put_archive(self._container, folder, archive)
+        except SandboxDied as error:
+            if self._alive():
+                raise FileNotFoundError(f"{folder}: no such directory in the sandbox") from error
+            raise
+
+    def _resolve(self, path: str) -> tuple[str, dict[str, Any] | None]:
+        """(path with a final symlink followed, what the engine says of it or None). Relative to the workdir."""
+        path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
+        for _ in range(MAX_LINKS):
+            stat = self._stat(path)
+            if stat is None or not stat["linkTarget"]:
+                return path, stat
+            # The engine gives the target as an absolute path, even where the link is relative.
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), stat["linkTarget"]))
+        raise OSError(f"{path}: more than {MAX_LINKS} levels of symlinks in the sandbox")
+
+    def _stat(self, path: str) -> dict[str, Any] | None:
+        try:
+            with _engine_errors(self.spec.image):
+                stream, stat = self.api.get_archive(self._container, path)
+        except SandboxDied:
+            if self._alive():
+                return None
+            raise
+        stream.close()
+        return stat
+
+    def _alive(self) -> bool:
+        try:
+            self._live_control().ask(":")
+        except SandboxDied:
+            return False
+        return True
+
+    def snapshot(self) -> str:
+        with _engine_errors(self.spec.image):
+            changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
+            image = self.api.commit(self._container, changes=changes)["Id"]
+        self._snapshots.append(image)
+        return image
+
+    def disown(self, snapshot: str) -> None:
+        self._snapshots.remove(snapshot)
+
+    def restore(self, snapshot: str) -> None:
+        directory = self._shell.directory if self._shell else self._directory
+        self._remove_container()
+        self._directory = directory
+        self._start(snapshot)
+
+    def close(self) -> None:
+        with self._closing:
+            self._remove_container()
+            snapshots, self._snapshots = self._snapshots, []
+            for image in snapshots:
+                remove_snapshot(image, client=self._client)
+
+    def _remove_container(self) -> None:
+        self._hang_up()
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(APIError, requests.RequestException):
+                self.api.remove_container(container, force=True, v=True)
+
+
+def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) -> None:
+    """Remove a snapshot's image; one that a container uses stays for `reap`."""
+    with contextlib.suppress(APIError, requests.RequestException):
+        (client or engine()).api.remove_image(image, noprune=True)
+
+
+class _Reader(io.RawIOBase):
+    """The engine's stream of chunks as a file."""
+
+    def __init__(self, chunks: CancellableStream) -> None:
+        self._chunks = iter(chunks)
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = chunk
+        taken = self._left[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._left = self._left[len(taken) :]
+        return len(taken)
+
+
+def _tar(name: str, content: bytes, mode: int) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        member.mode = mode
+        member.mtime = int(time.time())  # or Python would trust a stale .pyc of the file it replaces
+        tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+@contextlib.contextmanager
+def _engine_errors(image: str) -> Iterator[None]:
+    """The engine's and the HTTP client's exceptions as ours."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageError(
+            f"image {image}: not on this machine ({error.explanation}); pull or build it, or check its name"
+        ) from error
+    except NotFound as error:
+        raise SandboxDied(f"the container is gone ({error.explanation}); the episode may be retried") from error
+    except APIError as error:
+        if error.status_code == 409:
+            raise SandboxDied(f"the container is gone ({error.explanation}); the episode may be retried") from error
+        raise EngineError(f"the container engine refused: {error.explanation or error}") from error
+    except (requests.RequestException, DockerException) as error:
+        raise EngineError(f"the container engine does not answer ({error}); is it still running?") from error
+
+
+@cache
+def owner() -> str:
+    """Names this process for the reaper: host, pid, and the pid's start time, since pids come round again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+
+def _start_time(pid: int) -> str | None:
+    """Field 22 of /proc/PID/stat, counted after the process name, which may hold spaces. `None`: no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def reap(*, everything: bool = False, client: docker.DockerClient | None = None) -> list[str]:
+    """Remove the containers and snapshots that dead srft processes of this host left; `everything`: of living ones too.
+
+    Returns what was removed. Raises EngineError.
+    """
+    client = client or engine()
+    removed = []
+    with _engine_errors("-"):
+        for container in client.api.containers(all=True, filters={"label": LABEL}):
+            if everything or _is_orphan(container["Labels"].get(OWNER_LABEL)):
+                with contextlib.suppress(APIError):
+                    client.api.remove_container(container["Id"], force=True, v=True)
+                    removed.append(f"container {container['Id'][:12]} ({container['Image']})")
+        for image in client.api.images(filters={"label": LABEL}):
+            if OWNER_LABEL in (image["Labels"] or {}) and (everything or _is_orphan(image["Labels"][OWNER_LABEL])):
+                with contextlib.suppress(APIError):
+                    client.api.remove_image(image["Id"], force=True)
+                    removed.append(f"snapshot {image['Id'][7:19]}")
+    return removed
+
+
+def _is_orphan(owned_by: str | None) -> bool:
+    host, _, rest = (owned_by or "").rpartition(":")[0].rpartition(":")
+    start_time = (owned_by or "").rpartition(":")[2]
+    return host == socket.gethostname() and rest.isdigit() and _start_time(int(rest)) != start_time

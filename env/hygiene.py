@@ -1,0 +1,159 @@
+r"""What an agent may find in a repository, and what it is taken to have done to it.
+
+`scrub` makes the repository's future unreadable before the agent starts: afterwards every object in it is reachable
+from HEAD. `take_patch` gives the difference between that HEAD and the files as they lie there: committed or not, new
+files and binary ones too. It does not trust the agent's `.git`: index, configuration, hooks, attributes and ignore
+rules come from a private git directory that `scrub` made and that borrows the repository's objects.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from srft.env.errors import ImageError, SrftError
+from srft.env.sandbox import Sandbox
+
+SCRUB_TIMEOUT_S = 600
+PATCH_TIMEOUT_S = 300
+PATCH_LIMIT_BYTES = 64 << 20
+
+PRIVATE_GIT = "/var/tmp/.srft-git"
+PATCH_FILE = "/var/tmp/.srft-patch"
+
+_SCRUB = r"""
+set -eu -o pipefail
+export LC_ALL=C GIT_NO_REPLACE_OBJECTS=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+head=$(git rev-parse --verify --quiet 'HEAD^{commit}')
+git_dir=$(git rev-parse --absolute-git-dir)
+for remote in $(git remote); do git remote remove "$remote"; done
+refs() { git for-each-ref --format='%(refname)' "$@" | sort; }
+comm -13 <(refs --merged="$head") <(refs) | sed 's/^/delete /' | git update-ref --no-deref --stdin
+cd "$git_dir"
+rm -rf logs worktrees refs/replace refs/stash info/grafts *_HEAD BISECT_* sequencer rebase-apply rebase-merge
+if [ KNOWN_CLEAN = no ]; then
+    objects() { git cat-file --batch-all-objects --unordered --batch-check=x | wc -l; }
+    reachable() { git rev-list --objects --no-object-names --all --indexed-objects HEAD | wc -l; }
+    if [ "$(objects)" != "$(reachable)" ] || [ -e objects/info/alternates ]; then
+        git repack -q -a -d && rm -f objects/info/alternates objects/pack/*.keep && git repack -q -a -d
+        git prune --expire=now
+        [ "$(objects)" = "$(reachable)" ] || { echo 'objects that HEAD does not reach cannot be removed' >&2; exit 4; }
+        repacked=yes
+    fi
+fi
+mkdir -p PRIVATE/objects/info PRIVATE/refs PRIVATE/info
+echo "$git_dir/objects" >PRIVATE/objects/info/alternates
+echo "$head" >PRIVATE/HEAD
+cp config PRIVATE/config
+if [ -e info/exclude ]; then cp info/exclude PRIVATE/info/exclude; fi
+if [ -e shallow ]; then cp shallow PRIVATE/shallow; fi
+cp index PRIVATE/index
+echo "start $head ${repacked:-no}"
+""".replace("PRIVATE", PRIVATE_GIT)
+
+# The index is the image's, copied before the agent came: the agent's own may carry assume-unchanged flags that hide
+# its work. `checkStat=minimal`: inode and ctime changed when the image became layers, and every file would be hashed.
+_PATCH_PROLOGUE = rf"""
+set -eu
+cd WORKDIR
+export LC_ALL=C GIT_DIR={PRIVATE_GIT} GIT_WORK_TREE=WORKDIR GIT_INDEX_FILE={PRIVATE_GIT}/index
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
+unset GIT_EXTERNAL_DIFF GIT_DIFF_OPTS
+git() {{ command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.autocrlf=false -c core.safecrlf=false \
+    -c core.checkStat=minimal -c core.trustctime=false -c safe.directory='*' -c advice.addEmbeddedRepo=false "$@"; }}
+"""
+
+# A repository inside the repository (a clone, a submodule) is no part of a patch, and git refuses one without commits.
+_ADD_ALL = r"""
+nested=()
+while IFS= read -r -d '' path; do
+    nested+=(":(exclude)${path%/.git}")
+done < <(find . -mindepth 2 -name .git -prune -print0)
+git add -A . "${nested[@]}"
+"""
+
+_DIFF = rf"""
+git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --ignore-submodules=all \
+    --src-prefix=a/ --dst-prefix=b/ START >{PATCH_FILE}
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an episode began.
+
+    commit: HEAD at that time. repacked: the repository held objects from outside its history, now gone; the next
+    sandbox of the same image will too, so that it pays to keep this one's file system.
+    """
+
+    commit: str
+    repacked: bool
+
+
+class PatchError(SrftError):
+    """The patch cannot be taken, because of what the agent did to the repository."""
+
+
+def scrub(sandbox: Sandbox, *, known_clean: bool = False) -> Start:
+    """Make the future unreadable. `known_clean` leaves out the count of all objects, for an image counted before.
+
+    Raises ImageError when the working directory is not a git repository with a commit.
+    """
+    script = _SCRUB.replace("KNOWN_CLEAN", "yes" if known_clean else "no")
+    result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", SCRUB_TIMEOUT_S)
+    last = result.output.strip().rpartition("\n")[2].split()
+    if result.exit_code != 0 or len(last) != 3 or last[0] != "start":
+        raise ImageError(
+            f"image {sandbox.spec.image}: {sandbox.spec.workdir} cannot be prepared; expected a git repository with a "
+            f"commit and the programs git and coreutils, got: {result.output.strip()[-500:] or result}"
+        )
+    return Start(commit=last[1], repacked=last[2] == "yes")
+
+
+def take_patch(sandbox: Sandbox, start: Start) -> str:
+    """The difference between `start` and the working directory as it is, to be applied with `git apply`.
+
+    Everything that still runs in the sandbox is killed first, and a fresh shell is used. Files that are not UTF-8 come
+    as binary hunks, so that the patch is text and yet exact. Raises PatchError, SandboxDied.
+    """
+    sandbox.kill_all()
+    patch = _diff(sandbox, start, _ADD_ALL)
+    if not_utf8 := [path for path, change in _changes(patch) if not _is_utf8(change)]:
+        lines = "".join(f"{_attribute_pattern(path)} -diff\n" for path in not_utf8)
+        patch = _diff(sandbox, start, f"printf %s {shlex.quote(lines)} >{PRIVATE_GIT}/info/attributes")
+    return patch.decode()
+
+
+def _diff(sandbox: Sandbox, start: Start, preparation: str) -> bytes:
+    script = _PATCH_PROLOGUE + preparation + _DIFF
+    script = script.replace("START", start.commit).replace("WORKDIR", shlex.quote(sandbox.spec.workdir))
+    result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", PATCH_TIMEOUT_S)
+    if result.exit_code != 0:
+        raise PatchError(f"git cannot take the patch: {result.output.strip()[-500:] or result}")
+    patch = sandbox.read(PATCH_FILE)
+    if len(patch) > PATCH_LIMIT_BYTES:
+        raise PatchError(f"the patch has {len(patch):,} bytes, more than the {PATCH_LIMIT_BYTES:,} that are kept")
+    return patch
+
+
+def _changes(patch: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(path, change) for every file of a patch."""
+    for change in re.split(rb"^(?=diff --git )", patch, flags=re.MULTILINE)[1:]:
+        header = change.partition(b"\n")[0]
+        # "a/PATH b/PATH" with the same PATH twice, since renames are off.
+        paths = header.removeprefix(b"diff --git ")
+        yield paths[2 : (len(paths) - 1) // 2], change
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _attribute_pattern(path: bytes) -> str:
+    """A .gitattributes pattern for one path; every file where git had to quote the path itself."""
+    text = path.decode(errors="replace")
+    return f'"/{text}"' if re.fullmatch(r'[^"\\*?\[\x00-\x1f\ufffd]+', text) and not path.startswith(b'"') else "*"

@@ -1,0 +1,155 @@
+"""Configurations: typed, from defaults, a YAML file and `--set key=value`, in this order of strength.
+
+    config = read_config(CollectConfig, file="collect.yaml", sets=["episode.steps=30"], tasks="tasks.jsonl")
+
+An unknown key or a wrong value is one error that names the file, the key, what was expected and the nearest known key.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from srft.agent.loop import EpisodeLimits
+from srft.agent.openai_model import OpenAIConfig
+from srft.env.backends import Kind
+from srft.env.errors import InputError
+from srft.env.sandbox import Limits, Mode
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the agent's sandboxes are made. `null` is no limit."""
+
+    kind: Kind = "auto"
+    mode: Mode = "stateless"
+    network: str = "none"
+    memory_gib: float | None = 4.0
+    cpus: float | None = None
+    pids: int | None = 1024
+
+    @property
+    def limits(self) -> Limits:
+        memory_bytes = None if self.memory_gib is None else int(self.memory_gib * (1 << 30))
+        return Limits(memory_bytes=memory_bytes, cpus=self.cpus, pids=self.pids)
+
+
+class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
+
+    disk_budget_gib: float | None = None
+    pulls_per_minute: float | None = None
+
+
+class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How patches are graded."""
+
+    enabled: bool = True
+    workers: int = 2
+    timeout_s: float = 1800.0
+
+
+class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft collect` does.
+
+    tasks: what load_tasks reads. only: these instance ids. model: an endpoint's URL (`http://host/v1#name`),
+    `replay:FILE` or `script:FILE`; `openai` holds an endpoint's settings. attempts: episodes a task. warm: workspaces
+    opened ahead.
+    infra_retries: further tries of an episode that the world, not the agent, ended.
+    """
+
+    tasks: str
+    model: str
+    only: tuple[str, ...] = ()
+    attempts: int = 1
+    workers: int = 4
+    seed: int = 0
+    warm: int = 1
+    infra_retries: int = 2
+    prompt: str = "default"
+    format: str = "backtick"
+    episode: EpisodeLimits = EpisodeLimits()
+    openai: OpenAIConfig = OpenAIConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    images: ImagesConfig = ImagesConfig()
+    grading: GradingConfig = GradingConfig()
+
+
+def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
+    """A configuration of that type. `options` that are `None` were not given. Raises InputError."""
+    merged: dict[str, Any] = _read_yaml(Path(file)) if file else {}
+    _refuse_unknown(kind, merged, file or "")
+    for text in sets:
+        _set(kind, merged, text)
+    for key, value in options.items():
+        if value is not None:
+            _put(merged, key.split("."), value)
+    try:
+        return msgspec.convert(merged, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{file or 'configuration'}: {error}; see `srft collect --help`") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --config wants a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _set(kind: type[msgspec.Struct], merged: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: expected key=value, say --set episode.steps=30")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is not YAML ({' '.join(str(error).split())})") from None
+    nested: dict[str, Any] = {}
+    _put(nested, key.split("."), parsed)
+    _refuse_unknown(kind, nested, f"--set {text}")
+    _put(merged, key.split("."), parsed)
+
+
+def _put(merged: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        nested = merged.setdefault(key, {})
+        if not isinstance(nested, dict):
+            raise InputError(f"{'.'.join(keys)}: {key} is a value, not a group of keys")
+        merged = nested
+    merged[keys[-1]] = value
+
+
+def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], where: str, above: str = "") -> None:
+    """msgspec refuses unknown keys too, but does not name the one that was meant."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in content.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            meant = f"did you mean {above}{near[0]}?" if near else f"known keys: {', '.join(fields)}"
+            raise InputError(f"{where}: unknown key {above}{key}; {meant}")
+        if isinstance(value, dict) and (nested := _struct_in(fields[key])):
+            _refuse_unknown(nested, value, where, f"{above}{key}.")
+
+
+def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
+    """The record type that an annotation names, alone or in a union."""
+    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+
+
+def differing_keys(one: msgspec.Struct, other: msgspec.Struct, *, besides: Iterable[str] = ()) -> list[str]:
+    """The top-level keys in which two configurations of one type differ."""
+    names = [field.name for field in msgspec.structs.fields(one) if field.name not in set(besides)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]

@@ -1,0 +1,197 @@
+"""Grade patches and sum up: the official verdicts, with honest error bars.
+
+Reads tasks and predictions (ours, the official formats, `gold`) or a run's trajectories; writes `grades.jsonl` and the
+test logs. A patch that has a verdict in the file is not run again, so the same command resumes.
+
+    with Run("runs/eval") as run, Grader(backend, run.round(0), workers=4) as grader:
+        evaluation = evaluate(submissions, grader)
+    evaluation.resolved, evaluation.interval        # 86, Interval(low=0.957, high=1.0)
+"""
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from srft.agent.records import Trajectory
+from srft.env.backends import Backend
+from srft.env.grading import Grade, grade, grade_key
+from srft.env.sandbox import Sandbox, SandboxSpec
+from srft.env.task import Task
+from srft.harness.statistics import Interval, cluster_bootstrap_interval, wilson_interval
+from srft.harness.store import Round
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One attempt's patch for one task. `None` is an attempt without a patch; `missing`, that there was no attempt."""
+
+    task: Task
+    patch: str | None
+    attempt: int = 0
+    missing: bool = False
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verdicts come to.
+
+    tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
+    tasks without a prediction, which count as not resolved, as on the leaderboards. rate: resolved of all that is not
+    `not_graded` (the world failed); `None` where that is nothing. interval: 95 %, Wilson's for one attempt a task, a
+    bootstrap over tasks for several. resolved_any: tasks that at least one attempt resolved.
+    """
+
+    tasks: int
+    predictions: int
+    resolved: int
+    unresolved: int
+    empty: int
+    not_applied: int
+    not_graded: int
+    missing: int
+    timed_out: int
+    resolved_any: int
+    rate: float | None
+    interval: Interval | None
+    by_repository: dict[str, dict[str, int]]
+
+
+class Grader:
+    """Grades patches on some threads, each pair of task and patch once. Enter it to use it."""
+
+    def __init__(self, backend: Backend, round_: Round, *, workers: int, timeout_s: float) -> None:
+        self._backend = backend
+        self._round = round_
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        # A grade of None is the world's failure: it is tried again.
+        self._known = {grade.key: grade for grade in round_.grades.read() if grade.resolved is not None}
+        self._running: dict[str, Future[Grade]] = {}
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="grade")
+
+    def known(self, submission: Submission) -> Grade | None:
+        """The verdict that is on file."""
+        with self._lock:
+            return self._known.get(grade_key(submission.task, submission.patch))
+
+    def submit(self, submission: Submission) -> Future[Grade]:
+        """The verdict, now or later. The future raises StorageError when it cannot be kept."""
+        key = grade_key(submission.task, submission.patch)
+        with self._lock:
+            if key in self._known:
+                done: Future[Grade] = Future()
+                done.set_result(self._known[key])
+                return done
+            if key not in self._running:
+                self._running[key] = self._executor.submit(self._grade, submission, key)
+            return self._running[key]
+
+    def _grade(self, submission: Submission, key: str) -> Grade:
+        with self._backend.hold(submission.task):
+            verdict = grade(
+                submission.task,
+                submission.patch,
+                open_sandbox=lambda spec: self._open(submission.task, spec),
+                log_dir=self._round.logs,
+                timeout_s=self._timeout_s,
+            )
+        self._round.grades.append(verdict)
+        with self._lock:
+            self._running.pop(key, None)
+            if verdict.resolved is not None:
+                self._known[key] = verdict
+        return verdict
+
+    def _open(self, task: Task, spec: SandboxSpec) -> Sandbox:
+        self._backend.ensure_image(task)
+        return self._backend.open(spec)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, *, wait_for_running: bool = True) -> None:
+        """Grade nothing more; what is being graded is waited for or left to end with the process."""
+        self._executor.shutdown(wait=wait_for_running, cancel_futures=True)
+
+
+def evaluate(
+    submissions: Sequence[Submission],
+    grader: Grader,
+    *,
+    stop: threading.Event | None = None,
+    on_grade: Callable[[Grade], None] | None = None,
+) -> Evaluation:
+    """Grade all predictions and sum up. `stop`: what has no verdict by then stays ungraded, for the next time."""
+    waiting = [(submission, grader.submit(submission)) for submission in submissions if not submission.missing]
+    unfinished = {future for _, future in waiting}
+    while unfinished:
+        finished, unfinished = wait(unfinished, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in finished:
+            if on_grade is not None:
+                on_grade(future.result())
+        if stop is not None and stop.is_set():
+            break
+    graded = {id(submission): future.result() for submission, future in waiting if future not in unfinished}
+    return summarize((submission, graded.get(id(submission))) for submission in submissions)
+
+
+def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation:
+    """Sum up verdicts; a submission without a Grade is not graded, unless it is missing."""
+    counts: Counter[str] = Counter()
+    by_repository: dict[str, Counter[str]] = defaultdict(Counter)
+    resolved_by_task: dict[str, list[bool]] = defaultdict(list)
+    tasks = set()
+    for submission, verdict in verdicts:
+        outcome = "missing" if submission.missing else verdict.outcome if verdict else "not_graded"
+        task = submission.task
+        tasks.add(task.instance_id)
+        counts.update({outcome: 1, "predictions": 1, "timed_out": int(verdict is not None and verdict.timed_out)})
+        by_repository[task.repo].update({outcome: 1, "predictions": 1})
+        if outcome != "not_graded":
+            resolved_by_task[task.instance_id].append(outcome == "resolved")
+    graded = counts["predictions"] - counts["not_graded"]
+    return Evaluation(
+        tasks=len(tasks),
+        predictions=counts["predictions"],
+        resolved=counts["resolved"],
+        unresolved=counts["unresolved"],
+        empty=counts["empty"],
+        not_applied=counts["not_applied"],
+        not_graded=counts["not_graded"],
+        missing=counts["missing"],
+        timed_out=counts["timed_out"],
+        resolved_any=sum(any(attempts) for attempts in resolved_by_task.values()),
+        rate=counts["resolved"] / graded if graded else None,
+        interval=_interval(list(resolved_by_task.values())),
+        by_repository={repo: dict(sorted(row.items())) for repo, row in sorted(by_repository.items())},
+    )
+
+
+def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
+    if all(len(attempts) == 1 for attempts in resolved_by_task):
+        return wilson_interval(sum(attempts[0] for attempts in resolved_by_task), len(resolved_by_task))
+    return cluster_bootstrap_interval(resolved_by_task)
+
+
+def submissions_of_run(tasks: dict[str, Task], trajectories: Iterable[Trajectory]) -> list[Submission]:
+    """The patches of finished episodes. An episode that the world ended has none and is not graded."""
+    return [
+        Submission(task=tasks[t.task_id], patch=t.patch, attempt=t.attempt)
+        for t in trajectories
+        if t.task_id in tasks and t.stop_reason != "infra_error"
+    ]
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The object that `srft evaluate --json` prints."""
+    return msgspec.to_builtins(evaluation)

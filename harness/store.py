@@ -1,0 +1,180 @@
+"""Runs on disk: a folder, with JSON lines that are only ever appended to.
+
+    with Run("runs/first") as run:                         # locked: one process works in a run
+        grades = run.round(0).grades                       # JsonLines[Grade]
+        grades.append(grade)                               # on disk when it returns
+        [grade.resolved for grade in grades.read()]
+
+A line is there whole or not at all: what a killed process left half-written is cut off when the run is opened again,
+and an append that meets a full disk takes its half line back.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Generic, Self, TypeVar
+
+import msgspec
+
+from srft.agent.records import Trajectory
+from srft.env.errors import InputError, StorageError
+from srft.env.grading import Grade
+
+T = TypeVar("T")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or as it was before. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _storage_error(path, error) from error
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path}: cannot be written ({error.strerror}); everything recorded before is intact: make room, then give the "
+        "same command again"
+    )
+
+
+class JsonLines(Generic[T]):
+    """One file of records of one type. Thread-safe within a process."""
+
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path = path
+        self.kind = kind
+        self._decoder = msgspec.json.Decoder(kind)
+        self._lock = threading.Lock()
+
+    def append(self, record: T) -> None:
+        """Add one record; it is on disk when this returns. Raises StorageError, and then the file is as it was."""
+        line = msgspec.json.encode(record) + b"\n"
+        with self._lock:
+            try:
+                self._write(line)
+            except OSError as error:
+                raise _storage_error(self.path, error) from error
+
+    def _write(self, line: bytes) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.write(descriptor, line[written:])
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> Iterator[T]:
+        """Every record, oldest first. Raises InputError naming file, line and field."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as lines:  # bytes: text mode would take U+2028 for the end of a line
+            for number, line in enumerate(lines, 1):
+                if line.endswith(b"\n"):
+                    yield self._decode(line, number)
+
+    def _decode(self, line: bytes, number: int) -> T:
+        try:
+            return self._decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{self.path}:{number}: not a {self.kind.__name__} of this version of srft ({error}); move the file "
+                "away to begin anew, or mend the line"
+            ) from None
+
+    def cut_torn_line(self) -> int:
+        """Cut off what a killed process left of its last line; returns how many bytes that were."""
+        try:
+            with self.path.open("rb+") as file:
+                content_end = _end_of_last_line(file)
+                torn_bytes = file.seek(0, os.SEEK_END) - content_end
+                if torn_bytes:
+                    file.truncate(content_end)
+                return torn_bytes
+        except FileNotFoundError:
+            return 0
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """The offset after the last newline of a binary file, 0 where it has none."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - (1 << 20))
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+class Round:
+    """The files of one round."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
+        self.grades = JsonLines(path / "grades.jsonl", Grade)
+        self.predictions = path / "predictions.jsonl"
+        self.logs = path / "logs"
+
+
+class Run:
+    """A run directory, locked for this process while it is entered."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock_descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock_descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be a run directory ({error.strerror}); name another with --run"
+            ) from None
+        try:
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock_descriptor)
+            raise InputError(
+                f"{self.path}: another srft process works in it; wait for it, or name another run"
+            ) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def round(self, number: int) -> Round:
+        """A round's files, its folder made and its torn lines cut."""
+        round_ = Round(self.path / f"round-{number:03d}")
+        try:
+            round_.path.mkdir(exist_ok=True)
+            for lines in (round_.trajectories, round_.grades):
+                lines.cut_torn_line()
+        except OSError as error:
+            raise _storage_error(round_.path, error) from error
+        return round_

@@ -1,0 +1,83 @@
+"""What a benchmark gives: `Row`s; and what it is given: `Bench`.
+
+rows = {"reset_cold": time_row([0.31, 0.33], peer="docker run -d", peer_s=[0.30, 0.29], goal=Goal(at_least_times=1 / 1.3))}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from benchmarks.mini import Mini
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of bench.json.
+
+    peer: what ours was compared with and its own figure, or why there is none. ratio: how many times better ours is than
+    the peer's (peer's time over ours, our rate over the peer's). met: `None` without a goal or without the peer.
+    """
+
+    value: float | None
+    unit: str
+    peer: str
+    ratio: float | None = None
+    goal: str | None = None
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every benchmark gets. quick: fewer rounds."""
+
+    mini: Mini
+    quick: bool
+
+    def rounds(self, count: int) -> int:
+        return max(3, count // 10) if self.quick else count
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is aimed at; all of it must hold. `text` where the figures alone do not say it."""
+
+    at_most_ms: float | None = None
+    at_least_times: float | None = None
+    text: str | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.at_most_ms is not None:
+            parts.append(f"<= {self.at_most_ms:g} ms")
+        if self.at_least_times is not None:
+            parts.append(f">= {self.at_least_times:g}x")
+        return self.text or " and ".join(parts)
+
+    def met(self, value_ms: float, ratio: float | None) -> bool | None:
+        if self.at_least_times is not None and ratio is None:
+            return None
+        fast = self.at_most_ms is None or value_ms <= self.at_most_ms
+        return fast and (self.at_least_times is None or (ratio or 0.0) >= self.at_least_times)
+
+
+def time_row(
+    ours_s: Sequence[float], *, peer: str, peer_s: Sequence[float] = (), goal: Goal | None = None, note: str = ""
+) -> Row:
+    """Medians of seconds, in milliseconds. Without `peer_s`, `peer` says why it is missing."""
+    value_ms = median(ours_s) * 1e3
+    peer_ms = median(peer_s) * 1e3 if peer_s else None
+    ratio = peer_ms / value_ms if peer_ms is not None else None
+    figure = f" {peer_ms:.1f} ms" if peer_ms is not None else ""
+    return Row(
+        value=round(value_ms, 4),
+        unit="ms",
+        peer=peer + figure + (f"; {note}" if note else ""),
+        ratio=None if ratio is None else round(ratio, 2),
+        goal=str(goal) if goal else None,
+        met=goal.met(value_ms, ratio) if goal else None,
+    )

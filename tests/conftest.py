@@ -1,0 +1,66 @@
+"""What tests share: the container engine, the base image, the real inputs beside the checkout.
+
+Each fixture skips with its reason where the machine lacks the thing. SRFT_SHARED names the real inputs' folder; without
+it, `shared/data` beside the checkout or in it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from srft.env.task import Task, load_tasks
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE_IMAGE = "srft/base:bookworm"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The container engine."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        pytest.skip(f"no container engine answers ({error}); make setup starts one")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: docker.DockerClient) -> str:
+    """The name of an image with bash, python3 and git."""
+    try:
+        engine.images.get(BASE_IMAGE)
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"no image {BASE_IMAGE}; make setup makes it")
+    return BASE_IMAGE
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real inputs that are no part of the project."""
+    places = [ROOT.parent / "shared" / "data", ROOT / "shared" / "data"]
+    if named := os.environ.get("SRFT_SHARED"):
+        places.insert(0, Path(named, "data"))
+    for place in places:
+        if place.is_dir():
+            return place
+    pytest.skip(f"the real inputs are not here (looked for {', '.join(map(str, places))})")
+
+
+@pytest.fixture(scope="session")
+def verified_tasks(shared_data: Path) -> dict[str, Task]:
+    """Instance id -> Task: SWE-bench Verified rows rebuilt on source packages."""
+    path = shared_data / "verified_pypi" / "verified_pypi.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return {task.instance_id: task for task in load_tasks(str(path))}
+
+
+@pytest.fixture(scope="session")
+def demo_tasks() -> dict[str, Task]:
+    """Instance id -> Task: the four tasks of `make demo`."""
+    return {task.instance_id: task for task in load_tasks(str(ROOT / "harness" / "presets" / "demo" / "tasks"))}

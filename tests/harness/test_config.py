@@ -1,0 +1,55 @@
+"""Configurations: every mistake is one clear sentence."""
+
+import pytest
+
+from srft.env.errors import InputError
+from srft.harness.config import CollectConfig, read_config
+
+GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
+
+
+def test_options_beat_sets_beat_the_file(tmp_path):
+    file = tmp_path / "collect.yaml"
+    file.write_text("workers: 2\nseed: 5\nepisode: {steps: 10, tokens: 99}\ntasks: from-file\n")
+    config = read_config(CollectConfig, file=str(file), sets=["episode.steps=20", "seed=6"], seed=7, **GIVEN)
+    assert (config.tasks, config.workers, config.seed) == ("tasks.jsonl", 2, 7)
+    assert (config.episode.steps, config.episode.tokens) == (20, 99)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["atempts=2"], r"--set atempts=2: unknown key atempts; did you mean attempts\?"),
+        (["episode.stepz=2"], r"unknown key episode\.stepz; did you mean episode\.steps\?"),
+        (["qqq=2"], r"unknown key qqq; known keys: tasks, model"),
+        (["episode"], "expected key=value"),
+        (["workers=many"], r"Expected `int`, got `str` - at `\$\.workers`"),
+        (["workers.x=1"], "unknown key|not a group of keys|Expected `int`"),
+        (["episode.steps=0"], "limits.steps is 0; expected more than 0"),
+        (["sandbox.kind=vm"], r"Invalid enum value 'vm' - at `\$\.sandbox\.kind`"),
+    ],
+)
+def test_a_wrong_set_is_named(sets, message):
+    with pytest.raises(InputError, match=message):
+        read_config(CollectConfig, sets=sets, **GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("workers: [", "not YAML"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("wrkers: 3\n", r"collect\.yaml: unknown key wrkers; did you mean workers\?"),
+        ("workers: x\n", r"collect\.yaml: .*workers"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, message):
+    file = tmp_path / "collect.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_config(CollectConfig, file=str(file), **GIVEN)
+
+
+def test_missing_options_are_named():
+    with pytest.raises(InputError, match="missing required field `model`"):
+        read_config(CollectConfig, tasks="tasks.jsonl")

@@ -1,0 +1,92 @@
+"""Records on disk: whole or not there."""
+
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from srft.env.errors import InputError, StorageError
+from srft.harness.store import JsonLines, Run, write_atomic
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    number: int | None = None
+
+
+@pytest.fixture
+def lines(tmp_path):
+    return JsonLines(tmp_path / "records.jsonl", Record)
+
+
+def test_what_is_appended_is_read(lines):
+    records = [Record("a"), Record("line\u2028separator\u0085\n", 2), Record("\x00\x1b[31m", 3)]
+    for record in records:
+        lines.append(record)
+    assert list(lines.read()) == records
+    assert lines.path.read_bytes().count(b"\n") == 3
+
+
+def test_a_torn_last_line_is_cut_and_the_rest_is_intact(lines):
+    lines.append(Record("whole", 1))
+    with lines.path.open("ab") as file:
+        file.write(b'{"name": "half')
+    assert list(lines.read()) == [Record("whole", 1)]
+    assert lines.cut_torn_line() == len(b'{"name": "half')
+    lines.append(Record("next", 2))
+    assert list(lines.read()) == [Record("whole", 1), Record("next", 2)]
+
+
+def test_a_bad_line_is_named(lines):
+    lines.append(Record("good"))
+    with lines.path.open("ab") as file:
+        file.write(b'{"name": "x", "nmber": 1}\n')
+    with pytest.raises(InputError, match=r"records\.jsonl:2: .*nmber"):
+        list(lines.read())
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a small file system cannot be mounted here (that needs root)")
+    try:
+        lines = JsonLines(disk / "records.jsonl", Record)
+        kept = []
+        with pytest.raises(StorageError, match="No space left") as caught:
+            for number in range(1000):
+                record = Record("x" * 1000, number)
+                lines.append(record)
+                kept.append(record)
+        assert "make room, then give the same command again" in str(caught.value)
+        assert list(lines.read()) == kept
+        assert lines.cut_torn_line() == 0
+        with pytest.raises(StorageError):
+            write_atomic(disk / "whole.json", b"x" * 100_000)
+        assert sorted(os.listdir(disk)) == ["records.jsonl"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_one_process_works_in_a_run(tmp_path):
+    with Run(tmp_path / "run"):
+        other = subprocess.run(
+            [sys.executable, "-c", f"from srft.harness.store import Run\nRun({str(tmp_path / 'run')!r}).__enter__()"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "another srft process works in it" in other.stderr
+    with Run(tmp_path / "run") as run:
+        assert run.round(0).path.name == "round-000"
+
+
+def test_a_run_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be a run directory"), Run(tmp_path / "file"):
+        pass

@@ -1,0 +1,1 @@
+"""From verdicts to token weights to a trained model. (The next stage of the project.)"""
