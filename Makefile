@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 
 DEMO := harness/presets/demo
+DEMO_RUN ?= runs/demo
 # auto takes a container engine where one answers, else the local sandbox.
 SANDBOX ?= $(if $(filter no,$(SRFT_SYSTEM_SETUP)),local,auto)
 # PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--only python-humanize__humanize-4.12.2" and the like.
@@ -21,13 +22,11 @@ slow: setup
 
 demo: setup
 	.venv/bin/srft collect --tasks $(DEMO)/tasks --model script:$(DEMO)/runs.yaml --attempts 2 --workers 2 \
-		--sandbox $(SANDBOX) --run runs/demo $(DEMO_ARGS)
-	.venv/bin/srft evaluate --run runs/demo --sandbox $(SANDBOX)
+		--sandbox $(SANDBOX) --run $(DEMO_RUN) --no-grade $(DEMO_ARGS)
+	.venv/bin/srft evaluate --run $(DEMO_RUN) --workers 2 --sandbox $(SANDBOX)
 
-# The programs measured against have an environment of their own.
-bench:
-	@bash harness/setup.sh peers
-	SRFT_PEERS=.venv/peers/bin/python .venv/bin/python -m tests.benchmarks
+bench: setup
+	.venv/bin/python -m tests.benchmarks
 
 lint: setup
 	.venv/bin/ruff check .

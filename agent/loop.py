@@ -54,7 +54,8 @@ class Environment(Protocol):
 class EpisodeLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When an episode is over. `None`: no limit. All are looked at before each request, so the step under way ends.
 
-    tokens: sampled in the whole episode. context_tokens: prompt and reply of one request. format_errors: in a row.
+    tokens: sampled in the whole episode. context_tokens: prompt and reply of one request. wall_s: from the first
+    request on. format_errors: in a row.
     """
 
     steps: int | None = 100
@@ -146,7 +147,7 @@ class _Episode:
         self.format_errors = 0
         self.seen_ids: Sequence[int] = ()
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.started_s = time.monotonic()
+        self.started_s = self.opened_s = time.monotonic()
 
     def play(self) -> Ending:
         """The episode from reset to its last step."""
@@ -159,6 +160,7 @@ class _Episode:
         """Reset the environment and write the opening messages."""
         self.model = self.model.for_episode(self.task.instance_id, self.attempt, self.seed)
         self.env.reset(seed=self.seed, options={"task": self.task})
+        self.opened_s = time.monotonic()  # the wait for an image or a container is not the agent's
         self.editor = Editor(self.env.sandbox, self.env.workdir)
         opening = {
             "workdir": self.env.workdir,
@@ -181,8 +183,9 @@ class _Episode:
             self.refuse(step, reply, error)
             return None
         self.format_errors = 0
+        timeout_s = self.command_timeout_s()
         try:
-            result, timeout_s = self.act(action)
+            result = self.act(action, timeout_s=timeout_s)
         except InfrastructureError:
             self.add(step, action=action, error="infrastructure")
             raise
@@ -207,7 +210,7 @@ class _Episode:
             ("step_limit", _reached(len(self.steps), limits.steps)),
             ("token_limit", _reached(tokens, limits.tokens)),
             ("cost_limit", _reached(sum(usage.cost_usd or 0.0 for usage in usages), limits.cost_usd)),
-            ("wall_limit", _reached(time.monotonic() - self.started_s, limits.wall_s)),
+            ("wall_limit", _reached(time.monotonic() - self.opened_s, limits.wall_s)),
             ("context_limit", _reached(context, limits.context_tokens)),
         )
         return next((reason for reason, over in reached if over), None)
@@ -250,20 +253,24 @@ class _Episode:
                 " and limits.".join(unknown),
             )
 
-    def act(self, action: Action) -> tuple[CommandResult | None, float]:
-        """What the action did, and the time it was given. `None` where there is nothing to run."""
-        left_s = self.limits.command_timeout_s
-        if self.limits.wall_s is not None:
-            left_s = min(left_s, max(1.0, self.limits.wall_s - (time.monotonic() - self.started_s)))
+    def command_timeout_s(self) -> float:
+        """A command's limit, or what is left of the episode's time where that is less."""
+        if self.limits.wall_s is None:
+            return self.limits.command_timeout_s
+        left_s = self.limits.wall_s - (time.monotonic() - self.opened_s)
+        return min(self.limits.command_timeout_s, max(1.0, left_s))
+
+    def act(self, action: Action, *, timeout_s: float) -> CommandResult | None:
+        """What the action did. `None` where there is nothing to run."""
         if action.tool == "edit":
             assert self.editor is not None
             began_s = time.monotonic()
             edited = self.editor.run(action.arguments)
             wall_s = time.monotonic() - began_s
-            return CommandResult(output=edited.text, exit_code=edited.exit_code, wall_s=wall_s), left_s
+            return CommandResult(output=edited.text, exit_code=edited.exit_code, wall_s=wall_s)
         if action.tool == "submit" or self.env.is_submission(action.arguments["command"], None):
-            return None, left_s
-        return self.env.execute(action.arguments["command"], timeout_s=left_s), left_s
+            return None
+        return self.env.execute(action.arguments["command"], timeout_s=timeout_s)
 
     def refuse(self, step: Step, reply: Reply, error: FormatError) -> None:
         """Answer a reply without a readable action; the last one allowed stays without an answer."""

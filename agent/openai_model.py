@@ -97,6 +97,7 @@ class OpenAIModel:
     def __init__(self, config: OpenAIConfig, *, shared: _Shared | None = None) -> None:
         self.config = config
         self._shared = shared or _Shared(config)
+        self._replies: int | None = None  # counted in an episode's view, which one thread uses
 
     @property
     def name(self) -> str:
@@ -108,9 +109,10 @@ class OpenAIModel:
         return {key: value for key, value in settings.items() if value is not None} | self.config.extra_body
 
     def for_episode(self, task_id: str, attempt: int, seed: int | None) -> OpenAIModel:
-        if seed is None:
-            return self
-        return OpenAIModel(msgspec.structs.replace(self.config, seed=seed), shared=self._shared)
+        config = self.config if seed is None else msgspec.structs.replace(self.config, seed=seed)
+        model = OpenAIModel(config, shared=self._shared)
+        model._replies = 0
+        return model
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
         with_token_ids = bool(self.config.return_token_ids) and not self._shared.refuses_token_ids
@@ -122,7 +124,10 @@ class OpenAIModel:
             return self.reply(messages, tools=tools)
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
             self._fail(error)
-        return self._reply(completion)
+        reply = self._reply(completion)
+        if self._replies is not None:
+            self._replies += 1
+        return reply
 
     def check(self) -> None:
         """Ask the server whether it is there, takes the key and knows the model. Raises ModelError."""
@@ -151,8 +156,10 @@ class OpenAIModel:
     def _ask(
         self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], with_token_ids: bool
     ) -> ChatCompletion:
-        settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens", "seed")}
+        settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}
         request: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+        if self.config.seed is not None:
+            request["seed"] = _request_seed(self.config.seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
         if self.config.logprobs:
@@ -258,12 +265,17 @@ def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None) ->
     return f"expected a chat completion, got an answer that cannot be read ({error}); check that the URL is the API's"
 
 
+def _request_seed(seed: int, number: int) -> int:
+    """The seed of an episode's n-th request. With one seed for all, each request would draw the same noise."""
+    return (seed + number * 1_000_003) % 2**31
+
+
 def _body(error: Exception) -> str:
     """What the server said, shortened: the message where there is one."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-        if isinstance(error, openai.APIStatusError) and error.code:
+        if isinstance(error, openai.APIStatusError) and isinstance(error.code, str) and not error.code.isdigit():
             body = f"{body} [{error.code}]"
     text = body if isinstance(body, str) else json.dumps(body) if body else str(error)
     return text if len(text) <= 600 else text[:600] + "..."

@@ -116,7 +116,7 @@ class LocalBackend:
     def reap(self, *, everything: bool = False) -> list[str]:
         from srft.env.local import reap_local
 
-        return reap_local()
+        return reap_local(everything=everything)
 
     def close(self) -> None:
         """Nothing runs in the background."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import requests
@@ -33,12 +33,20 @@ OWNER_LABEL = "srft.owner"
 
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
+EXIT_CODE_TIMEOUT_S = 2.0
 MAX_LINKS = 16
+KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
+GO_DIRECTORY = 1 << 31  # the engine's mode bits are those of Go's os.FileMode
+
+
+def engine() -> docker.DockerClient:
+    """The engine at DOCKER_HOST or its default socket, one client for all threads. Raises EngineError."""
+    return _engine(os.getpid())
 
 
 @cache
-def engine() -> docker.DockerClient:
-    """The engine at DOCKER_HOST or its default socket, one client for all threads. Raises EngineError."""
+def _engine(_pid: int) -> docker.DockerClient:
+    # By process: a forked child (AsyncVectorEnv) that used its parent's connections would read its parent's answers.
     try:
         return docker.from_env(timeout=API_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS)
     except (DockerException, requests.RequestException) as error:
@@ -181,90 +189,98 @@ class DockerSandbox(ShellSandbox):
 
     def _open_channel(self) -> DockerChannel:
         with _engine_errors(self.spec.image):
+            # Not in the working directory: a command may have removed it.
             exec_id = self.api.exec_create(
-                self._container, list(BASH), stdin=True, user=self.spec.user, environment=self.spec.env
+                self._running(), list(BASH), stdin=True, user=self.spec.user, environment=self.spec.env, workdir="/"
             )["Id"]
             hijacked = self.api.exec_start(exec_id, socket=True)
         return DockerChannel(hijacked, lambda: self._exec_exit_code(exec_id))
 
     def _exec_exit_code(self, exec_id: str) -> int | None:
+        # The engine notes the exit a moment after the stream has ended.
+        deadline = time.monotonic() + EXIT_CODE_TIMEOUT_S
         with contextlib.suppress(APIError, requests.RequestException):
-            return self.api.exec_inspect(exec_id)["ExitCode"]
+            while time.monotonic() < deadline:
+                ended = self.api.exec_inspect(exec_id)
+                if not ended["Running"]:
+                    return ended["ExitCode"]
+                time.sleep(0.002)
         return None
 
+    def _running(self) -> str:
+        if self._container is None:
+            raise SandboxDied("the sandbox is not running: it was never started, or was closed")
+        return self._container
+
     def read(self, path: str) -> bytes:
-        path, stat = self._resolve(path)
-        if stat is None:
+        path, found = self._find(path)
+        if found is None:
             raise FileNotFoundError(f"{path}: no such file in the sandbox")
-        if stat["mode"] & (1 << 31):
+        if found.is_directory:
             raise IsADirectoryError(f"{path}: a directory in the sandbox")
-        with _engine_errors(self.spec.image):
-            stream, _ = self.api.get_archive(self._container, path)
-            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
-                member = archive.next()
-                content = archive.extractfile(member) if member and member.isfile() else None
-                if content is None:
-                    raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
-                return content.read()
+        with self._file_errors(path), tarfile.open(fileobj=_Reader(found.archive), mode="r|") as archive:
+            member = archive.next()
+            content = archive.extractfile(member) if member and member.isfile() else None
+            if content is None:
+                raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
+            return content.read()
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
-        path, stat = self._resolve(path)
-        if stat is not None and stat["mode"] & (1 << 31):
+        path, found = self._find(path)
+        if found is not None and found.is_directory:
             raise IsADirectoryError(f"{path}: a directory in the sandbox")
         if mode is None:
-            mode = stat["mode"] & 0o7777 if stat else 0o644
+            mode = found.permissions if found else 0o644
         folder, name = posixpath.split(path)
-        archive = _tar(name, content, mode)
         try:
-            self._put(folder, archive)
+            self._put(folder, name, content, mode)
         except FileNotFoundError:
-            created = self.run(f"mkdir -p -- '{folder}'" if "'" not in folder else f'mkdir -p -- "{folder}"')
-            if created.exit_code != 0:
-                raise OSError(f"{folder}: cannot be created in the sandbox: {created.output.strip()}") from None
-            self._put(folder, archive)
+            while folder != "/" and self._stat(folder) is None:
+                folder, parent = posixpath.split(folder)
+                name = posixpath.join(parent, name)
+            self._put(folder, name, content, mode)
 
-    def _put(self, folder: str, archive: bytes) -> None:
-        try:
-            with _engine_errors(self.spec.image):
-                self.api.put_archive(self._container, folder, archive)
-        except SandboxDied as error:
-            if self._alive():
-                raise FileNotFoundError(f"{folder}: no such directory in the sandbox") from error
-            raise
+    def _put(self, folder: str, name: str, content: bytes, mode: int) -> None:
+        with self._file_errors(folder):
+            self.api.put_archive(self._running(), folder, _tar(name, content, mode))
 
-    def _resolve(self, path: str) -> tuple[str, dict[str, Any] | None]:
-        """(path with a final symlink followed, what the engine says of it or None). Relative to the workdir."""
+    def _find(self, path: str) -> tuple[str, "_Found | None"]:
+        """(path with a final symlink followed, what is there or None). Relative to the workdir."""
         path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
         for _ in range(MAX_LINKS):
-            stat = self._stat(path)
-            if stat is None or not stat["linkTarget"]:
-                return path, stat
+            if path.startswith(KERNEL_FOLDERS):
+                raise OSError(f"{path}: the engine cannot copy to or from {', '.join(KERNEL_FOLDERS)}; use a command")
+            found = self._stat(path)
+            if found is None or not found.link_target:
+                return path, found
             # The engine gives the target as an absolute path, even where the link is relative.
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), stat["linkTarget"]))
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found.link_target))
         raise OSError(f"{path}: more than {MAX_LINKS} levels of symlinks in the sandbox")
 
-    def _stat(self, path: str) -> dict[str, Any] | None:
+    def _stat(self, path: str) -> "_Found | None":
+        try:
+            with self._file_errors(path):
+                archive, stat = self.api.get_archive(self._running(), path)
+        except FileNotFoundError:
+            return None
+        return _Found(archive, bool(stat["mode"] & GO_DIRECTORY), stat["mode"] & 0o777, stat["linkTarget"])
+
+    @contextlib.contextmanager
+    def _file_errors(self, path: str) -> Iterator[None]:
+        """What the engine refuses while the sandbox lives is about the file."""
         try:
             with _engine_errors(self.spec.image):
-                stream, stat = self.api.get_archive(self._container, path)
-        except SandboxDied:
-            if self._alive():
-                return None
-            raise
-        stream.close()
-        return stat
-
-    def _alive(self) -> bool:
-        try:
+                yield
+        except (SandboxDied, EngineError) as error:
             self._live_control().ask(":")
-        except SandboxDied:
-            return False
-        return True
+            if isinstance(error, SandboxDied):
+                raise FileNotFoundError(f"{path}: no such file or directory in the sandbox") from error
+            raise OSError(f"{path}: the sandbox refuses ({error})") from error
 
     def snapshot(self) -> str:
         with _engine_errors(self.spec.image):
             changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
-            image = self.api.commit(self._container, changes=changes)["Id"]
+            image = self.api.commit(self._running(), changes=changes)["Id"]
         self._snapshots.append(image)
         return image
 
@@ -298,6 +314,15 @@ def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) ->
         (client or engine()).api.remove_image(image, noprune=True)
 
 
+class _Found(NamedTuple):
+    """A path in the container, and the beginning of a transfer of it."""
+
+    archive: CancellableStream
+    is_directory: bool
+    permissions: int
+    link_target: str
+
+
 class _Reader(io.RawIOBase):
     """The engine's stream of chunks as a file."""
 
@@ -321,6 +346,7 @@ class _Reader(io.RawIOBase):
 
 
 def _tar(name: str, content: bytes, mode: int) -> bytes:
+    """An archive of one file; directories in its name that are not there are made by the engine."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         member = tarfile.TarInfo(name)
@@ -350,7 +376,6 @@ def _engine_errors(image: str) -> Iterator[None]:
         raise EngineError(f"the container engine does not answer ({error}); is it still running?") from error
 
 
-@cache
 def owner() -> str:
     """Names this process for the reaper: host, pid, and the pid's start time, since pids come round again."""
     return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
@@ -373,19 +398,19 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
     removed = []
     with _engine_errors("-"):
         for container in client.api.containers(all=True, filters={"label": LABEL}):
-            if everything or _is_orphan(container["Labels"].get(OWNER_LABEL)):
+            if everything or is_orphan(container["Labels"].get(OWNER_LABEL)):
                 with contextlib.suppress(APIError):
                     client.api.remove_container(container["Id"], force=True, v=True)
                     removed.append(f"container {container['Id'][:12]} ({container['Image']})")
         for image in client.api.images(filters={"label": LABEL}):
-            if OWNER_LABEL in (image["Labels"] or {}) and (everything or _is_orphan(image["Labels"][OWNER_LABEL])):
+            if OWNER_LABEL in (image["Labels"] or {}) and (everything or is_orphan(image["Labels"][OWNER_LABEL])):
                 with contextlib.suppress(APIError):
                     client.api.remove_image(image["Id"], force=True)
                     removed.append(f"snapshot {image['Id'][7:19]}")
     return removed
 
 
-def _is_orphan(owned_by: str | None) -> bool:
+def is_orphan(owned_by: str | None) -> bool:
     host, _, rest = (owned_by or "").rpartition(":")[0].rpartition(":")
     start_time = (owned_by or "").rpartition(":")[2]
     return host == socket.gethostname() and rest.isdigit() and _start_time(int(rest)) != start_time

@@ -45,8 +45,7 @@ LOG_LIMIT_BYTES = 64 << 20
 """How much of a test run's output is kept. swebench keeps all of it, in memory."""
 
 DIFF_COMMAND = "git -c core.fileMode=false diff"
-# Process 1 was started in the image's working directory, which is where swebench runs the eval script.
-EVAL_COMMAND = 'cd -- "$(readlink /proc/1/cwd || echo /testbed)" && /bin/bash /eval.sh'
+EVAL_COMMAND = "cd /testbed && /bin/bash /eval.sh"
 
 
 class NamedTests(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,16 +4,21 @@ Reads local images and writes one folder per episode, removed by `close`:
 
     $SRFT_LOCAL_IMAGES (default ~/.cache/srft/images) / <image name, %-escaped> / rootfs/      testbed/, opt/, root/ ...
                                                                                  image.json   {"env", "workdir", ...}
-    $SRFT_LOCAL_EPISODES (default /var/tmp/srft-<uid>) / <owner, token> / rootfs/       the episode's own copy
+    $SRFT_LOCAL_EPISODES (default /var/tmp/srft-<uid>) / <owner>+<token> / rootfs/       the episode's own copy
                                                                           snapshots/
 
     with LocalSandbox(SandboxSpec(image=empty_image())) as sandbox:
         sandbox.run("git status --short", timeout_s=10).output     # ''
 
+Where the kernel can (Linux 5.11, and a file system that takes it), "copy" is an overlay mounted for the sandbox alone:
+a start costs the same for every image. Else the image is copied. Images made by hand are always copied; they are given
+what is missing of /etc, /tmp and the like.
+
 With bubblewrap a process sees: a writable root of its own (the copy, with /tmp, /root, /var and a small /etc), the
-host's /usr and what /bin, /sbin and /lib* stand for, read-only; a fresh /proc, /dev and /dev/shm; nothing else of the
-host. It is root of a user namespace with that one user: the caller, or, where the caller is root, a user id that owns
-nothing else. So `chown` to others fails, and no capability reaches the host. Any network but "none" is the host's own.
+host's /usr, what /bin, /sbin and /lib* stand for, /etc/alternatives and /etc/fonts, read-only; a fresh /proc, /dev and
+/dev/shm; nothing else of the host. It is root of a user namespace with that one user: the caller, or, where the caller
+is root, a user id that owns nothing else. So `chown` to others fails, and no capability reaches the host. Any network
+but "none" is the host's own.
 
 What limits hold: with a writable cgroup (v1, or v2 below a parent that hands on its controllers) pids, memory and cpus,
 for the sandbox as a whole. Without one, pids by RLIMIT_NPROC (counted per user namespace since Linux 5.14), memory per
@@ -42,14 +47,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, Protocol
 from urllib.parse import quote, unquote
 
 import msgspec
 
-from srft.env.docker import _is_orphan, owner
+from srft.env.cgroups import CgroupSet, cgroup_pids, remove_cgroup
+from srft.env.docker import is_orphan, owner
 from srft.env.errors import EngineError, ImageError, InputError, SandboxDied
-from srft.env.sandbox import Limits, SandboxSpec
+from srft.env.local_files import SandboxFiles
+from srft.env.sandbox import SandboxSpec
 from srft.env.shell import BASH, ChannelClosed, Control, ShellSandbox
 
 Confinement = Literal["bubblewrap", "none"]
@@ -61,7 +68,6 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_BYTES = 64 << 20
 START_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
-MAX_LINKS = 40
 FIFO_FOLDER = "/run/srft"
 MARKER = "SRFT_SANDBOX"
 """The environment variable that tells the processes of an unconfined sandbox from all others."""
@@ -168,13 +174,7 @@ def _host_uid() -> int:
     return 65534  # a container with few user ids: nobody
 
 
-def _give_away(path: Path) -> None:
-    """Everything below to the sandbox's user, where we are root and it is another."""
-    if os.getuid() == 0:
-        _checked(["chown", "-R", "-h", f"{_host_uid()}:{_host_uid()}", str(path)])
-
-
-def _checked(command: Sequence[str], *, folder: str | None = None) -> None:
+def _checked(command: Sequence[str], *, folder: str | Path | None = None) -> None:
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
     )
@@ -327,279 +327,6 @@ class FdChannel:
                     self._release()
 
 
-# --------------------------------------------------------------------------------------------------------- limits
-
-
-class _Cgroup(NamedTuple):
-    """One cgroup made for a sandbox, and the controllers it has of those wanted."""
-
-    path: Path
-    controllers: frozenset[str]
-
-
-class CgroupSet:
-    """The cgroups that hold one sandbox's limits: one with v2, one per controller with v1, none where not allowed."""
-
-    def __init__(self, limits: Limits, *, name: str) -> None:
-        wanted = {
-            "pids": None if limits.pids is None else limits.pids + 1,  # bubblewrap's own process outside is one
-            "memory": limits.memory_bytes,
-            "cpu": limits.cpus,
-        }
-        self._wanted = {controller: value for controller, value in wanted.items() if value is not None}
-        self.groups: list[_Cgroup] = []
-        for parent, controllers in _cgroup_parents(frozenset(self._wanted)):
-            if not controllers <= self.held:
-                self._try(parent / name, controllers - self.held)
-
-    @property
-    def held(self) -> frozenset[str]:
-        return frozenset().union(*(group.controllers for group in self.groups))
-
-    @property
-    def paths(self) -> list[Path]:
-        return [group.path for group in self.groups]
-
-    def _try(self, path: Path, controllers: frozenset[str]) -> None:
-        try:
-            path.mkdir()
-        except OSError:
-            return
-        try:
-            for controller in controllers:
-                self._limit(path, controller, self._wanted[controller])
-        except OSError:
-            path.rmdir()
-            return
-        self.groups.append(_Cgroup(path, controllers))
-
-    @staticmethod
-    def _limit(path: Path, controller: str, value: float) -> None:
-        version_2 = (path / "cgroup.controllers").exists()
-        if controller == "pids":
-            (path / "pids.max").write_text(str(value))
-        elif controller == "memory" and version_2:
-            (path / "memory.max").write_text(str(value))
-            if (path / "memory.swap.max").exists():
-                (path / "memory.swap.max").write_text("0")
-        elif controller == "memory":
-            (path / "memory.limit_in_bytes").write_text(str(value))
-            if (path / "memory.memsw.limit_in_bytes").exists():
-                (path / "memory.memsw.limit_in_bytes").write_text(str(value))
-        elif version_2:
-            (path / "cpu.max").write_text(f"{int(value * 100_000)} 100000")
-        else:
-            (path / "cpu.cfs_period_us").write_text("100000")
-            (path / "cpu.cfs_quota_us").write_text(str(int(value * 100_000)))
-
-    def joined(self, command: Sequence[str]) -> list[str]:
-        """The command, run by a process that enters the cgroups first."""
-        script = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
-        return [*BASH, "-c", script, "srft", *map(str, self.paths), "--", *command]
-
-    def pids(self) -> set[int]:
-        """All processes in them, ours to kill."""
-        return set().union(*map(_cgroup_pids, self.paths))
-
-    def remove(self) -> None:
-        for path in self.paths:
-            _remove_cgroup(path)
-        self.groups = []
-
-
-def _cgroup_pids(path: Path) -> set[int]:
-    try:
-        return set(map(int, (path / "cgroup.procs").read_text().split()))
-    except OSError:
-        return set()
-
-
-def _remove_cgroup(path: Path) -> bool:
-    deadline = time.monotonic() + END_TIMEOUT_S
-    while path.exists():  # busy as long as a dead process is not yet collected
-        with contextlib.suppress(OSError):
-            path.rmdir()
-            return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def _cgroup_parents(wanted: frozenset[str]) -> Iterator[tuple[Path, frozenset[str]]]:
-    """(folder, controllers that a new folder in it would have) that may be tried, the nearest to us first.
-
-    Below our own cgroup, so that what bounds us goes on to bound the sandbox. In v2 a cgroup that holds processes
-    cannot hand on controllers, so the nearest ancestor that does is taken.
-    """
-    mounts = _cgroup_mounts()
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, names, own = line.split(":", 2)
-        for mount in mounts:
-            if mount.version_2 != (names == "") or not mount.holds(names):
-                continue
-            folder = mount.folder(own)
-            if not mount.version_2:
-                if controllers := wanted & set(names.split(",")):
-                    yield folder, controllers
-                continue
-            while folder.is_relative_to(mount.point):
-                with contextlib.suppress(OSError):
-                    if controllers := wanted & set((folder / "cgroup.subtree_control").read_text().split()):
-                        yield folder, controllers
-                folder = folder.parent
-
-
-class _CgroupMount(NamedTuple):
-    point: Path
-    root: str
-    version_2: bool
-    options: frozenset[str]
-
-    def holds(self, names: str) -> bool:
-        return self.version_2 or set(names.split(",")) <= self.options
-
-    def folder(self, own: str) -> Path:
-        """Where a cgroup of /proc/self/cgroup lies; a container mounts only a part of the tree, its `root`."""
-        inside = own.removeprefix(self.root) if self.root != "/" else own
-        return self.point / inside.lstrip("/")
-
-
-def _cgroup_mounts() -> list[_CgroupMount]:
-    mounts = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        if kind in {"cgroup", "cgroup2"}:
-            root, point = before.split(" ")[3:5]
-            mounts.append(_CgroupMount(Path(point), root, kind == "cgroup2", frozenset(options.split(","))))
-    return mounts
-
-
-# ----------------------------------------------------------------------------------------------------------- files
-
-
-class SandboxFiles:
-    """Reads and writes files by the paths that the sandbox's processes would use.
-
-    Every path is walked from `root` one name at a time with O_NOFOLLOW, and links are followed by hand, so that no
-    link, and none put there while we walk, leads out of it. `bound`: names in `root` that are read-only folders of the
-    host. What else is mounted (/proc, /dev, /etc/alternatives) is an empty folder here.
-    """
-
-    def __init__(self, root: Path, *, bound: Sequence[str] = (), owner_uid: int | None = None) -> None:
-        self._root = root
-        self._bound = {path.lstrip("/"): path for path in bound}
-        self._owner_uid = owner_uid
-
-    def read(self, path: str) -> bytes:
-        with self._parent(path, make=False) as found:
-            if not found.name:
-                raise IsADirectoryError(errno.EISDIR, "a directory in the sandbox", path)
-            # Non-blocking, or a FIFO would hold us until somebody writes.
-            fd = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=found.folder_fd)
-            with open(fd, "rb") as file:
-                mode = os.fstat(fd).st_mode
-                if stat.S_ISDIR(mode):
-                    raise IsADirectoryError(errno.EISDIR, "a directory in the sandbox", path)
-                if not stat.S_ISREG(mode):
-                    raise FileNotFoundError(errno.ENOENT, "not a regular file in the sandbox", path)
-                if found.read_only and not mode & stat.S_IROTH:
-                    raise PermissionError(errno.EACCES, "not readable in the sandbox", path)
-                return file.read()
-
-    def write(self, path: str, content: bytes, *, mode: int | None) -> None:
-        with self._parent(path, make=True) as found:
-            there = None
-            with contextlib.suppress(FileNotFoundError):
-                there = os.stat(found.name or ".", dir_fd=found.folder_fd, follow_symlinks=False).st_mode
-            if there is not None and stat.S_ISDIR(there):
-                raise IsADirectoryError(errno.EISDIR, "a directory in the sandbox", path)
-            if found.read_only:
-                raise OSError(errno.EROFS, "read-only in the sandbox", path)
-            if mode is None:
-                mode = stat.S_IMODE(there) if there is not None and stat.S_ISREG(there) else 0o644
-            self._replace(found, content, mode)
-
-    def _replace(self, found: "_Found", content: bytes, mode: int) -> None:
-        """A new file in the old one's place, so that a full disk leaves the old one whole."""
-        fresh = f".srft-{secrets.token_hex(8)}"
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=found.folder_fd)
-        try:
-            with open(fd, "wb") as file:
-                if self._owner_uid is not None:
-                    os.fchown(fd, self._owner_uid, self._owner_uid)
-                os.fchmod(fd, mode)
-                file.write(content)
-            os.replace(fresh, found.name, src_dir_fd=found.folder_fd, dst_dir_fd=found.folder_fd)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh, dir_fd=found.folder_fd)
-            raise
-
-    @contextlib.contextmanager
-    def _parent(self, path: str, *, make: bool) -> Iterator["_Found"]:
-        """The folder that holds the file, and its name there ("" for the root itself). `make`: missing folders too."""
-        folders = [os.open(self._root, os.O_PATH | os.O_DIRECTORY)]
-        opened = list(folders)
-        names = _names(path)
-        links = 0
-        try:
-            bound = False
-            while names:
-                name, is_last = names.pop(0), not names
-                if name == "..":
-                    folders = folders[:-1] or folders
-                elif (target := _link_target(name, folders[-1])) is not None:
-                    links += 1
-                    if links > MAX_LINKS:
-                        raise OSError(errno.ELOOP, "too many levels of symlinks in the sandbox", path)
-                    names = _names(target) + names
-                    folders = folders[:1] if target.startswith("/") else folders
-                elif is_last and not (len(folders) == 1 and name in self._bound):
-                    yield _Found(folders[-1], name, read_only=bound and len(folders) > 1)
-                    return
-                else:
-                    bound = name in self._bound if len(folders) == 1 else bound
-                    fd = self._open_folder(name, folders, make=make and not bound)
-                    opened.append(fd)
-                    folders = [*folders, fd]
-            yield _Found(folders[-1], "", read_only=bound)
-        finally:
-            for fd in opened:
-                os.close(fd)
-
-    def _open_folder(self, name: str, folders: list[int], *, make: bool) -> int:
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-        if len(folders) == 1 and name in self._bound:
-            return os.open(self._bound[name], flags)
-        if make:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=folders[-1])
-                if self._owner_uid is not None:
-                    os.chown(name, self._owner_uid, self._owner_uid, dir_fd=folders[-1], follow_symlinks=False)
-        return os.open(name, flags, dir_fd=folders[-1])
-
-
-class _Found(NamedTuple):
-    folder_fd: int
-    name: str
-    read_only: bool
-
-
-def _names(path: str) -> list[str]:
-    return [name for name in path.split("/") if name not in {"", "."}]
-
-
-def _link_target(name: str, folder_fd: int) -> str | None:
-    try:
-        return os.readlink(name, dir_fd=folder_fd)
-    except OSError as error:
-        if error.errno in {errno.EINVAL, errno.ENOENT}:  # no link; nothing there
-            return None
-        raise
-
-
 # ------------------------------------------------------------------------------------------------------- episodes
 
 
@@ -617,24 +344,81 @@ def episodes_folder() -> Path:
 
 
 class _Episode:
-    """One sandbox's folder on the host. Its name carries its owner, for the reaper."""
+    """One sandbox's folder on the host. Its name carries its owner, for the reaper.
+
+    rootfs/ is a copy of the image, or the place where an overlay of `lower` (a link to the image) and upper/ is
+    mounted, in the sandbox's own mount namespace only.
+    """
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(8)
-        self.path = episodes_folder() / f"{quote(owner(), safe='')},{self.token}"
-        self.path.mkdir(mode=0o755)
+        self.path = episodes_folder() / f"{quote(owner(), safe='')}+{self.token}"
         self.rootfs = self.path / "rootfs"
         self.fifos = self.path / "fifos"
         self.log = self.path / "log"
         self.snapshots = self.path / "snapshots"
-        self.snapshots.mkdir()
-        self.fifos.mkdir()
+        self.overlaid = False
+        self._folders = [self.path, self.fifos, self.snapshots]
+        for folder in self._folders:
+            folder.mkdir(mode=0o755)
+
+    def overlay(self, lower: Path) -> None:
+        """Begin anew on a tree that stays as it is."""
+        self.overlaid = True
+        layers = [self.path / "upper", self.path / "work", self.rootfs]
+        for folder in layers:
+            _remove_tree(folder)
+            folder.mkdir(mode=0o755)
+        (self.path / "lower").unlink(missing_ok=True)
+        (self.path / "lower").symlink_to(lower)
+        self._folders = list({*self._folders, *layers})
+
+    def mounting(self, *, read_only: bool = False) -> list[str]:
+        """The command line, up to the command, that runs it where the overlay is mounted. For `cwd=episode.path`."""
+        if not self.overlaid:
+            return []
+        # Names relative to the episode's folder need no escapes for ':' and ','.
+        layers = "lowerdir=upper:lower" if read_only else "lowerdir=lower,upperdir=upper,workdir=work"
+        return _overlay_command(layers)
+
+    def give_away(self, *, whole: bool) -> None:
+        """To the sandbox's user: the folders that srft made, or the `whole` tree."""
+        if os.getuid() == 0:
+            recursive = ["-R"] if whole else []
+            _checked(["chown", *recursive, "-h", f"{_host_uid()}:{_host_uid()}", *map(str, self._folders)])
 
     def note_cgroups(self, paths: Sequence[Path]) -> None:
         (self.path / "cgroups").write_text("".join(f"{path}\n" for path in paths))
 
     def remove(self) -> None:
         _remove_tree(self.path)
+
+
+def _overlay_command(layers: str) -> list[str]:
+    own = ["unshare", "--mount", "--propagation", "private"]
+    if os.getuid() != 0:
+        own += ["--user", "--map-root-user"]
+        layers += ",userxattr"
+    script = 'mount -t overlay overlay -o "$1" rootfs && shift && exec "$@"'
+    return [*own, "--", *BASH, "-c", script, "srft", layers]
+
+
+@cache
+def _has_overlay(_uid: int, _episodes: Path) -> bool:
+    """Whether this kernel and file system can lay an episode over its image; else images are copied."""
+    episode = _Episode()
+    try:
+        (episode.path / "image").mkdir()
+        episode.overlay(episode.path / "image")
+        episode.give_away(whole=False)
+        mounts = [*_system_mounts(), "--bind", str(episode.rootfs), "/episode"]
+        script = "touch /episode/x && rm /episode/x"
+        command = [*episode.mounting(), *_confined(mounts), *BASH, "-c", script]
+        return subprocess.run(command, cwd=episode.path, capture_output=True, timeout=START_TIMEOUT_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        episode.remove()
 
 
 def _remove_tree(path: Path) -> None:
@@ -652,16 +436,16 @@ def reap_local(*, everything: bool = False) -> list[str]:
     """
     removed = []
     for folder in sorted(episodes_folder().iterdir()):
-        owned_by, _, token = folder.name.rpartition(",")
-        if not token or not (everything or _is_orphan(unquote(owned_by))):
+        owned_by, _, token = folder.name.rpartition("+")
+        if not token or not (everything or is_orphan(unquote(owned_by))):
             continue
         with contextlib.suppress(FileNotFoundError):
             for line in (folder / "cgroups").read_text().splitlines():
                 group = Path(line)
-                for pid in _cgroup_pids(group):
+                for pid in cgroup_pids(group):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                _remove_cgroup(group)
+                remove_cgroup(group)
         _remove_tree(folder)
         removed.append(f"local episode {token}")
     return removed
@@ -697,8 +481,11 @@ def _furnish_etc(etc: Path) -> None:
 class _Ground(Protocol):
     """What a sandbox's processes stand on."""
 
-    files: SandboxFiles
     limits_held: frozenset[str]
+
+    @property
+    def files(self) -> SandboxFiles:
+        """Raises SandboxDied."""
 
     def start(self) -> Control:
         """Raises EngineError."""
@@ -707,7 +494,7 @@ class _Ground(Protocol):
         """Raises SandboxDied."""
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy a tree of the episode, symlinks and all."""
+        """Copy a tree of the episode as it is now to another place in it, symlinks and all."""
 
     def end(self) -> None:
         """No process is left. Idempotent; from any thread."""
@@ -740,13 +527,20 @@ class _Bubblewrap:
     def __init__(self, spec: SandboxSpec, episode: _Episode, env: Mapping[str, str]) -> None:
         self._spec, self._episode, self._env = spec, episode, env
         self._process: subprocess.Popen[bytes] | None = None
-        self._first: int | None = None
+        self._first_pid = 0
+        self._first_fd: int | None = None
+        self._files: SandboxFiles | None = None
         self._control: _LocalControl | None = None
         self._cgroups: CgroupSet | None = None
         self._shells = 0
         self._ending = threading.Lock()
         self.limits_held: frozenset[str] = frozenset()
-        self.files = SandboxFiles(episode.rootfs, bound=_bound(), owner_uid=_host_uid() if os.getuid() == 0 else None)
+
+    @property
+    def files(self) -> SandboxFiles:
+        if self._files is None:
+            raise SandboxDied("the sandbox is gone: it was closed")
+        return self._files
 
     def start(self) -> Control:
         self._cgroups = CgroupSet(self._spec.limits, name=f"srft-{self._episode.token}")
@@ -755,10 +549,11 @@ class _Bubblewrap:
         with open(told) as information, self._episode.log.open("wb") as log:
             try:
                 self._process = subprocess.Popen(
-                    self._cgroups.joined([*self._command(tell), *BASH]),
+                    self._cgroups.joined([*self._episode.mounting(), *self._command(tell), *BASH]),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    cwd=self._episode.path,
                     pass_fds=[tell],
                     start_new_session=True,  # Ctrl-C is ours to handle
                     umask=0o022,
@@ -769,7 +564,8 @@ class _Bubblewrap:
             self._hold_first(information)
         try:
             self._control.ask(f"exec 2>/dev/null; {self._ulimits()}", START_TIMEOUT_S)
-        except SandboxDied:
+            self._files = self._open_files()
+        except (SandboxDied, OSError):
             problem = self._episode.log.read_text(errors="replace").strip()[-500:]
             self.end()
             raise EngineError(f"bubblewrap did not start the sandbox: {problem or 'no message'}") from None
@@ -778,7 +574,14 @@ class _Bubblewrap:
     def _hold_first(self, information: IO[str]) -> None:
         """Keep hold of process 1 through a pidfd: its number could come round again."""
         with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
-            self._first = os.pidfd_open(json.load(information)["child-pid"])
+            self._first_pid = json.load(information)["child-pid"]
+            self._first_fd = os.pidfd_open(self._first_pid)
+
+    def _open_files(self) -> SandboxFiles:
+        """Through process 1's root, since an overlay is mounted nowhere else."""
+        root_fd = os.open(f"/proc/{self._first_pid}/root", os.O_PATH | os.O_DIRECTORY)
+        owner_uid = _host_uid() if os.getuid() == 0 else None
+        return SandboxFiles(root_fd, bound=_bound(), hidden=("/proc", "/dev"), owner_uid=owner_uid)
 
     def _command(self, information_fd: int) -> list[str]:
         mounts = ["--bind", str(self._episode.rootfs), "/"]
@@ -842,17 +645,22 @@ class _Bubblewrap:
 
     def copy(self, source: Path, target: Path) -> None:
         # In namespaces of its own: whatever links the episode's processes plant meanwhile lead nowhere from there.
-        mounts = [*_system_mounts(), "--bind", str(self._episode.path), "/episode"]
+        # (cp needs /proc to set the mode of a folder that it cannot open.)
+        mounts = [*_system_mounts(), "--proc", "/proc", "--bind", str(self._episode.path), "/episode"]
         inside = [f"/episode/{path.relative_to(self._episode.path)}" for path in (source, target)]
-        _checked([*_confined(mounts), *_copy(*inside)])
+        command = [*self._episode.mounting(read_only=True), *_confined(mounts), *_copy(*inside)]
+        _checked(command, folder=self._episode.path)
 
     def end(self) -> None:
         with self._ending:
-            if self._first is not None:
+            if self._files is not None:
+                self._files.close()
+                self._files = None
+            if self._first_fd is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._first, signal.SIGKILL)
-                os.close(self._first)
-                self._first = None
+                    signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
+                os.close(self._first_fd)
+                self._first_fd = None
             if self._process is not None:
                 _collect(self._process)
                 self._process = None
@@ -913,7 +721,8 @@ class _HostControl(Control):
         for pid in self._ground.members():
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(pid) == group:
-                    os.kill(pid, signal.SIGKILL)
+                    os.killpg(group, signal.SIGKILL)
+                    return
 
     def kill_all(self) -> None:
         self._ground.kill_members()
@@ -927,7 +736,10 @@ class _HostControl(Control):
 
 
 class _Host:
-    """No confinement. Its processes are those in its cgroups, with its marker, in its sessions, or born of these."""
+    """No confinement. Its processes are those in its cgroups, with its marker, in its sessions, or born of these.
+
+    Where no cgroup is to be had, one that has left parent, session and environment behind is not known any more.
+    """
 
     def __init__(self, spec: SandboxSpec, episode: _Episode, env: Mapping[str, str]) -> None:
         self._spec, self._episode = spec, episode
@@ -946,7 +758,7 @@ class _Host:
         self._ending = threading.Lock()
         self.ended = False
         self.limits_held: frozenset[str] = frozenset()
-        self.files = SandboxFiles(Path("/"))
+        self.files = SandboxFiles(os.open("/", os.O_PATH | os.O_DIRECTORY))
 
     def start(self) -> Control:
         self._cgroups = CgroupSet(self._spec.limits, name=f"srft-{self._episode.token}")
@@ -1028,6 +840,7 @@ class _Host:
     def end(self) -> None:
         with self._ending:
             self.ended = True
+            self.files.close()
             if self._watchdog is not None:
                 self.kill_members()
                 self._watchdog.communicate(b"done\n")
@@ -1097,27 +910,29 @@ class LocalSandbox(ShellSandbox):
             (episode.rootfs / inside).parent.mkdir(parents=True)
             for part in {inside, "root"}:
                 if (source / part).is_dir():
-                    _checked(_copy(str(source / part), str(episode.rootfs / part)))
+                    # As the caller's own: git refuses to work in another user's repository.
+                    copy = [*_copy(str(source / part), str(episode.rootfs / part)), "--no-preserve=ownership"]
+                    _checked(copy)
             for part in (inside, "root", "tmp"):
                 (episode.rootfs / part).mkdir(exist_ok=True)
             self.spec = replace(self.spec, workdir=str(episode.rootfs / inside))
             return
+        if image.owner == _host_uid() and _has_overlay(_host_uid(), episodes_folder()):
+            episode.overlay(source.resolve())
+            episode.give_away(whole=False)
+            return
         _checked(_copy(str(source), str(episode.rootfs)))
-        is_furnished = (episode.rootfs / "etc" / "hostname").exists()
-        if not is_furnished:
+        if image.owner is None:  # made by hand
             _furnish(episode.rootfs)
-        if self.spec.network != "none":
-            shutil.copyfile("/etc/resolv.conf", episode.rootfs / "etc" / "resolv.conf")
-        if not is_furnished or image.owner != _host_uid():
-            _give_away(episode.path)
-        else:
-            for path in (episode.path, episode.fifos, episode.snapshots):
-                os.chown(path, _host_uid(), -1)
+        episode.give_away(whole=True)
 
     def _begin(self, episode: _Episode) -> None:
         kind = _Bubblewrap if self.confinement == "bubblewrap" else _Host
         self._ground = kind(self.spec, episode, self._env)
         self._control = self._ground.start()
+        if self.confinement == "bubblewrap" and self.spec.network != "none":
+            with contextlib.suppress(FileNotFoundError):  # a host may do without
+                self._ground.files.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_bytes(), mode=0o644)
         self._live_shell()
 
     def _open_channel(self) -> FdChannel:
@@ -1162,25 +977,20 @@ class LocalSandbox(ShellSandbox):
             raise InputError(f"snapshot {snapshot!r}: this sandbox has none of that name")
         self._hang_up()
         ground.end()
-        _remove_tree(episode.rootfs)
-        ground.copy(kept, episode.rootfs)
+        if episode.overlaid:
+            episode.overlay(kept)
+            episode.give_away(whole=False)
+        else:
+            _remove_tree(episode.rootfs)
+            ground.copy(kept, episode.rootfs)
         self._begin(episode)
 
     def save_image(self, image: str, settings: LocalImage) -> None:
-        """Make this sandbox's file system the local image of that name, replacing an older one. Ends the sandbox."""
+        """Make this sandbox's files the local image of that name, in place of an older one. Raises SandboxDied."""
         assert self._episode is not None
-        assert self._ground is not None
-        self._hang_up()
-        self._ground.end()
-        folder = image_folder(image)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-        _checked(_copy(str(self._episode.rootfs), str(fresh / "rootfs")))
-        (fresh / "image.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(settings, owner=_host_uid())))
-        if folder.exists():
-            _remove_tree(folder)
-        fresh.rename(folder)
-        self.close()
+        self.kill_all()
+        kept = self._episode.snapshots / self.snapshot()
+        _put_image(image, kept, settings)
 
     def close(self) -> None:
         with self._closing:
@@ -1193,23 +1003,41 @@ class LocalSandbox(ShellSandbox):
                 self._episode = None
 
 
-def new_image(name: str, *, git_folder: str | None = None) -> str:
-    """Make a local image of that name, empty but for a git repository with one empty commit; or leave the one there."""
+def _put_image(name: str, rootfs: Path, settings: LocalImage) -> None:
+    """Copy a tree into the image folder whole or not at all. It is the sandbox user's already."""
     folder = image_folder(name)
-    if folder.is_dir():
-        return name
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    (fresh / "rootfs").mkdir()
-    if git_folder is not None:
-        repository = fresh / "rootfs" / git_folder
-        as_somebody = ["-c", "user.name=srft", "-c", "user.email=srft@example.invalid"]
-        _checked(["git", "init", "-q", "-b", "main", str(repository)])
-        _checked(["git", "-C", str(repository), *as_somebody, "commit", "-q", "--allow-empty", "-m", "empty"])
+    fresh.chmod(0o755)
     try:
+        _checked(_copy(str(rootfs), str(fresh / "rootfs")))
+        stamped = msgspec.structs.replace(settings, owner=_host_uid())
+        (fresh / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(stamped)))
+        if folder.exists():
+            folder.rename(fresh / "old")
         fresh.rename(folder)
-    except OSError:  # another process was first
+        _remove_tree(folder / "old")
+    finally:
         _remove_tree(fresh)
+
+
+def new_image(name: str, *, git_folder: str | None = None) -> str:
+    """Make a local image of that name, empty but for a git repository with one empty commit; or leave the one there."""
+    if (image_folder(name) / "rootfs").is_dir():
+        return name
+    episode = _Episode()
+    try:
+        episode.rootfs.mkdir()
+        _furnish(episode.rootfs)
+        if git_folder is not None:
+            repository = str(episode.rootfs / git_folder)
+            as_somebody = ["-c", "user.name=srft", "-c", "user.email=srft@example.invalid"]
+            _checked(["git", "init", "-q", "-b", "main", repository])
+            _checked(["git", "-C", repository, *as_somebody, "commit", "-q", "--allow-empty", "-m", "empty"])
+        episode.give_away(whole=True)
+        _put_image(name, episode.rootfs, LocalImage())
+    finally:
+        episode.remove()
     return name
 
 

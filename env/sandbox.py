@@ -65,7 +65,7 @@ class CommandResult:
 
     output: str
     exit_code: int | None
-    wall_s: float
+    wall_s: float = field(compare=False)
     timed_out: bool = False
     elided_bytes: int = 0
     elided_at: int = 0

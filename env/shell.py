@@ -40,13 +40,14 @@ LONGEST_MARKER_BYTES = 1 << 16
 LONGEST_DIRECTORY = 16_000
 """Longer ones are cut, or their marker would be too long: a byte takes up to four characters when bash quotes it."""
 
+LONG_COMMAND = 1 << 16
 OUTPUT_FD = 61
 """The work shell's own way to the channel: `exec >FILE` in a command does not take it."""
 
 OPENS = re.compile(r"['\"`({\[]")
 """A command without any of these has nothing that can be left open."""
 
-LEFT_OPEN = b"unexpected EOF while looking for matching"
+LEFT_OPEN = re.compile(rb"unexpected EOF|conditional")
 RS = b"\x1e"
 CONTROL_TIMEOUT_S = 20.0
 
@@ -287,26 +288,29 @@ class Shell:
         """Run one command; its output goes to `sink`, also when it is killed at its timeout."""
         # A lone surrogate becomes the three bytes that UTF-8 would have for it.
         command = command.encode(errors="surrogatepass").decode(errors="surrogateescape")
-        body = f"builtin eval {shlex.quote(command)}"
+        lead = "builtin eval"
         if self._mode == "stateless":
-            body = f"builtin cd -- {self._workdir} || builtin cd /; {body}"
-            return self._exchange(body, in_subshell=True, timeout_s=timeout_s, sink=sink)
-        is_left_open = OPENS.search(command) is not None and self._is_left_open(command)
-        return self._exchange(body, in_subshell=is_left_open, timeout_s=timeout_s, sink=sink)
+            lead = f"builtin cd -- {self._workdir} || builtin cd /; {lead}"
+        in_subshell = self._mode == "stateless" or self._is_left_open(command)
+        return self._exchange(lead, command, in_subshell=in_subshell, timeout_s=timeout_s, sink=sink)
 
     def _is_left_open(self, command: str) -> bool:
         """Whether a quote or bracket is: bash would exit after it, or crash at the next command, variables and all."""
+        if not OPENS.search(command):
+            return False
         said = bytearray()
-        parse = f"builtin eval $'builtin set -n\\n' {shlex.quote(command)}"  # from that line on nothing is run
-        ran = self._exchange(parse, in_subshell=True, timeout_s=BEGIN_TIMEOUT_S, sink=said.extend)
-        return ran.begun and LEFT_OPEN in said
+        lead = "builtin eval $'builtin set -n\\n'"  # what comes after that line is read and not run
+        ran = self._exchange(lead, command, in_subshell=True, timeout_s=BEGIN_TIMEOUT_S, sink=said.extend)
+        return ran.begun and LEFT_OPEN.search(said) is not None
 
-    def _exchange(self, body: str, *, in_subshell: bool, timeout_s: float, sink: Callable[[bytes], None]) -> _Ran:
+    def _exchange(
+        self, lead: str, command: str, *, in_subshell: bool, timeout_s: float, sink: Callable[[bytes], None]
+    ) -> _Ran:
         nonce = secrets.token_hex(8)
         reader = _MarkerReader(self._channel, nonce)
         ran = _Ran(begun=False, died=False, timed_out=False, exit_code=None)
         try:
-            self._send(self._script(body, in_subshell, nonce))
+            self._send(_script(lead, command, nonce, in_subshell=in_subshell))
             begin = reader.read(time.monotonic() + BEGIN_TIMEOUT_S, _ignore, self._check_alive)
             if begin is None or begin.kind != "B":
                 return ran
@@ -324,18 +328,6 @@ class Shell:
         reader.flush(sink)
         return ran._replace(died=True, exit_code=None if ran.timed_out else self._channel.exit_code())
 
-    def _script(self, body: str, in_subshell: bool, nonce: str) -> str:
-        # The begin is within the redirections, so that a shell that cannot make them has not begun. The end is a line
-        # of its own: some errors (an assignment to a read-only variable) make bash drop the rest of the line.
-        body = f"builtin printf '\\036%s B %d \\036' {nonce} $BASHPID; {body}\n"
-        if in_subshell:
-            framed = f"( {body}) </dev/null >&{OUTPUT_FD} 2>&1 {OUTPUT_FD}>&-"
-        else:
-            framed = f"{{ {body}}} </dev/null >&{OUTPUT_FD} 2>&1"
-        directory = f'"${{PWD:0:{LONGEST_DIRECTORY}}}"'
-        end = f"builtin printf '\\036%s E %d %q\\036' {nonce} $? {directory} >&{OUTPUT_FD}"
-        return f"{framed}\n{{ {end}; }} 2>/dev/null\n"
-
     def _send(self, script: str) -> None:
         self._channel.send(script.encode(errors="surrogateescape"), BEGIN_TIMEOUT_S)
 
@@ -345,6 +337,26 @@ class Shell:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _script(lead: str, command: str, nonce: str, *, in_subshell: bool) -> str:
+    """What the work shell reads to run `lead` with the command as its last word."""
+    before, word, after = "", shlex.quote(command), ""
+    if len(command) > LONG_COMMAND:
+        # bash reads a script from a pipe byte by byte, and this in blocks: 3 MB take 0.7 s and not 3.4 s.
+        size = len(command.encode(errors="surrogateescape"))
+        before = f"LC_ALL=C builtin read -r -N {size} srft_command\n{command}"
+        word, after = '"$srft_command"', "builtin unset -v srft_command\n"
+    # The begin is within the redirections, so that a shell that cannot make them has not begun. The end is a line
+    # of its own: some errors (an assignment to a read-only variable) make bash drop the rest of the line.
+    body = f"builtin printf '\\036%s B %d \\036' {nonce} $BASHPID; {lead} {word}\n"
+    if in_subshell:
+        framed = f"( {body}) </dev/null >&{OUTPUT_FD} 2>&1 {OUTPUT_FD}>&-"
+    else:
+        framed = f"{{ {body}}} </dev/null >&{OUTPUT_FD} 2>&1"
+    directory = f'"${{PWD:0:{LONGEST_DIRECTORY}}}"'
+    end = f"builtin printf '\\036%s E %d %q\\036' {nonce} $? {directory} >&{OUTPUT_FD}"
+    return f"{before}{framed}\n{{ {end}; }} 2>/dev/null\n{after}"
 
 
 class ShellSandbox(Sandbox):

@@ -70,7 +70,8 @@ class SweEnv(gymnasium.Env[str, str]):
     step_limit: `truncated` after so many steps. grade_submission: grade on submit, in a fresh container, and give the
     reward; without it the reward is always 0.0.
 
-    `reset` and `step` raise InfrastructureError when the world fails: that is never an observation. Seeded: the task
+    `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
+    `patch_error` where none could be taken, and `grade`. `reset` and `step` raise InfrastructureError when the world fails: that is never an observation. Seeded: the task
     is drawn with `np_random` unless `options["task"]` names one (a Task or an instance id). Vectorised, use
     `AsyncVectorEnv(..., shared_memory=False)`, as text has no fixed size.
     """
@@ -159,7 +160,8 @@ class SweEnv(gymnasium.Env[str, str]):
         result = None if action.strip() == SUBMIT else self.execute(action, timeout_s=self._command_timeout_s)
         terminated = self.is_submission(action, result)
         truncated = not terminated and self._step_limit is not None and self._steps >= self._step_limit
-        reward, info = 0.0, self._step_info(result)
+        reward = 0.0
+        info: dict[str, Any] = {"result": result}
         if terminated or truncated:
             info["patch"] = self._patch_or_none(info)
         if terminated and self._grade_submission:
@@ -168,16 +170,6 @@ class SweEnv(gymnasium.Env[str, str]):
             reward = 1.0 if verdict.resolved else 0.0
         self._last_output = result.output if result else ""
         return self._last_output, reward, terminated, truncated, info
-
-    def _step_info(self, result: CommandResult | None) -> dict[str, Any]:
-        if result is None:
-            return {"exit_code": None, "timed_out": False, "elided_bytes": 0, "shell_restarted": False}
-        return {
-            "exit_code": result.exit_code,
-            "timed_out": result.timed_out,
-            "elided_bytes": result.elided_bytes,
-            "shell_restarted": result.shell_restarted,
-        }
 
     def _patch_or_none(self, info: dict[str, Any]) -> str | None:
         try:

@@ -7,7 +7,6 @@
 # bubblewrap; docker.io, iptables, debootstrap where no container engine answers), a running dockerd, and the image
 # srft/base:bookworm. What is missing without being needed for everything is said in one sentence, with the remedy.
 #
-#   harness/setup.sh [peers]       peers: also the programs that `make bench` measures against, in .venv/peers
 #   SRFT_SYSTEM_SETUP=no     leave the machine alone: no packages, no daemon, no image
 #   PYTHON=/path/to/python   the interpreter to build .venv with
 set -euo pipefail
@@ -35,7 +34,6 @@ main() {
     set_up_programs
     set_up_venv
     set_up_engine
-    [ "${1:-}" != peers ] || set_up_peers
     say "ready: the program is .venv/bin/srft"
 }
 
@@ -78,20 +76,6 @@ install_torch() {
     fi
     "$VENV_PYTHON" -m pip install --quiet "torch==$CPU_TORCH" \
         || fail "pip could not install torch $CPU_TORCH, see above; check the network or pip's index, then run this again."
-}
-
-# An environment of their own: mini-swe-agent brings litellm, which would take openai and huggingface_hub back by a version.
-set_up_peers() {
-    local wanted
-    wanted=$("$VENV_PYTHON" -c \
-        'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
-    if [ "$(cat .venv/peers/srft-setup 2>/dev/null)" = "$wanted" ]; then return; fi
-    say "installing into .venv/peers: $wanted"
-    "$VENV_PYTHON" -m venv --clear .venv/peers
-    # shellcheck disable=SC2086 # one requirement a word
-    .venv/peers/bin/python -m pip install --quiet $wanted \
-        || fail "pip could not install $wanted, see above; check the network or pip's index, then run this again."
-    echo "$wanted" >.venv/peers/srft-setup
 }
 
 # ---- Debian packages --------------------------------------------------------------------------------------------
@@ -236,4 +220,4 @@ api.import_image_from_stream(sys.stdin.buffer, repository=repository, tag=tag, c
 ' "$BASE_IMAGE"
 }
 
-main "$@"
+main

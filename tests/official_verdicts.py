@@ -270,9 +270,15 @@ def run_official(
     command = [sys.executable, "-m", "swebench.harness.run_evaluation", "--dataset_name", "tasks.jsonl"]
     command += ["--predictions_path", "predictions.jsonl", "--run_id", kind, "--max_workers", str(workers)]
     command += ["--timeout", str(TIMEOUTS_S.get(kind, TIMEOUT_S))]
-    with (folder / "official.log").open("w") as log:
-        subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True)
-    report = json.loads((folder / f"{MODEL}.{kind}.json").read_text())
+    report_file = folder / f"{MODEL}.{kind}.json"
+    for _ in range(5):
+        # Its report lists all containers of the engine, and fails where another one of them ends meanwhile. The same
+        # command again takes up the verdicts that are there.
+        with (folder / "official.log").open("a") as log:
+            subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        if report_file.exists():
+            break
+    report = json.loads(report_file.read_text())
     words = {
         "resolved": "resolved_ids",
         "unresolved": "unresolved_ids",

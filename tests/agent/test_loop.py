@@ -14,7 +14,6 @@ from srft.agent.prompt import Prompt
 from srft.agent.records import Trajectory, Usage
 from srft.agent.scripted import ScriptedModel
 from srft.env.errors import EngineError, ImageError, InputError, ModelError
-from srft.env.sandbox import CommandResult
 from srft.env.swe_env import SweEnv
 
 pytestmark = pytest.mark.engine
@@ -92,7 +91,7 @@ def test_the_sentinel_of_mini_submits(episode):
     command = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT && git add -A && git diff --cached"
     run = episode([bash("touch new.py"), bash(command)], prompt="mini")
     assert (run.stop_reason, outcomes(run)) == ("submitted", [("bash", 0, None), ("bash", 0, None)])
-    assert run.patch == "diff --git a/new.py b/new.py\nnew file mode 100644\nindex 0000000..e69de29\n"
+    assert run.patch.startswith("diff --git a/new.py b/new.py\nnew file mode 100644\n")
 
 
 def test_the_edit_tool_in_xml(episode):
@@ -139,7 +138,7 @@ def used(text, **usage):
     ],
 )
 def test_every_limit_has_its_ending_and_its_patch(episode, limits, reply, reason, count):
-    run = episode([bash("touch new.py") if reason == "wall_limit" else reply] * 0 + [reply] * 5, limits=limits)
+    run = episode([reply] * 5, limits=limits)
     assert (run.stop_reason, len(run.steps), run.detail) == (reason, count, None)
     assert run.patch == ""
 
@@ -228,30 +227,20 @@ def test_a_server_that_dies_mid_run(episode, chat_server, completion):
 
 def test_a_container_that_dies_mid_run(episode, env):
     """The step is kept, its observation is none, and the environment is good for the next episode."""
-    model = ScriptedModel([bash("sleep 30"), SUBMIT])
-    killer = threading.Timer(1.0, lambda: None)
 
-    class Killing(ScriptedModel):
+    class Killing(Failing):
         def for_episode(self, task_id, attempt, seed):
-            return Scripted()
-
-    class Scripted(Failing):
-        def __init__(self):
-            super().__init__([bash("sleep 30")], ModelError("never asked"))
+            return self
 
         def reply(self, messages, *, tools=()):
-            nonlocal killer
-            killer = threading.Timer(0.5, env.sandbox.close)
-            killer.start()
+            threading.Timer(0.5, env.sandbox.close).start()
             return super().reply(messages)
 
-    run = episode(Killing([]))
-    killer.join()
+    run = episode(Killing([bash("sleep 30")], ModelError("never asked")))
     assert (run.stop_reason, outcomes(run)) == ("infra_error", [("bash", None, "infrastructure")])
     assert run.detail.startswith("SandboxDied: ")
     assert (run.steps[0].observation, run.patch) == (None, None)
     assert episode([SUBMIT]).stop_reason == "submitted"
-    assert model.name == "script"
 
 
 def test_an_environment_that_cannot_be_reset(episode, env):
@@ -271,9 +260,13 @@ def test_a_patch_that_is_lost_makes_the_episode_infrastructure(episode, env):
 
 
 def test_a_patch_that_the_agent_made_impossible_is_no_infrastructure(episode):
-    run = episode([bash("rm -rf /testbed"), SUBMIT])
+    run = episode([bash("printf '#!/bin/sh\\nexit 1\\n' > \"$(command -v git)\""), SUBMIT])
     assert (run.stop_reason, run.patch) == ("submitted", None)
     assert run.detail.startswith("PatchError: ")
+
+
+def test_an_agent_that_removes_the_repository_is_no_infrastructure(episode):
+    assert episode([bash("rm -rf /testbed"), SUBMIT]).stop_reason == "submitted"
 
 
 def test_a_prompt_for_another_format_is_refused(episode):
@@ -318,7 +311,3 @@ def test_two_runs_of_a_script_are_one_trajectory(episode):
     script = [bash("echo hi"), SUBMIT]
     assert episode(script).id == episode(script).id
     assert episode(script).id != episode(script, attempt=1).id
-
-
-def test_result_record():
-    assert CommandResult("", 0, 0.0).timed_out is False

@@ -85,11 +85,14 @@ def test_half_a_surrogate_pair_does_not_reach_the_files(chat_server, completion,
 
 
 def test_each_episode_has_its_seed(chat_server, completion, model):
-    chat_server.answers = [(200, completion("a"))] * 2
+    chat_server.answers = [(200, completion("a"))] * 4
     shared = model(seed=1)
-    shared.for_episode("t", 0, 5).reply(HELLO)
+    episode = shared.for_episode("t", 0, 5)
+    episode.reply(HELLO)
+    episode.reply(HELLO)
     shared.for_episode("t", 0, None).reply(HELLO)
-    assert [request["seed"] for request in chat_server.requests] == [5, 1]
+    shared.reply(HELLO)
+    assert [request["seed"] for request in chat_server.requests] == [5, 1_000_008, 1, 1]
     assert shared.for_episode("t", 0, 5).sampling == {"seed": 5}
 
 

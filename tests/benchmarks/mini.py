@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
-
 from benchmarks.docker_cli import LABEL
 from benchmarks.tiny_task import ROOT
+from loguru import logger
+
 from srft.env.errors import SrftError
 
 REQUIREMENT = "mini-swe-agent>=2.4,<3"

@@ -1,7 +1,7 @@
 """Runs in the venv of mini-swe-agent: drives its DockerEnvironment, and takes the times here.
 
-Reads one JSON object a line from stdin ({"request": NAME, ...arguments}), writes one a line to stdout. Containers get the
-label that is the first argument.
+Reads one JSON object a line from stdin ({"request": NAME, ...arguments}), writes one a line to stdout. Containers get
+the label that is the first argument.
 
     {"request": "start", "image": "debian:12"}                       -> {"container": "4f...", "wall_s": 0.31}
     {"request": "execute", "container": "4f...", "command": "true"}  -> {"exit_code": 0, "wall_s": 0.06}
@@ -10,6 +10,7 @@ The environment is configured as in mini-swe-agent's own config for SWE-bench.
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -43,6 +44,12 @@ def execute(environment: DockerEnvironment, command: str) -> int:
         return 0
 
 
+def remove(environment: DockerEnvironment) -> None:
+    """At once. Its own cleanup takes 10 s in the background, since `sleep` as process 1 ignores SIGTERM."""
+    container, environment.container_id = environment.container_id, None
+    subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
+
+
 def answer_version() -> dict:
     return {"version": version("mini-swe-agent")}
 
@@ -63,22 +70,19 @@ def answer_execute(container: str, command: str) -> dict:
 
 
 def answer_stop(container: str) -> dict:
-    environment = environments.pop(container)
-    environment.container_id = None  # its own cleanup takes 10 s in the background: `sleep` ignores SIGTERM
-    subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
+    remove(environments.pop(container))
     return {}
 
 
 def answer_episodes(image: str, commands: list[str], episodes: int, workers: int) -> dict:
-    """So many episodes as mini-swe-agent runs a batch: a thread each, a container each, its own cleanup."""
+    """So many episodes as mini-swe-agent runs a batch: a thread each, a container each."""
 
     def episode(_number: int) -> list[int]:
         environment = open_environment(image)
         try:
             return [execute(environment, command) for command in commands]
         finally:
-            environment.cleanup()
-            environment.container_id = None
+            remove(environment)
 
     began_s = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
@@ -96,6 +100,7 @@ ANSWERS = {
 
 
 def main() -> None:
+    logging.getLogger("minisweagent").setLevel(logging.WARNING)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the library prints must not get between the answers
     for line in sys.stdin:

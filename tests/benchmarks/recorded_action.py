@@ -1,19 +1,19 @@
 """The commands of recorded runs again, in our container and in mini-swe-agent's, one after the other.
 
-Reads ../shared/data (mini-swe-agent's runs of SWE-bench Verified, and the tasks that can be built here). Both containers
-are of the task's image and go through the same commands in the same order, so that they are always in the same state;
-they take turns in being first, since the first to touch a file pays for reading it.
+Reads ../shared/data (mini-swe-agent's runs of SWE-bench Verified, and the tasks that can be built here). Both
+containers are of the task's image and go through the same commands in the same order, so that they are always in the
+same state; they take turns in being first, since the first to touch a file pays for reading it.
 """
 
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.rows import Bench, Goal, Row, time_row
+from benchmarks.tiny_task import ROOT
 from docker.errors import ImageNotFound
 from loguru import logger
 
-from benchmarks.rows import Bench, Goal, Row, time_row
-from benchmarks.tiny_task import ROOT
 from srft.agent.actions import FORMATS, FormatError
 from srft.agent.importers import RecordedRun, read_mini_runs
 from srft.agent.model import Reply
@@ -60,8 +60,8 @@ def recorded_action(bench: Bench) -> dict[str, Row]:
     mini_s = [wall_s for replay in replays for wall_s in replay.mini_s]
     equal = sum(replay.equal for replay in replays)
     note = (
-        f"{len(ours_s)} actions of {len(replays)} runs, {equal} with equal exit codes; in all {sum(ours_s):.1f} s against "
-        f"{sum(mini_s):.1f} s"
+        f"{len(ours_s)} actions of {len(replays)} runs, {equal} with equal exit codes; "
+        f"in all {sum(ours_s):.1f} s against {sum(mini_s):.1f} s"
     )
     return {"recorded_action": time_row(ours_s, peer="mini-swe-agent", peer_s=mini_s, goal=GOAL, note=note)}
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from benchmarks.docker_cli import docker_remove, docker_run
 from benchmarks.rows import Bench, Goal, Row, time_row
 from benchmarks.tiny_task import TINY_TASK
+
 from srft.env.backends import Backend, choose_backend
 from srft.env.pool import WorkspacePool
 from srft.env.swe_env import SweEnv

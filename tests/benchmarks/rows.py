@@ -1,6 +1,6 @@
 """What a benchmark gives: `Row`s; and what it is given: `Bench`.
 
-rows = {"reset_cold": time_row([0.31, 0.33], peer="docker run -d", peer_s=[0.30, 0.29], goal=Goal(at_least_times=1 / 1.3))}
+time_row([0.31, 0.33], peer="docker run -d", peer_s=[0.30, 0.29], goal=Goal(at_least_times=0.77)).met
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of bench.json.
 
-    peer: what ours was compared with and its own figure, or why there is none. ratio: how many times better ours is than
-    the peer's (peer's time over ours, our rate over the peer's). met: `None` without a goal or without the peer.
+    peer: what ours was compared with and its own figure, or why there is none. ratio: how many times better ours is
+    than the peer's (peer's time over ours, our rate over the peer's). met: `None` without a goal or without the peer.
     """
 
     value: float | None

@@ -1,9 +1,9 @@
 """The benchmarks: ours and the peers' in one run, interleaved, so that a noisy machine is noisy for both.
 
 Reads nothing but, where it is there, ../shared/data (recorded runs and their tasks). Writes `bench.json`, one object:
-name -> {value, unit, peer, ratio, goal, met}, and prints it as a table. `ratio` is how many times better ours is than the
-peer's. `met` is null where a peer is missing or where there is no goal. No time fails anything: the exit code is 0 when
-all ran, 1 when a benchmark could not.
+name -> {value, unit, peer, ratio, goal, met}, and prints it as a table. `ratio` is how many times better ours is than
+the peer's. `met` is null where a peer is missing or where there is no goal. No time fails anything: the exit code is 0
+when all ran, 1 when a benchmark could not.
 
     .venv/bin/python tests/benchmarks/run.py --only shell_round_trip --quick
 """
@@ -31,6 +31,7 @@ from benchmarks.rows import Bench, Row
 from benchmarks.shell_round_trip import shell_round_trip
 from benchmarks.throughput import collect_throughput
 from benchmarks.tiny_task import ROOT, build_tiny_image
+
 from srft.env.errors import SrftError
 from srft.harness.store import write_atomic
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from benchmarks.docker_cli import docker_exec, plain_container
 from benchmarks.rows import Bench, Goal, Row, time_row
 from benchmarks.tiny_task import TINY_IMAGE, TINY_TASK
+
 from srft.env.docker import DockerSandbox
 from srft.env.pool import WorkspaceSettings
 from srft.env.sandbox import Mode, Sandbox

@@ -1,8 +1,9 @@
 """Many short episodes at once: how many a minute, and what memory they take.
 
-`srft collect` as a user runs it, start-up included, with a script for a model and 16 workers, on the tiny task, ungraded;
-before and after it, half each of mini-swe-agent's share: the same commands in its DockerEnvironment, 16 threads. Ours
-also scrubs the repository, takes the patch apart from the agent's shell, and has each trajectory on disk.
+`srft collect` as a user runs it, start-up included, with a script for a model and 16 workers, on the tiny task,
+ungraded; before and after it, half each of mini-swe-agent's share: the same commands in its DockerEnvironment, 16
+threads. Ours also scrubs the repository, takes the patch from a fresh shell, and has each trajectory on disk. An
+episode is over when its container is gone, for both.
 
 The memory of a running episode is that of one whose agent is thinking: 16 of them open, a few commands done.
 """
@@ -19,10 +20,10 @@ from statistics import mean
 from typing import NamedTuple
 
 import msgspec
-
 from benchmarks.mini import PeerError
 from benchmarks.rows import Bench, Row
-from benchmarks.tiny_task import COMMANDS, ROOT, TINY_TASK
+from benchmarks.tiny_task import COMMANDS, TINY_TASK
+
 from srft.agent.records import Trajectory
 from srft.env.backends import choose_backend
 from srft.env.docker import DockerSandbox, engine
@@ -84,8 +85,8 @@ def _collect(folder: Path, episodes: int) -> Collected:
     (folder / "tasks.jsonl").write_bytes(msgspec.json.encode(TINY_TASK) + b"\n")
     replies = [f"Next.\n```bash\n{command}\n```" for command in (*COMMANDS, "submit")]
     (folder / "script.yaml").write_text(json.dumps(replies))
-    command = [sys.executable, "-m", "srft.harness.cli"] if not _srft().exists() else [str(_srft())]
-    command += ["collect", "--tasks", str(folder / "tasks.jsonl"), "--model", f"script:{folder / 'script.yaml'}"]
+    command = [str(Path(sys.executable).with_name("srft")), "collect"]
+    command += ["--tasks", str(folder / "tasks.jsonl"), "--model", f"script:{folder / 'script.yaml'}"]
     command += ["--run", str(folder / "run"), "--attempts", str(episodes), "--workers", str(WORKERS)]
     command += ["--sandbox", "docker", "--no-grade", "--json"]
     began_s = time.perf_counter()
@@ -103,10 +104,6 @@ def _collect(folder: Path, episodes: int) -> Collected:
         said = (folder / "log").read_text(errors="replace").strip()[-500:]
         raise CollectFailed(f"srft collect: {len(trajectories)} of {episodes} episodes; it said: {said}")
     return Collected(wall_s, peak_bytes)
-
-
-def _srft() -> Path:
-    return ROOT / ".venv" / "bin" / "srft"
 
 
 def _handed_in(trajectory: Trajectory) -> bool:

@@ -30,12 +30,11 @@ ENV SRFT_MARK=kept
 WORKDIR /testbed
 COPY run_tests.sh code.txt latin.txt ./
 RUN git init -q && git config user.email t@t && git config user.name t && git add -A && git commit -qm base
-WORKDIR /opt
 """
 RUN_TESTS = r"""
 echo "patch is $(sha256sum < /tmp/patch.diff)"
 [ ! -f sleep ] || { echo half way; sleep 600; }
-[ ! -f flood ] || head -c 3000000 /dev/zero | tr '\0' x
+[ ! -f flood ] || head -c 3000000 /dev/zero | tr '\0' x; echo
 grep -q '^fixed' code.txt && echo "PASSED t.py::fix" || echo "FAILED t.py::fix"
 grep -q '^one' code.txt && echo "PASSED t.py::keep" || echo "FAILED t.py::keep"
 [ ! -f asset.bin ] || echo "asset is $(sha256sum < asset.bin)"
@@ -127,7 +126,12 @@ def graded(task: Task, patch: str | None, log_dir: Path, **options: Any) -> Grad
 @pytest.fixture(autouse=True)
 def no_container_left(engine: docker.DockerClient) -> Iterator[None]:
     yield
-    assert engine.containers.list(all=True, filters={"label": LABEL}) == []
+    for _ in range(100):  # one that was killed from outside is removed by the engine in its own time
+        left = engine.api.containers(all=True, filters={"label": LABEL})
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
 
 
 def test_gold(task: Task, tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def test_the_official_container(task: Task, tmp_path: Path) -> None:
     made = graded(task, GOLD, tmp_path)
     assert made.log_path is not None
     lines = Path(made.log_path).read_text().splitlines()
-    assert "/opt" in lines  # the image's own directory, not one of ours
+    assert lines[1] == "/testbed"
     # The engine's default capabilities and SYS_ADMIN, bit 21.
     assert "mark=kept user=root CapEff:\t00000000a82425fb" in lines
 

@@ -106,7 +106,8 @@ def _applied(sandbox, start, patch):
     sandbox.write("/tmp/the.patch", patch.encode())
     applied = sandbox.run(
         f"rm -rf /tmp/fresh && git clone -q --no-checkout /testbed /tmp/fresh && cd /tmp/fresh && "
-        f"git checkout -q {start.commit} && {{ [ ! -s /tmp/the.patch ] || git apply --whitespace=nowarn /tmp/the.patch; }} && "
+        f"git checkout -q {start.commit} && "
+        "{ [ ! -s /tmp/the.patch ] || git apply --whitespace=nowarn /tmp/the.patch; } && "
         'find . -path ./.git -prune -o -type f -print | while read -r f; do echo "$(base64 -w0 "$f") $f"; done'
     )
     assert applied.exit_code == 0, applied.output
@@ -126,7 +127,7 @@ def _applied(sandbox, start, patch):
         ("CRLF", "printf 'a\\r\\nb\\r\\n' >kept.txt", {"./kept.txt": b"a\r\nb\r\n"}),
         ("a binary file", "printf '\\0\\1\\2\\377' >new.bin", {"./new.bin": b"\0\1\2\xff"}),
         ("text that is not UTF-8", "printf 'caf\\351\\n' >latin.txt", {"./latin.txt": b"caf\xe9\n"}),
-        ("hidden by index flags", "git update-index --assume-unchanged kept.txt; echo z >kept.txt", {"./kept.txt": b"z\n"}),
+        ("assume-unchanged", "git update-index --assume-unchanged kept.txt; echo z >kept.txt", {"./kept.txt": b"z\n"}),
         ("skip-worktree", "git update-index --skip-worktree kept.txt; echo z >kept.txt", {"./kept.txt": b"z\n"}),
         ("hostile configuration",
          "echo z >kept.txt; git config diff.noprefix true; git config color.ui always; git config diff.external false; "

@@ -23,13 +23,15 @@ def _trajectories(run):
 
 
 def _containers(client):
-    return client.api.containers(all=True, filters={"label": [LABEL, "srft.task"]})
+    """The containers of this test's episodes; others may run beside it."""
+    containers = client.api.containers(all=True, filters={"label": [LABEL, "srft.task"]})
+    return [container for container in containers if container["Labels"]["srft.task"].startswith("tiny__")]
 
 
 def _gone(client, *, within_s=20.0):
     """Whether no episode's container is left; a dying one has a moment."""
     deadline = time.monotonic() + within_s
-    while left := [c for c in _containers(client) if c["Labels"]["srft.task"].startswith("tiny__")]:
+    while left := _containers(client):
         if time.monotonic() > deadline:
             return left
         time.sleep(0.2)

@@ -57,12 +57,16 @@ def test_a_full_disk_loses_nothing(tmp_path):
         pytest.skip("a small file system cannot be mounted here (that needs root)")
     try:
         lines = JsonLines(disk / "records.jsonl", Record)
-        kept = []
-        with pytest.raises(StorageError, match="No space left") as caught:
-            for number in range(1000):
-                record = Record("x" * 1000, number)
+        kept: list[Record] = []
+
+        def fill() -> None:
+            while True:
+                record = Record("x" * 1000, len(kept))
                 lines.append(record)
                 kept.append(record)
+
+        with pytest.raises(StorageError, match="No space left") as caught:
+            fill()
         assert "make room, then give the same command again" in str(caught.value)
         assert list(lines.read()) == kept
         assert lines.cut_torn_line() == 0

@@ -1,0 +1,365 @@
+"""Images on a real engine: tiny ones, built from the base image; no registry is asked but one that is not there."""
+
+import doctest
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+import pytest
+
+from srft.env import images
+from srft.env.errors import EngineError, ImageError, InputError
+from srft.env.images import ImageStore, TokenBucket
+from srft.env.task import Task
+
+pytestmark = pytest.mark.engine
+
+NAME = "srft/test-images"
+NO_REGISTRY = "localhost:1/srft/nothing-here:latest"
+MIB = 1 << 20
+
+
+def make_task(image: str, folder: Path | None = None) -> Task:
+    return Task(
+        instance_id=f"o__r-{image}",
+        repo="o/r",
+        base_commit="",
+        problem_statement="",
+        patch="",
+        test_patch="",
+        FAIL_TO_PASS=(),
+        PASS_TO_PASS=(),
+        image=image,
+        eval_script="",
+        log_parser="",
+        eval_type="",
+        source=str(folder) if folder else None,
+    )
+
+
+class CountingStore(ImageStore):
+    """Counts what it builds."""
+
+    builds = 0
+
+    def _build(self, image: str, dockerfile: Path) -> None:
+        self.builds += 1
+        super()._build(image, dockerfile)
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def buildable(engine: docker.DockerClient, base_image: str, tmp_path: Path) -> Iterator[MakeTask]:
+    """Makes tasks of a task repo; what they leave on the engine is removed."""
+    made: list[str] = []
+
+    def make(name: str, *, commands: str = "", size_mib: int = 0) -> Task:
+        image = f"{NAME}-{name}:{tmp_path.name}".lower()
+        folder = tmp_path / "repo" / "tasks" / name
+        folder.mkdir(parents=True)
+        random = f"RUN echo {name} && head -c {size_mib}M /dev/urandom > /random\n" if size_mib else ""
+        (folder / "Dockerfile").write_text(f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\n{random}{commands}")
+        made.append(image)
+        return make_task(image, folder)
+
+    yield make
+    for image in made:
+        if present(engine, image):
+            engine.images.remove(image, force=True)
+
+
+@pytest.fixture
+def state_file(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "images.json"
+
+
+def present(engine: docker.DockerClient, image: str) -> bool:
+    return bool(engine.images.list(name=image))
+
+
+def printed(engine: docker.DockerClient, task: Task, command: str) -> str:
+    return engine.containers.run(task.image, ["bash", "-c", command], remove=True).decode()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
+def size_bytes(engine: docker.DockerClient, image: str) -> int:
+    size = engine.images.get(image).attrs["Size"]
+    assert isinstance(size, int)
+    return size
+
+
+def test_the_docstrings_tell_the_truth() -> None:
+    assert doctest.testmod(images).failed == 0
+
+
+def test_a_build_from_the_tasks_folder(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SSL_CERT_FILE", "PIP_CERT"):
+        monkeypatch.delenv(variable, raising=False)
+    task = buildable("build", commands="COPY note.txt /note\nCOPY certs/ /certs/\n")
+    assert task.dockerfile is not None
+    folder = task.dockerfile.parent
+    (folder / "note.txt").write_text("from the folder\n")
+    ImageStore(engine, state_file=state_file).ensure(task)
+    assert printed(engine, task, "cat /note; ls -A /certs") == "from the folder\n.keep\n"
+    assert sorted(file.name for file in folder.iterdir()) == ["Dockerfile", "note.txt"]
+    assert list(json.loads(state_file.read_text())) == [task.image]
+
+
+def test_the_ca_bundle_and_its_build_arguments(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bundle.pem").write_text("a bundle\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "bundle.pem"))
+    arguments = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+    lines = [f"ARG {name}" for name in arguments] + [f"RUN echo ${name} >> /arguments" for name in arguments]
+    task = buildable("certs", commands="COPY certs/ /certs/\n" + "\n".join(lines) + "\n")
+    ImageStore(engine, state_file=state_file).ensure(task)
+    assert printed(engine, task, "cat /certs/ca-certificates.crt") == "a bundle\n"
+    assert printed(engine, task, "cat /arguments") == "/etc/ssl/certs/ca-certificates.crt\n" * 3
+
+
+def test_another_base_image(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = buildable("base", commands="RUN echo other > /which\n")
+    task = buildable("on-top")
+    store = ImageStore(engine, state_file=state_file)
+    store.ensure(other)
+    monkeypatch.setenv("SRFT_BASE_IMAGE", other.image)
+    store.ensure(task)
+    assert printed(engine, task, "cat /which") == "other\n"
+
+
+def test_what_is_there_is_left_alone(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("there")
+    store = CountingStore(engine, state_file=state_file)
+    store.ensure(task)
+    store.ensure(task)
+    assert store.builds == 1
+
+
+def test_many_threads_build_once(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    tasks = [buildable("once", commands="RUN sleep 1\n"), buildable("twice")]
+    store = CountingStore(engine, state_file=state_file)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store.ensure, tasks * 4))
+    assert store.builds == 2
+
+
+def test_a_build_that_fails(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("broken", commands="RUN echo the compiler is missing && exit 7\n")
+    with pytest.raises(ImageError) as raised:
+        ImageStore(engine, state_file=state_file).ensure(task)
+    message = str(raised.value)
+    assert message.startswith(f"image {task.image}: building it from {task.dockerfile} failed (")
+    assert "returned a non-zero code: 7" in message
+    assert message.endswith(
+        "; its last line was: the compiler is missing); "
+        "mend the Dockerfile, or its base image or CA bundle (see srft.env.images)"
+    )
+    assert json.loads(state_file.read_text() if state_file.exists() else "{}") == {}
+
+
+def test_a_base_image_that_is_not_there(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRFT_BASE_IMAGE", NO_REGISTRY)
+    with pytest.raises(ImageError, match=r"failed \(.*connection refused.*\); mend the Dockerfile, or its base image"):
+        ImageStore(engine, state_file=state_file).ensure(buildable("no-base"))
+
+
+def test_a_pull_that_fails(engine: docker.DockerClient, state_file: Path) -> None:
+    with pytest.raises(ImageError) as raised:
+        ImageStore(engine, state_file=state_file).ensure(make_task(NO_REGISTRY))
+    message = str(raised.value)
+    assert message.startswith(f"image {NO_REGISTRY}: not on this engine, and pulling it failed (")
+    assert "connection refused" in message
+    assert message.endswith(
+        "check its name and the way to its registry (docker login, proxy), or load or build it under that name"
+    )
+
+
+def test_no_engine(tmp_path: Path) -> None:
+    dead = docker.DockerClient(base_url="unix:///nowhere/docker.sock", version="1.41")
+    with pytest.raises(EngineError, match="does not answer"):
+        ImageStore(dead, state_file=tmp_path / "state.json").ensure(make_task("srft/any:1"))
+    with pytest.raises(EngineError, match="does not answer"):
+        ImageStore(dead)
+
+
+def test_the_least_recently_used_goes(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    first, second, third = (buildable(name, size_mib=2) for name in ("lru-1", "lru-2", "lru-3"))
+    budget = size_bytes(engine, images.DEFAULT_BASE_IMAGE) + 5 * MIB
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=budget)
+    store.ensure(first)
+    store.ensure(second)
+    store.ensure(first)  # a use
+    store.ensure(third)
+    assert store.evicted == [second.image]
+    assert [present(engine, task.image) for task in (first, second, third)] == [True, False, True]
+    store.ensure(second)  # had again
+    assert store.evicted == [second.image, first.image]
+
+
+def test_what_is_held_stays(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    first, second = buildable("held-1", size_mib=2), buildable("held-2", size_mib=2)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    with store.hold(first):
+        store.ensure(second)
+        assert (store.evicted, present(engine, first.image)) == ([], True)
+    third = buildable("held-3")
+    store.ensure(third)
+    assert store.evicted == [first.image, second.image]
+
+
+def test_what_a_container_uses_stays(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    first, second = buildable("used-1"), buildable("used-2")
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(first)
+    container = engine.containers.create(first.image, "true")  # not even started
+    try:
+        store.ensure(second)
+        assert store.evicted == []
+    finally:
+        container.remove()
+
+
+def test_what_srft_did_not_get_stays(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    theirs, ours = buildable("theirs"), buildable("ours")
+    CountingStore(engine, state_file=state_file.with_name("other.json")).ensure(theirs)
+    store = CountingStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(theirs)
+    store.ensure(ours)
+    assert (store.builds, store.evicted) == (1, [])
+    assert present(engine, theirs.image)
+
+
+def test_the_next_process_knows_what_is_ours(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path
+) -> None:
+    first, second = buildable("before"), buildable("after")
+    ImageStore(engine, state_file=state_file).ensure(first)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(second)
+    assert store.evicted == [first.image]
+
+
+def test_an_image_removed_by_hand(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    first, second = buildable("gone"), buildable("stays")
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=1 << 50)
+    store.ensure(first)
+    engine.images.remove(first.image)
+    store.ensure(second)
+    assert list(json.loads(state_file.read_text())) == [second.image]
+
+
+def test_layers_count_once(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    first, second = buildable("layers-1", size_mib=1), buildable("layers-2", size_mib=2)
+    store = ImageStore(engine, state_file=state_file)
+    store.ensure(first)
+    store.ensure(second)
+    layers = [store._layers_of(task.image) or {} for task in (first, second)]
+    assert [sum(of_one.values()) for of_one in layers] == [size_bytes(engine, task.image) for task in (first, second)]
+    base = size_bytes(engine, images.DEFAULT_BASE_IMAGE)
+    assert images._union_bytes(layers) == base + 3 * MIB
+
+
+def test_prefetch_stays_a_little_ahead(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    tasks = [buildable(f"ahead-{number}") for number in range(4)]
+    with ImageStore(engine, state_file=state_file, disk_budget_bytes=0) as store:
+        store.prefetch([tasks[0], tasks[0], *tasks[1:]], ahead=2)
+        wait_for(lambda: present(engine, tasks[1].image))
+        time.sleep(1)
+        assert [present(engine, task.image) for task in tasks] == [True, True, False, False]
+        with store.hold(tasks[0]):
+            wait_for(lambda: present(engine, tasks[2].image))
+            assert [present(engine, task.image) for task in tasks] == [True, True, True, False]
+    assert store.prefetch_failures == {}
+
+
+def test_prefetch_leaves_out_what_was_held_before(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path
+) -> None:
+    early, late = buildable("early"), buildable("late")
+    with ImageStore(engine, state_file=state_file) as store:
+        with store.hold(early):
+            pass
+        store.prefetch([early, late], ahead=1)
+        wait_for(lambda: present(engine, late.image))
+
+
+def test_prefetch_goes_on_after_a_failure(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("after-failure")
+    with ImageStore(engine, state_file=state_file) as store:
+        store.prefetch([make_task(NO_REGISTRY), task], ahead=1)
+        wait_for(lambda: present(engine, task.image))
+        assert list(store.prefetch_failures) == [NO_REGISTRY]
+        with pytest.raises(ImageError), store.hold(make_task(NO_REGISTRY)):
+            raise AssertionError("there is nothing to hold")
+
+
+def test_close_ends_the_prefetch(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    tasks = [buildable(f"close-{number}") for number in range(3)]
+    with ImageStore(engine, state_file=state_file) as store:
+        store.prefetch(tasks, ahead=1)
+        wait_for(lambda: present(engine, tasks[0].image))
+    wait_for(lambda: not any(thread.name == "prefetch" for thread in threading.enumerate()))
+    assert not present(engine, tasks[2].image)
+
+
+def test_a_state_file_that_cannot_be_read(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    state_file.parent.mkdir()
+    state_file.write_text('["not", "a", "record"]')
+    task = buildable("unreadable")
+    ImageStore(engine, state_file=state_file).ensure(task)
+    assert list(json.loads(state_file.read_text())) == [task.image]
+
+
+def test_a_state_file_that_cannot_be_written(engine: docker.DockerClient, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written .*; set XDG_CACHE_HOME"):
+        ImageStore(engine, state_file=tmp_path / "file" / "images.json")
+
+
+def test_the_pull_limit() -> None:
+    now = [100.0]
+    waits: list[float] = []
+    bucket = TokenBucket(2, clock=lambda: now[0], wait=waits.append)
+    assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 30.0, 60.0]
+    assert waits == [30.0, 60.0]
+    now[0] += 60  # both who waited have gone
+    assert bucket.take() == 30.0
+    now[0] += 3600  # unused turns are kept up to a minute's
+    assert [bucket.take() for _ in range(3)] == [0.0, 0.0, 30.0]
+
+
+def test_a_slow_pull_limit() -> None:
+    bucket = TokenBucket(0.5, clock=lambda: 0.0, wait=lambda _: None)
+    assert [bucket.take() for _ in range(3)] == [0.0, 120.0, 240.0]
+
+
+def test_no_pull_limit() -> None:
+    bucket = TokenBucket(None, wait=lambda _: None)
+    assert [bucket.take() for _ in range(1000)] == [0.0] * 1000
+
+
+@pytest.mark.parametrize("per_minute", [0, -1])
+def test_an_impossible_pull_limit(per_minute: float) -> None:
+    with pytest.raises(ValueError, match="expected more than 0 a minute"):
+        TokenBucket(per_minute)
