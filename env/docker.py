@@ -218,12 +218,14 @@ class DockerSandbox(ShellSandbox):
             raise FileNotFoundError(f"{path}: no such file in the sandbox")
         if found.is_directory:
             raise IsADirectoryError(f"{path}: a directory in the sandbox")
-        with self._file_errors(path), tarfile.open(fileobj=_Reader(found.archive), mode="r|") as archive:
-            member = archive.next()
-            content = archive.extractfile(member) if member and member.isfile() else None
-            if content is None:
-                raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
-            return content.read()
+        if not found.is_regular:
+            raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
+        with self._file_errors(path):
+            stream, _ = self.api.get_archive(self._running(), path)
+            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
+                member = archive.next()
+                content = archive.extractfile(member) if member else None
+                return content.read() if content else b""
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         path, found = self._find(path)
@@ -258,12 +260,16 @@ class DockerSandbox(ShellSandbox):
         raise OSError(f"{path}: more than {MAX_LINKS} levels of symlinks in the sandbox")
 
     def _stat(self, path: str) -> "_Found | None":
-        try:
-            with self._file_errors(path):
-                archive, stat = self.api.get_archive(self._running(), path)
-        except FileNotFoundError:
-            return None
-        return _Found(archive, bool(stat["mode"] & GO_DIRECTORY), stat["mode"] & 0o777, stat["linkTarget"])
+        # docker-py only has the transfer, of which an open one locks the container.
+        url = f"{self.api.base_url}/v{self.api.api_version}/containers/{self._running()}/archive"
+        with self._file_errors(path):
+            response = self.api.head(url, params={"path": path}, timeout=API_TIMEOUT_S)
+            if response.status_code == 404 and self._is_there():
+                return None
+            self.api._raise_for_status(response)
+        stat = decode_json_header(response.headers["X-Docker-Container-Path-Stat"])
+        kind = stat["mode"] & ~GO_PLAIN_BITS
+        return _Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, stat["linkTarget"])
 
     @contextlib.contextmanager
     def _file_errors(self, path: str) -> Iterator[None]:

@@ -18,11 +18,12 @@ SCRUB_TIMEOUT_S = 600
 PATCH_TIMEOUT_S = 300
 PATCH_LIMIT_BYTES = 64 << 20
 
-PRIVATE_GIT = "/var/tmp/.srft-git"
-PATCH_FILE = "/var/tmp/.srft-patch"
+PATCH_FILE = "the.patch"
+"""In the private git directory."""
 
 _SCRUB = r"""
 set -eu -o pipefail
+private=${TMPDIR:-/var/tmp}/.srft-git
 export LC_ALL=C GIT_NO_REPLACE_OBJECTS=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 head=$(git rev-parse --verify --quiet 'HEAD^{commit}')
 git_dir=$(git rev-parse --absolute-git-dir)
@@ -41,26 +42,25 @@ if [ KNOWN_CLEAN = no ]; then
         repacked=yes
     fi
 fi
-mkdir -p PRIVATE/objects/info PRIVATE/refs PRIVATE/info
-echo "$git_dir/objects" >PRIVATE/objects/info/alternates
-echo "$head" >PRIVATE/HEAD
-cp config PRIVATE/config
-if [ -e info/exclude ]; then cp info/exclude PRIVATE/info/exclude; fi
-if [ -e shallow ]; then cp shallow PRIVATE/shallow; fi
-cp index PRIVATE/index
-echo "start $head ${repacked:-no}"
-""".replace("PRIVATE", PRIVATE_GIT)
+mkdir -p "$private"/{objects/info,refs,info}
+echo "$git_dir/objects" >"$private/objects/info/alternates"
+echo "$head" >"$private/HEAD"
+cp config index "$private"
+if [ -e info/exclude ]; then cp info/exclude "$private/info"; fi
+if [ -e shallow ]; then cp shallow "$private"; fi
+echo "start $head ${repacked:-no} $private"
+"""
 
 # The index is the image's, copied before the agent came: the agent's own may carry assume-unchanged flags that hide
 # its work. `checkStat=minimal`: inode and ctime changed when the image became layers, and every file would be hashed.
-_PATCH_PROLOGUE = rf"""
+_PATCH_PROLOGUE = r"""
 set -eu
 cd WORKDIR
-export LC_ALL=C GIT_DIR={PRIVATE_GIT} GIT_WORK_TREE=WORKDIR GIT_INDEX_FILE={PRIVATE_GIT}/index
+export LC_ALL=C GIT_DIR=PRIVATE GIT_WORK_TREE=WORKDIR GIT_INDEX_FILE=PRIVATE/index
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
 unset GIT_EXTERNAL_DIFF GIT_DIFF_OPTS
-git() {{ command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.autocrlf=false -c core.safecrlf=false \
-    -c core.checkStat=minimal -c core.trustctime=false -c safe.directory='*' -c advice.addEmbeddedRepo=false "$@"; }}
+git() { command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.autocrlf=false -c core.safecrlf=false \
+    -c core.checkStat=minimal -c core.trustctime=false -c safe.directory='*' -c advice.addEmbeddedRepo=false "$@"; }
 """
 
 # A repository inside the repository (a clone, a submodule) is no part of a patch, and git refuses one without commits.
@@ -74,7 +74,7 @@ git add -A . "${nested[@]}"
 
 _DIFF = rf"""
 git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --ignore-submodules=all \
-    --src-prefix=a/ --dst-prefix=b/ START >{PATCH_FILE}
+    --src-prefix=a/ --dst-prefix=b/ START >PRIVATE/{PATCH_FILE}
 """
 
 
@@ -82,11 +82,13 @@ git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv -
 class Start:
     """Where an episode began.
 
-    commit: HEAD at that time. repacked: the repository held objects from outside its history, now gone; the next
-    sandbox of the same image will too, so that it pays to keep this one's file system.
+    commit: HEAD at that time. private_git: the git directory that patches are taken with. repacked: the repository held
+    objects from outside its history, now gone; the next sandbox of the same image will too, so that it pays to keep
+    this one's file system.
     """
 
     commit: str
+    private_git: str
     repacked: bool
 
 
@@ -101,13 +103,13 @@ def scrub(sandbox: Sandbox, *, known_clean: bool = False) -> Start:
     """
     script = _SCRUB.replace("KNOWN_CLEAN", "yes" if known_clean else "no")
     result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", SCRUB_TIMEOUT_S)
-    last = result.output.strip().rpartition("\n")[2].split()
-    if result.exit_code != 0 or len(last) != 3 or last[0] != "start":
+    last = result.output.strip().rpartition("\n")[2].split(" ", 3)
+    if result.exit_code != 0 or len(last) != 4 or last[0] != "start":
         raise ImageError(
             f"image {sandbox.spec.image}: {sandbox.spec.workdir} cannot be prepared; expected a git repository with a "
             f"commit and the programs git and coreutils, got: {result.output.strip()[-500:] or result}"
         )
-    return Start(commit=last[1], repacked=last[2] == "yes")
+    return Start(commit=last[1], private_git=last[3], repacked=last[2] == "yes")
 
 
 def take_patch(sandbox: Sandbox, start: Start) -> str:
@@ -120,17 +122,18 @@ def take_patch(sandbox: Sandbox, start: Start) -> str:
     patch = _diff(sandbox, start, _ADD_ALL)
     if not_utf8 := [path for path, change in _changes(patch) if not _is_utf8(change)]:
         lines = "".join(f"{_attribute_pattern(path)} -diff\n" for path in not_utf8)
-        patch = _diff(sandbox, start, f"printf %s {shlex.quote(lines)} >{PRIVATE_GIT}/info/attributes")
+        patch = _diff(sandbox, start, f"printf %s {shlex.quote(lines)} >PRIVATE/info/attributes")
     return patch.decode()
 
 
 def _diff(sandbox: Sandbox, start: Start, preparation: str) -> bytes:
     script = _PATCH_PROLOGUE + preparation + _DIFF
-    script = script.replace("START", start.commit).replace("WORKDIR", shlex.quote(sandbox.spec.workdir))
+    script = script.replace("START", start.commit).replace("PRIVATE", shlex.quote(start.private_git))
+    script = script.replace("WORKDIR", shlex.quote(sandbox.spec.workdir))
     result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", PATCH_TIMEOUT_S)
     if result.exit_code != 0:
         raise PatchError(f"git cannot take the patch: {result.output.strip()[-500:] or result}")
-    patch = sandbox.read(PATCH_FILE)
+    patch = sandbox.read(f"{start.private_git}/{PATCH_FILE}")
     if len(patch) > PATCH_LIMIT_BYTES:
         raise PatchError(f"the patch has {len(patch):,} bytes, more than the {PATCH_LIMIT_BYTES:,} that are kept")
     return patch

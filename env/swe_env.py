@@ -71,9 +71,9 @@ class SweEnv(gymnasium.Env[str, str]):
     reward; without it the reward is always 0.0.
 
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
-    `patch_error` where none could be taken, and `grade`. `reset` and `step` raise InfrastructureError when the world fails: that is never an observation. Seeded: the task
-    is drawn with `np_random` unless `options["task"]` names one (a Task or an instance id). Vectorised, use
-    `AsyncVectorEnv(..., shared_memory=False)`, as text has no fixed size.
+    `patch_error` where none could be taken, and `grade`. `reset` and `step` raise InfrastructureError when the world
+    fails: that is never an observation. Seeded: the task is drawn with `np_random` unless `options["task"]` names one
+    (a Task or an instance id). Vectorised, use `AsyncVectorEnv(..., shared_memory=False)`: text has no fixed size.
     """
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's own declaration

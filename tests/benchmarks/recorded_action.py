@@ -28,8 +28,6 @@ INSTANCES = (
     "django__django-15127",
     "sympy__sympy-19954",
     "django__django-16255",
-    "pydata__xarray-7233",
-    "sphinx-doc__sphinx-9711",
 )
 QUICK_INSTANCES = 1
 TIMEOUT_S = 60.0
