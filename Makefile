@@ -7,6 +7,8 @@ DEMO_RUN ?= runs/demo
 SANDBOX ?= $(if $(filter no,$(SRFT_SYSTEM_SETUP)),local,auto)
 # PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--only python-humanize__humanize-4.12.2" and the like.
 PYTEST_ARGS ?=
+# Tests wait for containers more than they compute: two at a time, each file on one worker.
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 DEMO_ARGS ?=
 
 .PHONY: setup test slow demo bench lint clean
@@ -15,7 +17,7 @@ setup:
 	@bash harness/setup.sh
 
 test: setup
-	.venv/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 slow: setup
 	.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
@@ -36,5 +38,5 @@ lint: setup
 # The environment and your runs stay, the demo's apart.
 clean:
 	test ! -x .venv/bin/srft || .venv/bin/srft clean
-	rm -rf runs/demo build dist bench.json .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(DEMO_RUN) build dist bench.json .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

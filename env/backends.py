@@ -35,6 +35,9 @@ class Backend(Protocol):
     def hold(self, task: Task) -> AbstractContextManager[None]:
         """The task's image is in use: it is not evicted."""
 
+    def image_id(self, image: str) -> str | None:
+        """The id of an image's content; `None` where it is not here or has none."""
+
     def remove_snapshot(self, snapshot: str) -> None:
         """Remove a disowned snapshot, unless a sandbox still uses it: then the reaper will."""
 
@@ -70,6 +73,11 @@ class DockerBackend:
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
         return self.images.hold(task)
+
+    def image_id(self, image: str) -> str | None:
+        from srft.env.docker import image_id
+
+        return image_id(image)
 
     def remove_snapshot(self, snapshot: str) -> None:
         from srft.env.docker import remove_snapshot
@@ -109,6 +117,9 @@ class LocalBackend:
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def image_id(self, image: str) -> str | None:
+        return None
 
     def remove_snapshot(self, snapshot: str) -> None:
         raise AssertionError("a local snapshot belongs to its sandbox")

@@ -23,6 +23,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import CancellableStream
+from docker.utils import decode_json_header
 
 from srft.env.errors import EngineError, ImageError, SandboxDied
 from srft.env.sandbox import SandboxSpec
@@ -33,10 +34,13 @@ OWNER_LABEL = "srft.owner"
 
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
-EXIT_CODE_TIMEOUT_S = 2.0
+EXIT_CODE_TIMEOUT_S = 5.0
 MAX_LINKS = 16
 KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
-GO_DIRECTORY = 1 << 31  # the engine's mode bits are those of Go's os.FileMode
+
+# The engine's mode bits are those of Go's os.FileMode.
+GO_DIRECTORY = 1 << 31
+GO_KIND_BITS = 0x8F28_0000
 
 
 def engine() -> docker.DockerClient:
@@ -161,7 +165,7 @@ class DockerSandbox(ShellSandbox):
         spec, limits = self.spec, self.spec.limits
         return {
             "Image": image,
-            "Entrypoint": list(BASH),
+            "Entrypoint": [*BASH, "-p"],  # without what BASH_ENV and exported functions would make of it
             "Cmd": [],
             "User": spec.user,
             "WorkingDir": spec.workdir,  # the engine makes it where the image lacks it
@@ -262,13 +266,17 @@ class DockerSandbox(ShellSandbox):
     def _stat(self, path: str) -> "_Found | None":
         # docker-py only has the transfer, of which an open one locks the container.
         url = f"{self.api.base_url}/v{self.api.api_version}/containers/{self._running()}/archive"
-        with self._file_errors(path):
+        with _engine_errors(self.spec.image):
             response = self.api.head(url, params={"path": path}, timeout=API_TIMEOUT_S)
-            if response.status_code == 404 and self._is_there():
+        if not response.ok:
+            self._live_control().ask(":")  # while that answers, it is about the path
+            if response.status_code == 404:
                 return None
-            self.api._raise_for_status(response)
+            raise OSError(
+                f"{path}: the engine cannot look it up: a loop of symlinks, or a file where a directory must be"
+            )
         stat = decode_json_header(response.headers["X-Docker-Container-Path-Stat"])
-        kind = stat["mode"] & ~GO_PLAIN_BITS
+        kind = stat["mode"] & GO_KIND_BITS
         return _Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, stat["linkTarget"])
 
     @contextlib.contextmanager
@@ -314,6 +322,14 @@ class DockerSandbox(ShellSandbox):
                 self.api.remove_container(container, force=True, v=True)
 
 
+def image_id(image: str) -> str | None:
+    """The content id of an image that is on this machine."""
+    try:
+        return engine().api.inspect_image(image)["Id"]
+    except (APIError, requests.RequestException):
+        return None
+
+
 def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) -> None:
     """Remove a snapshot's image; one that a container uses stays for `reap`."""
     with contextlib.suppress(APIError, requests.RequestException):
@@ -321,10 +337,10 @@ def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) ->
 
 
 class _Found(NamedTuple):
-    """A path in the container, and the beginning of a transfer of it."""
+    """What the engine says of a path in the container. `link_target` is "" for all but symlinks."""
 
-    archive: CancellableStream
     is_directory: bool
+    is_regular: bool
     permissions: int
     link_target: str
 

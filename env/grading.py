@@ -155,8 +155,8 @@ def _scratch_folder(logs: Path | None) -> Iterator[Path]:
 
 def _log_path(logs: Path | None) -> str | None:
     """The log that a reader wants: the tests', or why the patch did not apply."""
-    names = ("test_output.txt", "apply.log") if logs is not None else ()
-    return next((str(logs / name) for name in names if (logs / name).is_file()), None)
+    paths = [logs / "test_output.txt", logs / "apply.log"] if logs is not None else []
+    return next((str(path) for path in paths if path.is_file()), None)
 
 
 def _verdict(

@@ -118,6 +118,7 @@ class ImageStore:
         self._pulls = TokenBucket(pulls_per_minute)
         self._state = _StateFile(state_file or _default_state_file(client))
         self._lock = threading.Condition()
+        self._evicting = threading.Lock()
         self._getting: dict[str, threading.Lock] = {}
         self._held: Counter[str] = Counter()
         self._ahead: set[str] = set()
@@ -255,26 +256,38 @@ class ImageStore:
         """Remove least recently used images of ours until the budget holds."""
         if self._disk_budget_bytes is None:
             return
-        with self._lock, _engine_errors(keep):  # the lock: nobody can come to hold what is being removed
+        with self._evicting, _engine_errors(keep):
             layers = {image: found for image in self._state.by_use() if (found := self._layers_of(image)) is not None}
             for image in list(layers):
                 if _union_bytes(layers.values()) <= self._disk_budget_bytes:
                     return
-                if image != keep and not self._held[image] and image not in self._ahead and self._remove(image):
+                if image != keep and self._remove_unused(image):
                     del layers[image]
             if (over := _union_bytes(layers.values()) - self._disk_budget_bytes) > 0:
                 logger.warning("images take {} bytes more than the disk budget, and all of them are in use", over)
 
-    def _remove(self, image: str) -> bool:
-        """Whether it could be removed: the engine refuses while any container, stopped ones too, uses it."""
+    def _remove_unused(self, image: str) -> bool:
+        """Remove it unless an episode or a container uses it. Returns whether it is gone."""
+        with self._lock:
+            getting = self._getting.setdefault(image, threading.Lock())
+        if not getting.acquire(blocking=False):
+            return False
         try:
+            with self._lock:
+                if self._held[image] or image in self._ahead:
+                    return False
+            if self._client.api.containers(all=True, filters={"ancestor": image}):
+                return False
+            # Whoever comes to hold it from here on waits for `getting`, and then finds it missing and gets it again.
             self._client.images.remove(image, force=False)
         except ImageNotFound:
             pass
         except APIError as error:
             if error.status_code != 409:
                 raise
-            return False
+            return False  # a container has come to use it meanwhile
+        finally:
+            getting.release()
         self._state.drop(image)
         self.evicted.append(image)
         logger.info("image {}: evicted", image)
@@ -330,8 +343,11 @@ def _ca_bundle() -> str | None:
 
 
 def _last_line(log: list[str]) -> str:
-    lines = [line for line in "".join(log).splitlines() if line.strip() and not line.startswith(" --->")]
-    return f"; its last line was: {lines[-1].strip()}" if lines else ""
+    """What the failing step said last; the builder's own lines stand between."""
+    lines = [line.strip() for line in "".join(log).splitlines()]
+    own = ("--->", "Step ", "Removing intermediate container")
+    said = [line for line in lines if line and not line.startswith(own)]
+    return f"; its last line was: {said[-1]}" if said else ""
 
 
 def _default_state_file(client: docker.DockerClient) -> Path:

@@ -177,6 +177,9 @@ class _MarkerReader:
                 raise
 
     def _take_marker(self, sink: Callable[[bytes], None]) -> _Marker | None:
+        if RS not in self._pending:  # nearly always, and quicker to see than that nothing matches
+            self.flush(sink)
+            return None
         if whole := self._whole.search(self._pending):
             sink(self._pending[: whole.start()])
             self._pending = self._pending[whole.end() :]
@@ -184,7 +187,7 @@ class _MarkerReader:
             return _Marker(kind, int(number), directory)
         # What follows the last RS may be the beginning of a marker, if it is that of any.
         at = self._pending.rfind(RS)
-        rest = self._pending[at:] if at >= 0 else b""
+        rest = self._pending[at:]
         beginning = rest.startswith(self._start) or self._start.startswith(rest)
         if not beginning or len(rest) > len(self._start) + 12 + LONGEST_MARKER_BYTES:
             rest = b""

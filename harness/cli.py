@@ -157,16 +157,11 @@ def collect(
     )
     with _stopping() as stop, Run(_required(run, "--run")) as opened:
         summary = collect_episodes(settings, opened, stop=stop, watch=watch)
-        if json:
-            _print_json(summary._asdict())
-        else:
-            _print_collected(summary, run)
+        _print_json(summary._asdict()) if json else _print_collected(summary, run)
         if summary.cancelled:
             _end_stopped()
-    if summary.reason:
-        _fail(summary.reason, 1)
-    if summary.failed or (summary.evaluation and summary.evaluation.not_graded):
-        _fail("not all was done: the same command again tries what failed", 1)
+    if not summary.complete:
+        _fail(summary.reason or "not all was done: the same command again tries what failed", 1)
 
 
 @app.command()

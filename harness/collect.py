@@ -30,10 +30,8 @@ from loguru import logger
 from srft.agent.actions import FORMATS
 from srft.agent.loop import run_episode
 from srft.agent.model import Model
-from srft.agent.openai_model import OpenAIModel
 from srft.agent.prompt import Prompt
 from srft.agent.records import Step, Trajectory
-from srft.agent.scripted import ReplayModel, ScriptedModel
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.grading import Grade
@@ -42,6 +40,7 @@ from srft.env.swe_env import SweEnv
 from srft.env.task import Task, load_tasks
 from srft.harness.config import CollectConfig, differing_keys
 from srft.harness.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
+from srft.harness.models import open_model
 from srft.harness.predictions import Prediction, prediction_line
 from srft.harness.store import Round, Run, write_atomic
 
@@ -100,24 +99,10 @@ class Summary(NamedTuple):
     reason: str | None
     evaluation: Evaluation | None
 
-
-def open_model(config: CollectConfig) -> Model:
-    """The model that a configuration names. Raises InputError, and ModelError when an endpoint does not answer."""
-    kind, _, rest = config.model.partition(":")
-    if kind == "replay":
-        return ReplayModel.load(rest)
-    if kind == "script":
-        return ScriptedModel.load(rest)
-    if kind in {"http", "https"}:
-        url, _, name = config.model.partition("#")
-        if not (name := name or config.openai.name):
-            raise InputError(f"model: {config.model!r} does not say which model; expected http://HOST/v1#NAME")
-        model = OpenAIModel(msgspec.structs.replace(config.openai, base_url=url, name=name))
-        model.check()
-        return model
-    raise InputError(
-        f"model: {config.model!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), replay:FILE or script:FILE"
-    )
+    @property
+    def complete(self) -> bool:
+        """Whether every episode is finished and has a verdict, where it is to have one."""
+        return not (self.reason or self.failed or (self.evaluation and self.evaluation.not_graded))
 
 
 def collect(
@@ -132,10 +117,10 @@ def collect(
     stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it goes on, to
     show the progress.
     """
+    refuse_another_config(config, run)
     tasks = load_tasks(config.tasks, only=config.only or None)
     prompt, fmt = Prompt.load(config.prompt), FORMATS[config.format]
-    _keep_config(config, run)
-    model = open_model(config)
+    model = open_model(config.model, settings=config.openai)
     backend = choose_backend(
         config.sandbox.kind,
         disk_budget_bytes=_gib(config.images.disk_budget_gib),
@@ -145,6 +130,7 @@ def collect(
         logger.info("removed what a killed process left: {}", left)
     round_ = run.round(0)
     collection = _Collection(config, backend, round_, tasks, model, prompt, fmt, stop)
+    write_config(config, run)
     try:
         with watch(collection.progress):
             collection.run()
@@ -152,6 +138,7 @@ def collect(
     finally:
         collection.close()
         write_predictions(round_, (t for t in finished(round_) if t.stop_reason != "infra_error"))
+        write_config(config, run, images={task.image: backend.image_id(task.image) for task in tasks})
 
 
 def _gib(size: float | None) -> int | None:
@@ -180,7 +167,7 @@ def kept_config(run: Run) -> CollectConfig | None:
 def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | None = None) -> list[Task]:
     """The tasks that a run was collected on, or those of another source. Raises InputError."""
     config = kept_config(run)
-    source = tasks or (config and config.tasks)
+    source = tasks or (config.tasks if config else None)
     if source is None:
         raise InputError(
             f"{run.path}: not a run (it has no run.yaml); give --tasks and --predictions, or another --run"
@@ -188,19 +175,28 @@ def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | No
     return load_tasks(source, only=only or (config.only if config and not tasks else None) or None)
 
 
-def _keep_config(config: CollectConfig, run: Run) -> None:
-    """Write run.yaml, or refuse a configuration that does not continue the run that is there."""
-    path = run.path / "run.yaml"
+def refuse_another_config(config: CollectConfig, run: Run) -> None:
+    """Raises InputError for a configuration that does not continue the run that is there."""
     kept = kept_config(run)
     if kept and (changed := differing_keys(kept, config, besides=FREE_KEYS)):
         raise InputError(
-            f"{path}: this run was begun with another {', '.join(changed)}; continue it with the same, or give another "
-            "--run"
+            f"{run.path}/run.yaml: this run was begun with another {', '.join(changed)}; continue it with the same, "
+            "or give another --run"
         )
-    content = {"srft": version("srft"), "git": _git_commit(), "python": platform.python_version()}
-    content |= {"versions": {name: version(name) for name in ("swebench", "docker", "gymnasium", "openai")}}
-    content |= {"collect": msgspec.to_builtins(config)}
-    write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def write_config(config: CollectConfig, run: Run, *, images: dict[str, str | None] | None = None) -> None:
+    """Write run.yaml: what was asked for, and what it ran on. `images`: name -> content id, once that is known."""
+    content: dict[str, Any] = {
+        "srft": version("srft"),
+        "git": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("swebench", "docker", "gymnasium", "openai")},
+        "collect": msgspec.to_builtins(config),
+    }
+    if images:
+        content["images"] = images
+    write_atomic(run.path / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
 def _git_commit() -> str | None:

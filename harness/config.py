@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -73,7 +73,7 @@ class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     warm: int = 1
     infra_retries: int = 2
     prompt: str = "default"
-    format: str = "backtick"
+    format: Literal["backtick", "xml", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
     sandbox: SandboxConfig = SandboxConfig()

@@ -139,7 +139,11 @@ def _prediction(fields: Any, where: str) -> Prediction:
         value = fields.get(field)
         if not isinstance(value, str) and (value is not None or field == "instance_id"):
             raise InputError(f"{where}: {field} is {_json_type(value)}; give {expected}")
-    return Prediction(**{field: fields.get(field) for field in _EXPECTED})
+    return Prediction(
+        instance_id=fields["instance_id"],
+        model_patch=fields["model_patch"],
+        model_name_or_path=fields.get("model_name_or_path"),
+    )
 
 
 _EXPECTED = {

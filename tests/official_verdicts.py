@@ -109,15 +109,14 @@ class Workshop:
         ran = self._sandbox.run(command, 60)
         assert ran.exit_code == 0, f"{self.task.instance_id}: {command}: {ran.output}"
 
-    def diff(self, *, gold: bool, command: str = ":", files: dict[str, bytes] | None = None, append: str = "") -> str:
+    def diff(self, *, gold: bool, command: str = ":", files: dict[str, bytes] | None = None) -> str:
         """The patch of: the gold patch where asked for, then `files` written, then `command`, from a clean tree."""
         self.bash("git reset -q --hard && git clean -fdq")
         if gold:
             self._sandbox.write(GOLD_FILE, self.task.patch.encode())
             self.bash(f"git apply {GOLD_FILE}")
         for path, content in (files or {}).items():
-            before = self._sandbox.read(f"/testbed/{path}") if append == path else b""
-            self._sandbox.write(f"/testbed/{path}", before + content)
+            self._sandbox.write(f"/testbed/{path}", content)
         forced = f"git add -f {' '.join(files)}" if files else ":"  # a new file may be one that git ignores
         self.bash(f"{command} && git add -A && {forced} && git diff --cached --binary > /tmp/made.patch")
         return self._sandbox.read("/tmp/made.patch").decode()
@@ -161,8 +160,8 @@ def breaks_pass_to_pass(shop: Workshop) -> str | None:
     names = [found[1] for test in shop.task.PASS_TO_PASS if (found := re.match(pattern, test))]
     if not names:
         sys.exit(f"{shop.task.instance_id}: no PASS_TO_PASS test that can be broken by its name; leave the row out")
-    append = path if path != "conftest.py" else ""
-    return shop.diff(gold=True, files={path: template.format(name=names[0]).encode()}, append=append)
+    shop.bash(f"cat > /tmp/addition <<'END'\n{template.format(name=names[0])}END")
+    return shop.diff(gold=True, command=f"cat /tmp/addition >> {path}")
 
 
 def edits_tests(shop: Workshop) -> str | None:

@@ -1,11 +1,17 @@
-"""Images on a real engine: tiny ones, built from the base image; no registry is asked but one that is not there."""
+"""Images on a real engine: tiny ones, built from the base image or pulled from a registry of our own."""
 
 import doctest
+import gzip
+import hashlib
+import io
 import json
+import secrets
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docker
@@ -54,13 +60,25 @@ class CountingStore(ImageStore):
 MakeTask = Callable[..., Task]
 
 
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """With more patience than the one all tests share: a busy engine can take minutes to remove an image."""
+    try:
+        client = docker.from_env(timeout=900)
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no container engine answers ({error}); make setup starts one")
+    yield client
+    client.close()
+
+
 @pytest.fixture
 def buildable(engine: docker.DockerClient, base_image: str, tmp_path: Path) -> Iterator[MakeTask]:
     """Makes tasks of a task repo; what they leave on the engine is removed."""
     made: list[str] = []
+    tag = secrets.token_hex(4)
 
     def make(name: str, *, commands: str = "", size_mib: int = 0) -> Task:
-        image = f"{NAME}-{name}:{tmp_path.name}".lower()
+        image = f"{NAME}-{name}:{tag}"
         folder = tmp_path / "repo" / "tasks" / name
         folder.mkdir(parents=True)
         random = f"RUN echo {name} && head -c {size_mib}M /dev/urandom > /random\n" if size_mib else ""
@@ -203,6 +221,107 @@ def test_no_engine(tmp_path: Path) -> None:
         ImageStore(dead)
 
 
+class Registry(ThreadingHTTPServer):
+    """A registry of one image with one layer. It answers the first requests for its manifest with `refusals`."""
+
+    def __init__(self, refusals: list[tuple[int, bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), RegistryRequest)
+        self.refusals = refusals
+        self.manifests_asked = 0
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as tar:
+            member = tarfile.TarInfo(f"hello-{secrets.token_hex(4)}")
+            member.size = 5
+            tar.addfile(member, io.BytesIO(b"hello"))
+        rootfs = {"type": "layers", "diff_ids": [digest(layer.getvalue())]}
+        described = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs, "history": [{}]}
+        config, packed = json.dumps(described).encode(), gzip.compress(layer.getvalue())
+        kind = "application/vnd.docker."
+        self.kind = f"{kind}distribution.manifest.v2+json"
+        entries = [(f"{kind}container.image.v1+json", config), (f"{kind}image.rootfs.diff.tar.gzip", packed)]
+        first, *rest = [{"mediaType": of, "size": len(blob), "digest": digest(blob)} for of, blob in entries]
+        manifest = {"schemaVersion": 2, "mediaType": self.kind, "config": first, "layers": rest}
+        self.manifest = json.dumps(manifest).encode()
+        self.blobs = {digest(blob): blob for blob in (config, packed)}
+        self.image = f"localhost:{self.server_address[1]}/srft/hello:1"
+
+
+class RegistryRequest(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        registry = self.server
+        assert isinstance(registry, Registry)
+        status, kind, content = 200, "application/octet-stream", b"{}"
+        if "/manifests/" in self.path:
+            registry.manifests_asked += 1
+            kind, content = registry.kind, registry.manifest
+            if registry.refusals:
+                (status, content), kind = registry.refusals.pop(0), "application/json"
+        elif "/blobs/" in self.path:
+            content = registry.blobs[self.path.rpartition("/")[2]]
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Docker-Content-Digest", digest(content))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.fixture
+def registry(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setattr(images, "PULL_BACKOFF_S", 0.01)
+    server = Registry([])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    if present(engine, server.image):
+        engine.images.remove(server.image)
+
+
+def test_a_pull(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    with store.hold(make_task(registry.image)):
+        assert present(engine, registry.image)
+        assert list(json.loads(state_file.read_text())) == [registry.image]
+    store._evict(keep="-")
+    assert store.evicted == [registry.image]
+    assert not present(engine, registry.image)
+
+
+TOO_MANY = (429, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "you have reached your pull rate limit"}]}')
+DENIED = (403, b'{"errors": [{"code": "DENIED", "message": "no access for you"}]}')
+
+
+def test_a_registry_that_is_busy(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
+    # The engine itself asks more than once for each pull.
+    registry.refusals = [TOO_MANY] * 2
+    ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
+    assert present(engine, registry.image)
+
+
+def test_a_registry_that_stays_busy(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
+    registry.refusals = [TOO_MANY] * 100
+    with pytest.raises(ImageError, match="you have reached your pull rate limit"):
+        ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
+    assert registry.manifests_asked >= images.PULL_ATTEMPTS
+
+
+def test_a_registry_that_refuses(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
+    registry.refusals = [DENIED] * 100
+    with pytest.raises(ImageError, match=r"pulling it failed \(.*denied.*\); check its name"):
+        ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
+
+
 def test_the_least_recently_used_goes(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
     first, second, third = (buildable(name, size_mib=2) for name in ("lru-1", "lru-2", "lru-3"))
     budget = size_bytes(engine, images.DEFAULT_BASE_IMAGE) + 5 * MIB
@@ -225,11 +344,11 @@ def test_what_is_held_stays(engine: docker.DockerClient, buildable: MakeTask, st
         assert (store.evicted, present(engine, first.image)) == ([], True)
     third = buildable("held-3")
     store.ensure(third)
-    assert store.evicted == [first.image, second.image]
+    assert store.evicted == [second.image, first.image]  # the end of a hold is a use
 
 
 def test_what_a_container_uses_stays(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
-    first, second = buildable("used-1"), buildable("used-2")
+    first, second = buildable("used-1", size_mib=1), buildable("used-2", size_mib=1)
     store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
     store.ensure(first)
     container = engine.containers.create(first.image, "true")  # not even started
@@ -333,7 +452,7 @@ def test_a_state_file_that_cannot_be_read(engine: docker.DockerClient, buildable
 
 def test_a_state_file_that_cannot_be_written(engine: docker.DockerClient, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be written .*; set XDG_CACHE_HOME"):
+    with pytest.raises(InputError, match=r"the record of images cannot be kept there .*; set XDG_CACHE_HOME"):
         ImageStore(engine, state_file=tmp_path / "file" / "images.json")
 
 

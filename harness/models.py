@@ -1,0 +1,32 @@
+"""The model that a configuration names.
+
+open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
+open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml")
+"""
+
+import msgspec
+
+from srft.agent.model import Model
+from srft.agent.openai_model import OpenAIConfig, OpenAIModel
+from srft.agent.scripted import ReplayModel, ScriptedModel
+from srft.env.errors import InputError
+
+
+def open_model(name: str, *, settings: OpenAIConfig | None = None) -> Model:
+    """A model that answers. Raises InputError, and ModelError when an endpoint does not answer."""
+    kind, _, file = name.partition(":")
+    if kind == "replay":
+        return ReplayModel.load(file)
+    if kind == "script":
+        return ScriptedModel.load(file)
+    if kind not in {"http", "https"}:
+        raise InputError(
+            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), replay:FILE or script:FILE"
+        )
+    settings = settings or OpenAIConfig()
+    url, _, served_name = name.partition("#")
+    if not (served_name := served_name or settings.name):
+        raise InputError(f"model: {name!r} does not say which model; expected http://HOST/v1#NAME")
+    model = OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
+    model.check()
+    return model
