@@ -133,6 +133,7 @@ class DockerSandbox(ShellSandbox):
         self._client = client
         self._container: str | None = None
         self._snapshots: list[str] = []
+        self._ids: tuple[int, ...] = (0, 0)
         self._closing = threading.Lock()
 
     @property
@@ -155,10 +156,24 @@ class DockerSandbox(ShellSandbox):
                     self._container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
                 )
                 self._control = Control(DockerChannel(attached, lambda: None))
-                self.api.start(self._container)
+                self._start_bash(image)
             self._live_shell()
+            if self.spec.user != "root":
+                self._ids = tuple(map(int, self.run("id -u && id -g").output.split()))
         except BaseException:
             self.close()
+            raise
+
+    def _start_bash(self, image: str) -> None:
+        try:
+            self.api.start(self._running())
+        except APIError as error:
+            reason = error.explanation or str(error)
+            if any(of_image in reason for of_image in ("file not found", "no such file", "unable to find user")):
+                message = (
+                    f"image {image}: bash cannot be started in it as {self.spec.user} ({reason}); use one with bash"
+                )
+                raise ImageError(message) from error
             raise
 
     def _config(self, image: str) -> dict[str, Any]:
@@ -248,7 +263,7 @@ class DockerSandbox(ShellSandbox):
 
     def _put(self, folder: str, name: str, content: bytes, mode: int) -> None:
         with self._file_errors(folder):
-            self.api.put_archive(self._running(), folder, _tar(name, content, mode))
+            self.api.put_archive(self._running(), folder, _tar(name, content, mode, self._ids))
 
     def _find(self, path: str) -> tuple[str, "_Found | None"]:
         """(path with a final symlink followed, what is there or None). Relative to the workdir."""
@@ -367,15 +382,21 @@ class _Reader(io.RawIOBase):
         return len(taken)
 
 
-def _tar(name: str, content: bytes, mode: int) -> bytes:
-    """An archive of one file; directories in its name that are not there are made by the engine."""
+def _tar(path: str, content: bytes, mode: int, ids: tuple[int, ...]) -> bytes:
+    """An archive of one file and the directories in its path; ids: user and group."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        member.mode = mode
-        member.mtime = int(time.time())  # or Python would trust a stale .pyc of the file it replaces
-        tar.addfile(member, io.BytesIO(content))
+        folders = [path[:at] for at, character in enumerate(path) if character == "/"]
+        for name in [*folders, path]:
+            member = tarfile.TarInfo(name)
+            member.uid, member.gid = ids
+            member.mtime = int(time.time())  # or Python would trust a stale .pyc of the file it replaces
+            if name == path:
+                member.mode, member.size = mode, len(content)
+                tar.addfile(member, io.BytesIO(content))
+            else:
+                member.mode, member.type = 0o755, tarfile.DIRTYPE
+                tar.addfile(member)
     return archive.getvalue()
 
 

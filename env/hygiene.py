@@ -32,15 +32,13 @@ refs() { git for-each-ref --format='%(refname)' "$@" | sort; }
 comm -13 <(refs --merged="$head") <(refs) | sed 's/^/delete /' | git update-ref --no-deref --stdin
 cd "$git_dir"
 rm -rf logs worktrees refs/replace refs/stash info/grafts *_HEAD BISECT_* sequencer rebase-apply rebase-merge
-if [ KNOWN_CLEAN = no ]; then
-    objects() { git cat-file --batch-all-objects --unordered --batch-check=x | wc -l; }
-    reachable() { git rev-list --objects --no-object-names --all --indexed-objects HEAD | wc -l; }
-    if [ "$(objects)" != "$(reachable)" ] || [ -e objects/info/alternates ]; then
-        git repack -q -a -d && rm -f objects/info/alternates objects/pack/*.keep && git repack -q -a -d
-        git prune --expire=now
-        [ "$(objects)" = "$(reachable)" ] || { echo 'objects that HEAD does not reach cannot be removed' >&2; exit 4; }
-        repacked=yes
-    fi
+objects() { git cat-file --batch-all-objects --unordered --batch-check=x | wc -l; }
+reachable() { git rev-list --objects --no-object-names --all --indexed-objects HEAD | wc -l; }
+if [ "$(objects)" != "$(reachable)" ] || [ -e objects/info/alternates ]; then
+    git repack -q -a -d && rm -f objects/info/alternates objects/pack/*.keep && git repack -q -a -d
+    git prune --expire=now
+    [ "$(objects)" = "$(reachable)" ] || { echo 'objects that HEAD does not reach cannot be removed' >&2; exit 4; }
+    repacked=yes
 fi
 mkdir -p "$private"/{objects/info,refs,info}
 echo "$git_dir/objects" >"$private/objects/info/alternates"
@@ -83,8 +81,7 @@ class Start:
     """Where an episode began.
 
     commit: HEAD at that time. private_git: the git directory that patches are taken with. repacked: the repository held
-    objects from outside its history, now gone; the next sandbox of the same image will too, so that it pays to keep
-    this one's file system.
+    objects from outside its history, now gone, which took a while.
     """
 
     commit: str
@@ -96,13 +93,12 @@ class PatchError(SrftError):
     """The patch cannot be taken, because of what the agent did to the repository."""
 
 
-def scrub(sandbox: Sandbox, *, known_clean: bool = False) -> Start:
-    """Make the future unreadable. `known_clean` leaves out the count of all objects, for an image counted before.
+def scrub(sandbox: Sandbox) -> Start:
+    """Make the future unreadable. Counts all objects, which takes seconds in a repository of half a million.
 
     Raises ImageError when the working directory is not a git repository with a commit.
     """
-    script = _SCRUB.replace("KNOWN_CLEAN", "yes" if known_clean else "no")
-    result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", SCRUB_TIMEOUT_S)
+    result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(_SCRUB)}", SCRUB_TIMEOUT_S)
     last = result.output.strip().rpartition("\n")[2].split(" ", 3)
     if result.exit_code != 0 or len(last) != 4 or last[0] != "start":
         raise ImageError(

@@ -1,7 +1,9 @@
 """Files of a local sandbox, read and written from the host without ever being led out of it.
 
-files = SandboxFiles(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY), bound=["/usr"])
-files.read("/testbed/setup.py")
+Reads and writes below one open folder, the sandbox's root, by the paths its processes use.
+
+    files = SandboxFiles(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY), bound=["/usr"])
+    files.read("/testbed/setup.py")      # the bytes of that file
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 r"""Local images from Dockerfiles, without an engine.
 
-Reads a task repo's Dockerfile and the files beside it (the build context), writes a local image (see `local.py`). The
-instructions run in a local sandbox with the host's network, on the host's own /usr in place of the base image: so the
-host must have what the base image is expected to have (Python 3 with venv, git), and nothing can be put into /usr.
+Reads a task repo's Dockerfile and the files beside it (the build context), writes a local image (`local_rootfs.py`).
+The instructions run in a local sandbox with the host's network, on the host's own /usr in place of the base image: so
+the host must have what the base image is expected to have (Python 3 with venv, git), and nothing can be put into /usr.
 
     ensure_local_image(task)      # once; later calls find it there
     build_local_image("demo/x:latest", Path("tasks/x/Dockerfile"))
@@ -27,7 +27,8 @@ from typing import NamedTuple
 from loguru import logger
 
 from srft.env.errors import ImageError
-from srft.env.local import PATH, LocalImage, LocalSandbox, image_folder, new_image
+from srft.env.local import LocalSandbox, new_image
+from srft.env.local_rootfs import PATH, LocalImage, image_folder
 from srft.env.sandbox import Limits, SandboxSpec
 from srft.env.task import Task
 

@@ -11,17 +11,20 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from loguru import logger
 
 from srft.env.backends import Backend
-from srft.env.errors import InfrastructureError
+from srft.env.errors import ImageError, InfrastructureError
 from srft.env.hygiene import Start, scrub
 from srft.env.sandbox import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.task import Task
 
-SCRUBBED_IMAGES = 8
-"""How many snapshots of images that had to be repacked are kept: attempts at one task follow one another."""
+SCRUBBED_IMAGES = 32
+"""How many snapshots of scrubbed images are kept: attempts at one task follow one another."""
+
+CLOSERS = 4
 
 # What a program that believes to have a terminal would do to an agent: pagers, progress bars.
 AGENT_ENV: Mapping[str, str] = MappingProxyType(
@@ -72,60 +75,91 @@ class Workspace:
     start: Start
 
 
+class _Scrubbed(NamedTuple):
+    """A snapshot of an image in which the agent may begin as it is."""
+
+    snapshot: str
+    start: Start
+
+
 class WorkspacePool:
-    """Opens workspaces, some of them ahead of their time. Used by many threads."""
+    """Opens workspaces, some of them ahead of their time, and closes them in the background. Used by many threads.
+
+    An image is scrubbed for the first episodes on it; where snapshots are images, later ones start from a snapshot.
+    """
 
     def __init__(self, backend: Backend, settings: WorkspaceSettings | None = None, *, openers: int = 4) -> None:
         self.backend = backend
         self.settings = settings or WorkspaceSettings()
-        self._clean: set[str] = set()  # images that were counted once
-        self._scrubbed: OrderedDict[str, str] = OrderedDict()  # image -> snapshot of it without its future
+        self._seen: set[str] = set()
+        self._scrubbed: OrderedDict[str, _Scrubbed] = OrderedDict()
         self._warm: dict[str, list[Future[Workspace]]] = defaultdict(list)
         self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(openers, thread_name_prefix="warm")
+        self._openers = ThreadPoolExecutor(openers, thread_name_prefix="warm")
+        self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
         self._closed = False
 
     def warm(self, task: Task) -> None:
         """Begin to open a workspace for this task, for a later `take`."""
         with self._lock:
             if not self._closed:
-                self._warm[task.instance_id].append(self._executor.submit(self._open, task))
+                self._warm[task.instance_id].append(self._openers.submit(self._open, task))
 
     def take(self, task: Task) -> Workspace:
-        """A workspace that is the caller's, to close as well. Raises ImageError, EngineError, SandboxDied."""
+        """A workspace that is the caller's, to `release`. Raises ImageError, EngineError, SandboxDied."""
         with self._lock:
             waiting = self._warm.get(task.instance_id)
             future = waiting.pop(0) if waiting else None
-        return future.result() if future is not None else self._open(task)
+        if future is None or future.cancel():  # not begun yet: no reason to wait for its turn
+            return self._open(task)
+        return future.result()
+
+    def release(self, workspace: Workspace) -> None:
+        """Close a workspace; removing a container takes a while, and nobody waits for it."""
+        try:
+            self._closers.submit(workspace.sandbox.close)
+        except RuntimeError:  # the pool is closed
+            workspace.sandbox.close()
 
     def _open(self, task: Task) -> Workspace:
         self.backend.ensure_image(task)
         with self._lock:
-            image = self._scrubbed.get(task.image, task.image)
-            known_clean = task.image in self._clean
-        sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
-        sandbox.start()
+            scrubbed = self._scrubbed.get(task.image)
+        if scrubbed is not None:
+            try:
+                return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
+            except ImageError as error:
+                logger.debug("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
+        sandbox = self._started(task, task.image)
         try:
-            start = scrub(sandbox, known_clean=known_clean)
-            self._remember(task.image, sandbox, start)
+            start = scrub(sandbox)
+            self._keep(task.image, sandbox, start)
         except BaseException:
             sandbox.close()
             raise
         return Workspace(sandbox, start)
 
-    def _remember(self, image: str, sandbox: Sandbox, start: Start) -> None:
-        """Repacking a large history takes many seconds, counting it some: once an image is enough."""
-        if start.repacked and self.backend.snapshots_are_images:
-            snapshot = sandbox.snapshot()
-            sandbox.disown(snapshot)
-            with self._lock:
-                self._scrubbed[image] = snapshot
-                old = self._scrubbed.popitem(last=False)[1] if len(self._scrubbed) > SCRUBBED_IMAGES else None
-            if old:
-                self.backend.remove_snapshot(old)
-        if not start.repacked or self.backend.snapshots_are_images:
-            with self._lock:
-                self._clean.add(image)
+    def _started(self, task: Task, image: str) -> Sandbox:
+        sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
+        sandbox.start()
+        return sandbox
+
+    def _keep(self, image: str, sandbox: Sandbox, start: Start) -> None:
+        """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
+        with self._lock:
+            wanted = (start.repacked or image in self._seen) and image not in self._scrubbed
+            self._seen.add(image)
+        if not (wanted and self.backend.snapshots_are_images):
+            return
+        snapshot = sandbox.snapshot()
+        sandbox.disown(snapshot)
+        with self._lock:
+            replaced = [self._scrubbed.pop(image, None)]  # by a thread that was as quick
+            self._scrubbed[image] = _Scrubbed(snapshot, start)
+            while len(self._scrubbed) > SCRUBBED_IMAGES:
+                replaced.append(self._scrubbed.popitem(last=False)[1])
+        for scrubbed in filter(None, replaced):
+            self.backend.remove_snapshot(scrubbed.snapshot)
 
     def close(self) -> None:
         """Close what was opened and not taken, and end the background work. Idempotent."""
@@ -136,10 +170,11 @@ class WorkspacePool:
         for future in futures:
             if not future.cancel():
                 try:
-                    future.result().sandbox.close()
+                    self.release(future.result())
                 except InfrastructureError as error:
                     logger.debug("a workspace that was being warmed had failed: {}", error)
-        self._executor.shutdown(wait=True)
-        for snapshot in self._scrubbed.values():
-            self.backend.remove_snapshot(snapshot)
+        self._openers.shutdown(wait=True)
+        self._closers.shutdown(wait=True)
+        for scrubbed in self._scrubbed.values():
+            self.backend.remove_snapshot(scrubbed.snapshot)
         self._scrubbed.clear()

@@ -142,15 +142,15 @@ class _Marker(NamedTuple):
     directory: str
 
 
+_AFTER_START = re.compile(rb"([BES]) ([0-9]{1,9}) ([^\x1e]{0,%d})\x1e" % LONGEST_MARKER_BYTES)
+
+
 class _MarkerReader:
     """Splits a channel's bytes into output and the markers of one nonce. Whatever is not exactly a marker is output."""
 
     def __init__(self, channel: Channel, nonce: str) -> None:
         self._channel = channel
         self._start = b"\x1e%s " % nonce.encode()
-        self._whole = re.compile(
-            rb"\x1e%s ([BES]) ([0-9]{1,9}) ([^\x1e]{0,%d})\x1e" % (nonce.encode(), LONGEST_MARKER_BYTES)
-        )
         self._pending = b""
 
     def read(self, deadline: float, sink: Callable[[bytes], None], idle: Callable[[], None]) -> _Marker | None:
@@ -180,8 +180,8 @@ class _MarkerReader:
         if RS not in self._pending:  # nearly always, and quicker to see than that nothing matches
             self.flush(sink)
             return None
-        if whole := self._whole.search(self._pending):
-            sink(self._pending[: whole.start()])
+        if whole := self._find():
+            sink(self._pending[: whole.start() - len(self._start)])
             self._pending = self._pending[whole.end() :]
             kind, number, directory = (field.decode(errors="surrogateescape") for field in whole.groups())
             return _Marker(kind, int(number), directory)
@@ -193,6 +193,15 @@ class _MarkerReader:
             rest = b""
         sink(self._pending[: len(self._pending) - len(rest)])
         self._pending = rest
+        return None
+
+    def _find(self) -> re.Match[bytes] | None:
+        at = self._pending.find(self._start)
+        while at >= 0:
+            # Compiled once for all nonces: to compile takes longer than the whole round trip.
+            if whole := _AFTER_START.match(self._pending, at + len(self._start)):
+                return whole
+            at = self._pending.find(self._start, at + 1)
         return None
 
     def flush(self, sink: Callable[[bytes], None]) -> None:
@@ -213,7 +222,7 @@ class Control:
     def ask(self, builtin: str, timeout_s: float = CONTROL_TIMEOUT_S) -> int:
         """The exit code of one builtin. Raises SandboxDied when there is no answer."""
         nonce = secrets.token_hex(8)
-        script = f"{builtin} 2>/dev/null; printf '\\036%s E %d \\036' {nonce} $?\n"
+        script = f"{builtin} 2>/dev/null; builtin printf '\\036%s E %d \\036' {nonce} $?\n"
         reader = _MarkerReader(self._channel, nonce)
         try:
             self._channel.send(script.encode(), timeout_s)
@@ -271,9 +280,9 @@ class Shell:
         # Job control gives each stateless command a process group of its own; errors of the shell itself go nowhere.
         script = (
             f"exec {OUTPUT_FD}>&1 2>/dev/null; {'set -m;' if self._mode == 'stateless' else ''} unset HISTFILE; "
-            f"cd -- {directory} || cd -- {self._workdir} || cd /; "
-            f"{{ eval {shlex.quote(init)}; }} </dev/null >/dev/null; "
-            f"printf '\\036%s S %d \\036' {nonce} $BASHPID\n"
+            f"builtin cd -- {directory} || builtin cd -- {self._workdir} || builtin cd /; "
+            f"{{ builtin eval {shlex.quote(init)}; }} </dev/null >/dev/null; "
+            f"builtin printf '\\036%s S %d \\036' {nonce} $BASHPID\n"
         )
         try:
             self._send(script)

@@ -208,7 +208,7 @@ class SweEnv(gymnasium.Env[str, str]):
 
     def _leave(self) -> None:
         if self._workspace is not None:
-            self._workspace.sandbox.close()
+            self._pool.release(self._workspace)
             self._workspace = None
 
     def close(self) -> None:

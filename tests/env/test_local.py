@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from srft.env import bubblewrap, local
 from srft.env import cgroups as cgroups_module
-from srft.env import local
+from srft.env.episode_folder import episodes_folder, host_uid
 from srft.env.errors import EngineError, ImageError, InputError, SandboxDied
-from srft.env.local import LocalImage, LocalSandbox, empty_image, image_folder, new_image, reap_local
+from srft.env.local import LocalSandbox, check_bubblewrap, empty_image, new_image, reap_local
 from srft.env.local_images import Instruction, build_local_image, ensure_local_image, expand, read_dockerfile
+from srft.env.local_rootfs import BOUND, PATH, LocalImage, image_folder, load_image
 from srft.env.sandbox import Limits, SandboxSpec
 from srft.env.task import Task
 
 try:
-    local.check_bubblewrap()
+    check_bubblewrap()
 except EngineError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -32,7 +34,7 @@ SECRET = "only the host may read this"
 def own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SRFT_LOCAL_IMAGES", str(tmp_path / "images"))
     yield
-    mine = [name for name in os.listdir(local.episodes_folder()) if f"%3A{os.getpid()}%3A" in name]
+    mine = [name for name in os.listdir(episodes_folder()) if f"%3A{os.getpid()}%3A" in name]
     assert mine == []
 
 
@@ -57,7 +59,7 @@ def output(sandbox: LocalSandbox, command: str) -> str:
 
 
 def test_root_holds_what_is_listed_and_nothing_else(sandbox: LocalSandbox) -> None:
-    links = {path.lstrip("/") for path in local.BOUND if os.path.exists(path)}
+    links = {path.lstrip("/") for path in BOUND if os.path.exists(path)}
     made = {"dev", "etc", "home", "proc", "root", "run", "testbed", "tmp", "var"}
     assert set(output(sandbox, "ls /").split()) == links | made
     assert output(sandbox, "ls -A /home /root /tmp /var/tmp") == "/home:\n\n/root:\n\n/tmp:\n\n/var/tmp:\n"
@@ -182,7 +184,7 @@ def test_read_and_write_after_the_end(sandbox: LocalSandbox) -> None:
 @pytest.mark.parametrize("overlay", [True, False])
 def test_snapshot_keeps_odd_files(monkeypatch: pytest.MonkeyPatch, overlay: bool) -> None:
     if not overlay:
-        monkeypatch.setattr(local, "_has_overlay", lambda *_: False)
+        monkeypatch.setattr(local, "has_overlay", lambda *_: False)
     with LocalSandbox(SandboxSpec(image=empty_image())) as sandbox:
         output(sandbox, "mkdir a; echo 1 >a/x; chmod 0 a; ln -s /nowhere l; mkfifo p; chmod 4755 /tmp; rm -r /home")
         kept = sandbox.snapshot()
@@ -235,11 +237,11 @@ def test_user_other_than_root_is_refused() -> None:
 
 
 def test_bubblewrap_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    local._bubblewrap_problem.cache_clear()
+    bubblewrap._bubblewrap_problem.cache_clear()
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(EngineError, match="install the package bubblewrap, or ask for --sandbox unsandboxed"):
-        local.check_bubblewrap()
-    local._bubblewrap_problem.cache_clear()
+        check_bubblewrap()
+    bubblewrap._bubblewrap_problem.cache_clear()
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -331,11 +333,11 @@ def test_killed_parent_leaves_no_process_and_the_reaper_the_rest(confinement: st
     parent.wait()
     parent.stdout.close()
     _wait_until(lambda: not _sleepers() - before)
-    left = [name for name in os.listdir(local.episodes_folder()) if f"%3A{parent.pid}%3A" in name]
+    left = [name for name in os.listdir(episodes_folder()) if f"%3A{parent.pid}%3A" in name]
     assert len(left) == 1
-    cgroups = (local.episodes_folder() / left[0] / "cgroups").read_text().split()
+    cgroups = (episodes_folder() / left[0] / "cgroups").read_text().split()
     assert f"local episode {left[0].rpartition('+')[2]}" in reap_local()
-    assert not (local.episodes_folder() / left[0]).exists()
+    assert not (episodes_folder() / left[0]).exists()
     assert [path for path in cgroups if os.path.exists(path)] == []
 
 
@@ -449,10 +451,10 @@ def test_dockerfile_is_built(tmp_path: Path) -> None:
     (tmp_path / "files" / "deep" / "script").write_text("echo deep\n")
     (tmp_path / "files" / "deep" / "script").chmod(0o755)
     build_local_image("tiny/image:1", tmp_path / "Dockerfile", build_args={"WHO": "me", "NOT_ASKED_FOR": "x"})
-    settings = local.load_image("tiny/image:1")
+    settings = load_image("tiny/image:1")
     assert (settings.base, settings.workdir) == ("some/base:1", "/testbed")
     assert settings.env == {
-        "PATH": f"/opt/bin:{local.PATH}",
+        "PATH": f"/opt/bin:{PATH}",
         "LANG": "C.UTF-8",
         "GREETING": "hello   there",
         "RAW": "$USER",
@@ -535,4 +537,4 @@ def test_new_image_is_left_as_it_is() -> None:
     made = (image_folder("x") / "image.json").stat().st_mtime_ns
     assert new_image("x") == "x"
     assert (image_folder("x") / "image.json").stat().st_mtime_ns == made
-    assert local.load_image("x") == LocalImage(owner=local._host_uid())
+    assert load_image("x") == LocalImage(owner=host_uid())
