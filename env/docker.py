@@ -40,7 +40,9 @@ KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 
 # The engine's mode bits are those of Go's os.FileMode.
 GO_DIRECTORY = 1 << 31
+GO_SYMLINK = 1 << 27
 GO_KIND_BITS = 0x8F28_0000
+STAT_HEADER = "X-Docker-Container-Path-Stat"
 
 
 def engine() -> docker.DockerClient:
@@ -283,16 +285,19 @@ class DockerSandbox(ShellSandbox):
         url = f"{self.api.base_url}/v{self.api.api_version}/containers/{self._running()}/archive"
         with _engine_errors(self.spec.image):
             response = self.api.head(url, params={"path": path}, timeout=API_TIMEOUT_S)
-        if not response.ok:
+        said = response.headers.get(STAT_HEADER)  # Podman gives it with a 404 for a symlink that leads nowhere
+        if said is None:
             self._live_control().ask(":")  # while that answers, it is about the path
             if response.status_code == 404:
                 return None
             raise OSError(
                 f"{path}: the engine cannot look it up: a loop of symlinks, or a file where a directory must be"
             )
-        stat = decode_json_header(response.headers["X-Docker-Container-Path-Stat"])
+        stat = decode_json_header(said)
         kind = stat["mode"] & GO_KIND_BITS
-        return _Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, stat["linkTarget"])
+        # Podman gives every path a link target.
+        link_target = stat["linkTarget"] if kind == GO_SYMLINK else ""
+        return _Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, link_target)
 
     @contextlib.contextmanager
     def _file_errors(self, path: str) -> Iterator[None]:
