@@ -154,10 +154,6 @@ class DockerSandbox(ShellSandbox):
             self._container = self.api.create_container_from_config(self._config(image))["Id"]
         try:
             with _engine_errors(image):
-                attached = self.api.attach_socket(
-                    self._container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-                )
-                self._control = Control(DockerChannel(attached, lambda: None))
                 self._start_bash(image)
             self._live_shell()
             if self.spec.user != "root":
@@ -168,8 +164,12 @@ class DockerSandbox(ShellSandbox):
 
     def _start_bash(self, image: str) -> None:
         try:
+            attached = self.api.attach_socket(
+                self._running(), params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            )
+            self._control = Control(DockerChannel(attached, lambda: None))
             self.api.start(self._running())
-        except APIError as error:
+        except APIError as error:  # Podman's comes with the attaching, Docker's with the start
             reason = error.explanation or str(error)
             if any(of_image in reason for of_image in ("file not found", "no such file", "unable to find user")):
                 message = (
@@ -204,7 +204,7 @@ class DockerSandbox(ShellSandbox):
                 "NanoCpus": int((limits.cpus or 0) * 1e9),
                 "PidsLimit": limits.pids,
                 "CapAdd": list(spec.capabilities),
-                "SecurityOpt": ["no-new-privileges"],
+                "SecurityOpt": [] if spec.new_privileges else ["no-new-privileges"],
             },
         }
 

@@ -192,6 +192,7 @@ def official_profile(task: Task) -> SandboxSpec:
         network="bridge",
         limits=Limits(memory_bytes=None, cpus=None, pids=None),
         capabilities=("SYS_ADMIN",),
+        new_privileges=True,
     )
 
 

@@ -37,6 +37,7 @@ class SandboxSpec:
         `persistent` keeps directory and variables between commands (SWE-agent's).
     init: bash that every new shell runs once, say to activate an environment.
     network: an engine's network name; "none" is no network at all.
+    new_privileges: whether a process may gain some, by sudo and the like.
     labels: who owns it; the reaper and `srft clean` read them.
     """
 
@@ -49,6 +50,7 @@ class SandboxSpec:
     network: str = "none"
     limits: Limits = Limits()
     capabilities: tuple[str, ...] = ()
+    new_privileges: bool = False
     labels: dict[str, str] = field(default_factory=dict)
 
 

@@ -86,6 +86,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             self.eval_type,
             self.FAIL_TO_PASS,
             self.PASS_TO_PASS,
+            self.image_assets,
         )
         return hashlib.sha256(msgspec.json.encode(graded_by)).hexdigest()[:16]
 
@@ -206,13 +207,17 @@ def _task(row: dict[str, Any], where: str) -> Task:
             row[column] = _json_column(row[column] or "{}", f"{where}: {column}")
     known = {field.name for field in msgspec.structs.fields(Task)}
     try:
-        return msgspec.convert(
+        task = msgspec.convert(
             {"base_commit": "", **{column: value for column, value in row.items() if column in known}},
             Task,
             strict=False,
         )
+        msgspec.json.encode(task)
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {error}") from None
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: half a surrogate pair, which is no character ({error}); mend the text") from None
+    return task
 
 
 def _json_column(text: str, where: str) -> Any:

@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BASE_IMAGE=srft/base:bookworm
 # A registry's image that can stand in: it has python3 with venv and pip, and git.
 REGISTRY_IMAGE=python:3.11-bookworm
-BASE_PACKAGES=python3,python3-venv,python3-pip,git,ca-certificates,procps
+BASE_PACKAGES=python3,python3-venv,python3-pip,git,patch,ca-certificates,procps
 # The version with a CPU build that the project is tested with. An unpinned torch means the newest, with its CUDA.
 CPU_TORCH=2.13.0
 VENV_PYTHON=.venv/bin/python
