@@ -18,7 +18,7 @@ import re
 from typing import Any, NamedTuple, Protocol
 
 from srft.agent.edit import EDIT_SCHEMA
-from srft.agent.model import Reply, well_formed
+from srft.agent.model import Reply, well_formed_within
 from srft.agent.records import Action
 
 
@@ -237,14 +237,15 @@ def _arguments(function: dict[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments) if arguments.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: a thousand open brackets
             raise FormatError(f"The arguments of {function.get('name')} are not JSON: {error}.") from None
     if not isinstance(arguments, dict):
         raise FormatError(
             f"The arguments of {function.get('name')} are {type(arguments).__name__}; expected an object."
         )
     # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
-    return {name: well_formed(value) if isinstance(value, str) else value for name, value in arguments.items()}
+    mended: dict[str, Any] = well_formed_within(arguments)
+    return mended
 
 
 def _sendable(call: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ comes back to the byte where it was not edited: CRLF, a missing final newline, a
     editor = Editor(sandbox, workdir="/testbed")
     editor.run({"command": "replace", "path": "a.py", "old_text": "x = 1", "new_text": "x = 2"}).text
 
-Whatever the model gets wrong is text for the model. Only SandboxDied is raised.
+Whatever the model gets wrong is text for the model, and so is what it has done to its shell: the editor's own commands
+run in a bash apart from that. Only SandboxDied is raised.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import secrets
 import shlex
 import stat
 from collections.abc import Callable
@@ -30,6 +32,9 @@ CONTEXT_LINES = 4
 """Lines shown above and below an edit."""
 
 _RUN_TIMEOUT_S = 60.0
+
+_SETTINGS = "cd /; umask 022; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What the editor's own commands run with."""
 
 EDIT_SCHEMA: dict[str, Any] = {
     "description": (
@@ -129,7 +134,7 @@ class Editor:
     def _path(self, path: Any) -> str:
         if not isinstance(path, str) or not path or "\0" in path:
             raise _Refused(f"path is {path!r}; expected a file's path.")
-        return posixpath.join(self._workdir, path)
+        return posixpath.join(self._workdir, well_formed(path))
 
     # -- commands --------------------------------------------------------------------------------------------
 
@@ -207,10 +212,21 @@ class Editor:
     # -- the sandbox -----------------------------------------------------------------------------------------
 
     def _run(self, command: str) -> str:
-        result = self._sandbox.run(command, _RUN_TIMEOUT_S)
-        if result.exit_code != 0:
-            raise _Refused(f"The file system refused: {result.output.strip() or 'the command timed out'}.")
-        return result.output
+        """What a command of the editor's own prints.
+
+        The agent's shell may trace, print by itself and have functions named like commands: only what stands between
+        two markers counts.
+        """
+        nonce = secrets.token_hex(8)
+        result = self._sandbox.run(_apart(command, nonce), _RUN_TIMEOUT_S)
+        answer = re.search(rf"\x1e{nonce}\x1e(.*)\x1e{nonce} (\d+)\x1e", result.output, re.DOTALL)
+        if answer is None:
+            said = [line for line in result.output.splitlines() if line.strip() and nonce not in line]
+            reason = "the command timed out" if result.timed_out else said[-1][:200] if said else "the shell is silent"
+            raise _Refused(f"The file system refused: {reason}.")
+        if answer[2] != "0":
+            raise _Refused(f"The file system refused: {answer[1].strip() or f'exit code {answer[2]}'}.")
+        return answer[1]
 
     def _stat(self, path: str) -> _File | None:
         """What stands at a path, links followed. `None`: nothing."""
@@ -222,9 +238,9 @@ class Editor:
         )
         if not found:
             return None
-        numbers, real = found.split("\n", 1)
-        mode, size_bytes = numbers.split()
-        return _File(real.removesuffix("\n"), int(mode, 16), int(size_bytes))
+        if not (parts := re.fullmatch(r"([0-9a-f]{1,8}) ([0-9]{1,18})\n(.+)\n", found, re.DOTALL)):
+            raise _Refused(f"{path} cannot be looked at: stat and readlink answer {found[:200]!r}; use bash.")
+        return _File(parts[3], int(parts[1], 16), int(parts[2]))
 
     def _file(self, path: str) -> _File:
         """A regular file of a size the tool takes."""
@@ -257,11 +273,21 @@ class Editor:
     def _list(self, path: str) -> str:
         # Globs and builtins only: `find` differs between images, and a long list would not fit a command line.
         listing = self._run(
-            f"(cd -- {shlex.quote(path)} && shopt -u failglob dotglob && for e in * */*; do "
+            f"(cd -- {shlex.quote(path)} && for e in * */*; do "
             '[ -e "$e" ] || [ -L "$e" ] || continue; '
             'if [ -d "$e" ]; then printf "%s/\\n" "$e"; else printf "%s\\n" "$e"; fi; done | LC_ALL=C sort)'
         )
         return f"{path}, two levels, hidden files left out:\n{listing or '(empty)'}"
+
+
+def _apart(command: str, nonce: str) -> str:
+    """A command in a bash of its own, without the agent's variables, functions and options; its answer between markers.
+
+    The markers' RS byte stands as an octal escape, so that a shell that traces or echoes cannot print one.
+    """
+    script = f"{_SETTINGS}; printf '\\036%s\\036' {nonce}; {{ {command}; }} 2>&1; printf '\\036%s %d\\036' {nonce} $?"
+    # exec takes no function, and a path no search; in a subshell, or it would replace the agent's shell.
+    return f"( builtin exec -c /bin/bash --noprofile --norc -c {shlex.quote(script)} )"
 
 
 # -- arguments -----------------------------------------------------------------------------------------------
@@ -295,7 +321,7 @@ def _view_range(value: Any, line_count: int) -> tuple[int, int]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     if not isinstance(value, list) or len(value) != 2:
         raise _Refused("view_range must be the first and the last line, like [20, 60].")

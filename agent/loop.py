@@ -22,9 +22,9 @@ from loguru import logger
 import srft
 from srft.agent.actions import ActionFormat, FormatError
 from srft.agent.edit import Editor
-from srft.agent.model import ContextOverflow, Model, Reply
+from srft.agent.model import ContextOverflow, Model, Reply, well_formed
 from srft.agent.prompt import Prompt
-from srft.agent.records import Action, Step, StopReason, Trajectory, trajectory_id
+from srft.agent.records import Action, Failure, Step, StopReason, Trajectory, trajectory_id
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.hygiene import PatchError
 from srft.env.sandbox import CommandResult, Sandbox
@@ -99,15 +99,22 @@ def run_episode(
     ending = _ending_of(episode.play)
     taken = _ending_of(episode.take_patch)
     if taken.reason == "infra_error" and ending.reason != "infra_error":
-        ending = Ending("infra_error", f"the patch of an episode that ended as {ending.reason}: {taken.detail}")
-    return episode.trajectory(Ending(ending.reason, ending.detail or taken.detail))
+        detail = f"the patch of an episode that ended as {ending.reason}: {taken.detail}"
+        ending = Ending("infra_error", detail, taken.failure)
+    return _named(episode.trajectory(ending._replace(detail=ending.detail or taken.detail)))
+
+
+def worth_retrying(trajectory: Trajectory) -> bool:
+    """Whether the world ended the episode. A wrong script or a bug of ours would end it again."""
+    return trajectory.stop_reason == "infra_error" and trajectory.failure == "world"
 
 
 class Ending(NamedTuple):
-    """Why something ended, and what there is to say about it."""
+    """Why something ended, what there is to say about it, and whose failure it was, if one."""
 
     reason: StopReason | None
     detail: str | None = None
+    failure: Failure | None = None
 
 
 def _ending_of(work: Callable[[], Ending]) -> Ending:
@@ -117,9 +124,47 @@ def _ending_of(work: Callable[[], Ending]) -> Ending:
     except ContextOverflow as error:
         return Ending("context_limit", str(error))
     except SrftError as error:
-        return Ending("infra_error", f"{type(error).__name__}: {error}")
+        return Ending("infra_error", well_formed(f"{type(error).__name__}: {error}"), _failure(error))
     except Exception:  # noqa: BLE001 - our own bug costs this episode, never the batch
-        return Ending("infra_error", traceback.format_exc())
+        return Ending("infra_error", well_formed(traceback.format_exc()), "bug")
+
+
+def _failure(error: SrftError) -> Failure:
+    if isinstance(error, InfrastructureError):
+        return "world"
+    return "input" if isinstance(error, InputError) else "bug"
+
+
+def _named(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with its id. One that no file could take is our bug: it is mended, and ends as an infra_error."""
+    try:
+        msgspec.json.encode(trajectory)
+    except Exception:  # noqa: BLE001 - the boundary of an episode: this too costs one episode, never the batch
+        detail = f"the record of an episode that ended as {trajectory.stop_reason}: {traceback.format_exc()}"
+        trajectory = msgspec.structs.replace(
+            _storable(trajectory), stop_reason="infra_error", detail=well_formed(detail), failure="bug"
+        )
+    content_id = trajectory_id(
+        task_id=trajectory.task_id,
+        model=trajectory.model,
+        attempt=trajectory.attempt,
+        messages=trajectory.messages,
+    )
+    return msgspec.structs.replace(trajectory, id=content_id)
+
+
+def _storable(value: Any) -> Any:
+    """The value with what JSON cannot hold mended: lone surrogates replaced, unknown objects as their repr."""
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _storable(getattr(value, name)) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    if isinstance(value, dict):
+        return {_storable(name): _storable(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_storable(member) for member in value)
+    return value if value is None or isinstance(value, bool | int | float) else well_formed(repr(value))
 
 
 class _Episode:
@@ -205,20 +250,22 @@ class _Episode:
         tokens = sum(usage.completion_tokens or 0 for usage in usages)
         context = sum((usages[-1].prompt_tokens or 0, usages[-1].completion_tokens or 0)) if usages else 0
         reached: tuple[tuple[StopReason, bool], ...] = (
-            ("cancelled", self.stop is not None and self.stop.is_set()),
             ("format_errors", self.format_errors >= limits.format_errors),
             ("step_limit", _reached(len(self.steps), limits.steps)),
             ("token_limit", _reached(tokens, limits.tokens)),
             ("cost_limit", _reached(sum(usage.cost_usd or 0.0 for usage in usages), limits.cost_usd)),
             ("wall_limit", _reached(time.monotonic() - self.opened_s, limits.wall_s)),
             ("context_limit", _reached(context, limits.context_tokens)),
+            # Last: an episode that is over anyway must not be done again.
+            ("cancelled", self.stop is not None and self.stop.is_set()),
         )
         return next((reason for reason, over in reached if over), None)
 
     def asked(self, reply: Reply) -> Step:
         """The step as far as the reply goes."""
         prompt = delta_encode(self.seen_ids, reply.prompt_token_ids)
-        self.seen_ids = (*(reply.prompt_token_ids or ()), *(reply.token_ids or ()))
+        # As `prompts` decodes: a reply alone, without its prompt, is no beginning of the next prompt.
+        self.seen_ids = () if prompt is None else (*(reply.prompt_token_ids or ()), *(reply.token_ids or ()))
         self.check_usage(reply)
         return Step(
             index=len(self.steps),
@@ -298,11 +345,10 @@ class _Episode:
         return Ending(None)
 
     def trajectory(self, ending: Ending) -> Trajectory:
+        """All that is known, without the id: to encode the messages may fail."""
         assert ending.reason is not None
         return Trajectory(
-            id=trajectory_id(
-                task_id=self.task.instance_id, model=self.model.name, attempt=self.attempt, messages=self.messages
-            ),
+            id="",
             task_id=self.task.instance_id,
             repo=self.task.repo,
             model=self.model.name,
@@ -316,6 +362,7 @@ class _Episode:
             patch=self.patch,
             stop_reason=ending.reason,
             detail=ending.detail,
+            failure=ending.failure,
             started_at=self.started_at,
             wall_s=time.monotonic() - self.started_s,
         )

@@ -67,3 +67,18 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def well_formed_within(value: Any) -> Any:
+    r"""The same for every text in a decoded JSON value, the names in its objects included.
+
+    >>> well_formed_within({"a\ud800": ["b", 1, "\ud800"]})
+    {'a\ufffd': ['b', 1, '\ufffd']}
+    """
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, dict):
+        return {well_formed_within(name): well_formed_within(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(well_formed_within(member) for member in value)
+    return value

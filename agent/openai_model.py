@@ -5,7 +5,8 @@
     model.for_episode("sympy__sympy-20590", 0, 7).reply(messages)
 
 Retries (connection, timeout, 408, 409, 429, 5xx; exponential backoff with jitter, Retry-After honoured) are the openai
-client's. What no retry can mend raises ModelError at once. Token ids are asked for where the server knows how.
+client's. What no retry can mend raises ModelError at once. Token ids and logprobs are asked for where the server knows
+how.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Which server, and how it samples. `None` leaves a setting to the server.
 
     name: the model's name there. api_key_env: the environment variable with the key; none for servers that want none.
-    return_token_ids: vLLM's parameter; "auto" asks for it and goes without where it is refused.
+    logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
     extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
     """
 
@@ -42,8 +43,7 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
-    seed: int | None = None
-    logprobs: bool = False
+    logprobs: bool | Literal["auto"] = "auto"
     return_token_ids: bool | Literal["auto"] = "auto"
     extra_body: dict[str, Any] = {}
     timeout_s: float = 600.0
@@ -78,24 +78,45 @@ class _Shared:
                 f"model {config.name}: the environment variable {config.api_key_env} is not set; put the key of "
                 f"{config.base_url} there, or leave api_key_env out if it wants none"
             )
-        # A proxy from the environment cannot reach a server on this machine.
-        local = urlsplit(config.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
-        self.client = openai.OpenAI(
-            base_url=config.base_url,
-            api_key=key,
-            timeout=config.timeout_s,
-            max_retries=config.max_retries,
-            http_client=openai.DefaultHttpxClient(trust_env=not local, timeout=config.timeout_s),
-        )
+        try:
+            self.client = _client(config, key)
+        except ValueError as error:
+            raise InputError(
+                f"model {config.name}: {config.base_url!r} is no URL ({error}); expected one like http://HOST:8000/v1"
+            ) from None
         self.lock = threading.Lock()
-        self.refuses_token_ids = False
+        self.refused: frozenset[str] = frozenset()
+
+
+def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
+    """Raises ValueError for a URL that is none."""
+    address = urlsplit(config.base_url)
+    _ = address.port  # looked at for its ValueError
+    # A proxy from the environment cannot reach a server on this machine.
+    local = address.hostname in {"127.0.0.1", "localhost", "::1"}
+    return openai.OpenAI(
+        base_url=config.base_url,
+        api_key=key,
+        timeout=config.timeout_s,
+        max_retries=config.max_retries,
+        http_client=openai.DefaultHttpxClient(trust_env=not local, timeout=config.timeout_s),
+    )
+
+
+# What is asked for beyond the text, and what to do where a server refuses it that must have it.
+_EXTRAS = {
+    "return_token_ids": "take a server that has it (vLLM), or set it to auto and train on text rendered by the chat "
+    "template",
+    "logprobs": "take a server that has them, or set it to auto and go without",
+}
 
 
 class OpenAIModel:
     """A model behind an OpenAI-compatible server. Shared by threads."""
 
-    def __init__(self, config: OpenAIConfig, *, shared: _Shared | None = None) -> None:
+    def __init__(self, config: OpenAIConfig, *, seed: int | None = None, shared: _Shared | None = None) -> None:
         self.config = config
+        self._seed = seed
         self._shared = shared or _Shared(config)
         self._replies: int | None = None  # counted in an episode's view, which one thread uses
 
@@ -105,21 +126,24 @@ class OpenAIModel:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens", "seed")}
-        return {key: value for key, value in settings.items() if value is not None} | self.config.extra_body
+        seed = {} if self._seed is None else {"seed": self._seed}
+        return self._settings() | seed | self.config.extra_body
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}
+        return {key: value for key, value in settings.items() if value is not None}
 
     def for_episode(self, task_id: str, attempt: int, seed: int | None) -> OpenAIModel:
-        config = self.config if seed is None else msgspec.structs.replace(self.config, seed=seed)
-        model = OpenAIModel(config, shared=self._shared)
+        model = OpenAIModel(self.config, seed=seed, shared=self._shared)
         model._replies = 0
         return model
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
-        with_token_ids = bool(self.config.return_token_ids) and not self._shared.refuses_token_ids
+        extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
         try:
-            completion = self._ask(messages, tools, with_token_ids)
+            completion = self._ask(messages, tools, extras)
         except openai.APIStatusError as error:
-            if not (with_token_ids and self._refuses_token_ids(error)):
+            if not self._refuses(error, extras):
                 self._fail(error)
             return self.reply(messages, tools=tools)
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
@@ -154,37 +178,35 @@ class OpenAIModel:
             self._fail(error, known)
 
     def _ask(
-        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], with_token_ids: bool
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], extras: frozenset[str]
     ) -> ChatCompletion:
-        settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}
-        request: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
-        if self.config.seed is not None:
-            request["seed"] = _request_seed(self.config.seed, self._replies or 0)
+        request = self._settings()
+        if self._seed is not None:
+            request["seed"] = _request_seed(self._seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
-        if self.config.logprobs:
-            request["logprobs"] = True
-        asked = {"return_token_ids": True} if with_token_ids else {}
         return self._shared.client.chat.completions.create(
             model=self.config.name,
             messages=list(messages),  # type: ignore[arg-type]
-            extra_body={**asked, **self.config.extra_body},
+            extra_body={**dict.fromkeys(sorted(extras), True), **self.config.extra_body},
             **request,
         )
 
-    def _refuses_token_ids(self, error: openai.APIStatusError) -> bool:
-        """Whether the server does not know `return_token_ids`; remembered, said once."""
-        if not (400 <= error.status_code < 500 and "return_token_ids" in _body(error)):
+    def _refuses(self, error: openai.APIStatusError, extras: frozenset[str]) -> bool:
+        """Whether the server refuses some of what was asked for beyond the text; remembered, said once."""
+        said = _body(error)
+        named = frozenset(name for name in extras if name in said.lower())
+        if not named or not 400 <= error.status_code < 500 or _OVERFLOW.search(said):
             return False
-        if self.config.return_token_ids is True:
-            raise ModelError(
-                f"{self.config.base_url}: the server refuses return_token_ids, which the config asks for; take a "
-                "server that has it (vLLM), or set it to auto and train on text rendered by the chat template"
-            ) from error
+        for name in sorted(named):
+            if getattr(self.config, name) is True:
+                raise ModelError(
+                    f"{self.config.base_url}: the server refuses {name}, which the config asks for; {_EXTRAS[name]}"
+                ) from error
         with self._shared.lock:
-            if not self._shared.refuses_token_ids:
-                logger.warning("{}: the server gives no token ids; going on without", self.config.base_url)
-            self._shared.refuses_token_ids = True
+            for name in sorted(named - self._shared.refused):
+                logger.warning("{}: the server refuses {} ({}); going on without", self.config.base_url, name, said)
+            self._shared.refused |= named
         return True
 
     def _reply(self, completion: ChatCompletion) -> Reply:
@@ -209,9 +231,7 @@ class OpenAIModel:
             finish_reason=choice.finish_reason,
             prompt_token_ids=_ids(extra.get("prompt_token_ids")),
             token_ids=_ids(choice_extra.get("token_ids")),
-            logprobs=tuple(token.logprob for token in choice.logprobs.content)
-            if choice.logprobs and choice.logprobs.content
-            else None,
+            logprobs=_logprobs(choice.logprobs),
             usage=self._usage(completion),
         )
 
@@ -287,6 +307,16 @@ def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
         function["arguments"] = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
     function = {key: well_formed(value) if isinstance(value, str) else value for key, value in function.items()}
     return {"id": call.get("id"), "type": "function", "function": function}
+
+
+def _logprobs(logprobs: Any) -> tuple[float, ...] | None:
+    """The sampled tokens' logprobs; `None` where a server gives none, or another shape than the API's."""
+    content = getattr(logprobs, "content", None)
+    if not isinstance(content, list):
+        return None
+    values = tuple(getattr(token, "logprob", None) for token in content)
+    numbers = tuple(float(value) for value in values if isinstance(value, int | float))
+    return numbers if numbers and len(numbers) == len(values) else None
 
 
 def _ids(ids: Any) -> tuple[int, ...] | None:

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from srft.env.grading import Grade
-
 SCHEMA_VERSION = 1
 
 StopReason = Literal[
@@ -25,6 +23,8 @@ StopReason = Literal[
     "infra_error",
     "cancelled",
 ]
+
+Failure = Literal["world", "input", "bug"]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +85,8 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     id: a hash of task, attempt, model and messages. messages: exactly as sent, the last reply included.
     prompt: name and hash of the prompt file. patch: the diff against the start of the episode; `None` where it could
-    not be taken. detail: what an `infra_error` was.
+    not be taken. detail: what an `infra_error` was. failure: whose it was: the world's (an InfrastructureError), the
+    caller's (an InputError, say a script that is too short), or our own (anything else); `None` for all other endings.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -103,9 +104,9 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     patch: str | None
     stop_reason: StopReason
     detail: str | None = None
+    failure: Failure | None = None
     started_at: str | None = None
     wall_s: float | None = None
-    grade: Grade | None = None
 
 
 def trajectory_id(

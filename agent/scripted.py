@@ -21,7 +21,7 @@ import msgspec
 import yaml
 
 from srft.agent.importers import read_mini_runs
-from srft.agent.model import Reply
+from srft.agent.model import Reply, well_formed, well_formed_within
 from srft.env.errors import InputError
 
 
@@ -38,7 +38,7 @@ class ScriptedModel:
     def __init__(
         self, scripts: Mapping[str, Sequence[str | Reply]] | Sequence[str | Reply], *, name: str = "script"
     ) -> None:
-        self.name = name
+        self.name = well_formed(name)  # a file's name need not be UTF-8
         self.sampling: dict[str, Any] = {}
         self._scripts = scripts
 
@@ -83,7 +83,7 @@ class ScriptedEpisode:
             )
         reply = self._replies[self._next]
         self._next += 1
-        return reply if isinstance(reply, Reply) else Reply(content=reply, finish_reason="stop")
+        return _well_formed(reply if isinstance(reply, Reply) else Reply(content=reply, finish_reason="stop"))
 
 
 class ReplayModel(ScriptedModel):
@@ -99,6 +99,12 @@ class ReplayModel(ScriptedModel):
             attempts[run.instance_id] = attempt + 1
             scripts[f"{run.instance_id}#{attempt}"] = run.replies
         return cls(scripts, name=f"replay:{Path(path).name}")
+
+
+def _well_formed(reply: Reply) -> Reply:
+    """The reply as a file can take it: JSON and YAML can spell lone surrogates."""
+    names = ("content", "reasoning", "tool_calls", "finish_reason")
+    return msgspec.structs.replace(reply, **{name: well_formed_within(getattr(reply, name)) for name in names})
 
 
 def _read_script(path: Path) -> dict[str, tuple[str | Reply, ...]] | tuple[str | Reply, ...]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
+from loguru import logger
+
 from srft.env.errors import EngineError
 from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task
@@ -143,9 +145,10 @@ def choose_backend(
         return _confined_backend()
     try:
         return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
-    except EngineError:
+    except EngineError as error:
         if kind == "docker":
             raise
+        logger.warning("taking the local sandbox: {}", error)
     return _confined_backend()
 
 

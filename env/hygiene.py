@@ -2,8 +2,8 @@ r"""What an agent may find in a repository, and what it is taken to have done to
 
 `scrub` makes the repository's future unreadable before the agent starts: afterwards every object in it is reachable
 from HEAD. `take_patch` gives the difference between that HEAD and the files as they lie there: committed or not, new
-files and binary ones too. It does not trust the agent's `.git`: index, configuration, hooks, attributes and ignore
-rules come from a private git directory that `scrub` made and that borrows the repository's objects.
+files and binary ones too. It does not trust the agent's `.git`: index, configuration, hooks, and the attribute and
+ignore files there come from a private git directory that `scrub` made and that borrows the repository's objects.
 """
 
 import re
@@ -58,7 +58,8 @@ export LC_ALL=C GIT_DIR=PRIVATE GIT_WORK_TREE=WORKDIR GIT_INDEX_FILE=PRIVATE/ind
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
 unset GIT_EXTERNAL_DIFF GIT_DIFF_OPTS
 git() { command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.autocrlf=false -c core.safecrlf=false \
-    -c core.checkStat=minimal -c core.trustctime=false -c safe.directory='*' -c advice.addEmbeddedRepo=false "$@"; }
+    -c core.checkStat=minimal -c core.trustctime=false -c safe.directory='*' -c advice.addEmbeddedRepo=false \
+    -c core.quotePath=false -c core.excludesFile=/dev/null -c core.attributesFile=/dev/null "$@"; }
 """
 
 # A repository inside the repository (a clone, a submodule) is no part of a patch, and git refuses one without commits.
@@ -73,6 +74,8 @@ git add -A . "${nested[@]}"
 _DIFF = rf"""
 git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --ignore-submodules=all \
     --src-prefix=a/ --dst-prefix=b/ START >PRIVATE/{PATCH_FILE}
+size=$(wc -c <PRIVATE/{PATCH_FILE})
+[ "$size" -le {PATCH_LIMIT_BYTES} ] || {{ echo "it has $size bytes, and {PATCH_LIMIT_BYTES} are kept"; exit 5; }}
 """
 
 
@@ -129,10 +132,10 @@ def _diff(sandbox: Sandbox, start: Start, preparation: str) -> bytes:
     result = sandbox.run(f"bash --noprofile --norc -c {shlex.quote(script)}", PATCH_TIMEOUT_S)
     if result.exit_code != 0:
         raise PatchError(f"git cannot take the patch: {result.output.strip()[-500:] or result}")
-    patch = sandbox.read(f"{start.private_git}/{PATCH_FILE}")
-    if len(patch) > PATCH_LIMIT_BYTES:
-        raise PatchError(f"the patch has {len(patch):,} bytes, more than the {PATCH_LIMIT_BYTES:,} that are kept")
-    return patch
+    try:
+        return sandbox.read(f"{start.private_git}/{PATCH_FILE}")
+    except OSError as error:
+        raise PatchError(f"the patch cannot be read back: {error}") from None
 
 
 def _changes(patch: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -8,7 +8,8 @@ used, to a small state file (`~/.cache/srft/images-<engine>.json` unless told ot
         with images.hold(task):                 # there now, and not evicted before the block ends
             ...
 
-A task of a task repo is built from its Dockerfile, with its folder as the context; any other is pulled. A build gets
+A task of a task repo is built from its Dockerfile, with its folder as the context, less the files that hold the answer
+(`ANSWER_FILES`); any other is pulled. A build gets
 
 - the build argument BASE_IMAGE (`$SRFT_BASE_IMAGE`, else srft/base:bookworm), for `ARG BASE_IMAGE` and
   `FROM ${BASE_IMAGE}`;
@@ -42,6 +43,9 @@ from srft.env.task import Task
 DEFAULT_BASE_IMAGE = "srft/base:bookworm"
 CA_IN_IMAGE = "/etc/ssl/certs/ca-certificates.crt"
 CA_BUILD_ARGS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+
+ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh"})
+"""Of a task's folder in a task repo. `COPY .` would put them where the agent can read them."""
 
 PREFETCH_AHEAD = 4
 """Images that may lie ready and unused: the prefetch waits for the episodes to catch up."""
@@ -159,14 +163,11 @@ class ImageStore:
 
     @contextlib.contextmanager
     def hold(self, task: Task) -> Iterator[None]:
-        """Have the image, and keep it until the block ends. Raises ImageError, EngineError."""
+        """Keep the image, once it is here, until the block ends. To have it is `ensure`'s work."""
         with self._lock:
             self._held[task.image] += 1
+        self._no_longer_ahead(task.image)
         try:
-            try:
-                self.ensure(task)
-            finally:
-                self._no_longer_ahead(task.image)
             yield
         finally:
             with self._lock:
@@ -321,8 +322,12 @@ def _union_bytes(images: Iterable[dict[str, int]]) -> int:
 
 
 def _make_context(context: Path, dockerfile: Path) -> dict[str, str]:
-    """Copy the Dockerfile's folder, add certs/. Returns the build arguments."""
-    shutil.copytree(dockerfile.parent, context, symlinks=True)
+    """Copy the Dockerfile's folder without the answers, add certs/. Returns the build arguments."""
+
+    def answers(folder: str, _names: list[str]) -> frozenset[str]:
+        return ANSWER_FILES if Path(folder) == dockerfile.parent else frozenset()
+
+    shutil.copytree(dockerfile.parent, context, symlinks=True, ignore=answers)
     certs = context / "certs"
     certs.mkdir(exist_ok=True)
     (certs / ".keep").touch()  # COPY refuses a folder without files

@@ -1,6 +1,7 @@
 r"""Local images from Dockerfiles, without an engine.
 
-Reads a task repo's Dockerfile and the files beside it (the build context), writes a local image (`local_rootfs.py`).
+Reads a task repo's Dockerfile and the files beside it (the build context: all but `ANSWER_FILES`), writes a local image
+(`local_rootfs.py`).
 The instructions run in a local sandbox with the host's network, on the host's own /usr in place of the base image: so
 the host must have what the base image is expected to have (Python 3 with venv, git), and nothing can be put into /usr.
 
@@ -27,6 +28,7 @@ from typing import NamedTuple
 from loguru import logger
 
 from srft.env.errors import ImageError
+from srft.env.images import ANSWER_FILES
 from srft.env.local import LocalSandbox, new_image
 from srft.env.local_rootfs import PATH, LocalImage, image_folder
 from srft.env.sandbox import Limits, SandboxSpec
@@ -229,13 +231,13 @@ class _Build:
                 self._sandbox.write(os.path.join(target, Path(CA_BUNDLE).name), self._bundle.read_bytes())
             return
         found = self._in_context(source)
-        if not found.exists():
+        if not found.exists() or self._is_answer(found):
             raise ValueError(f"COPY {source}: not in the build context {self._dockerfile.parent}")
         if found.is_file():
             self._write(found, os.path.join(target, found.name) if into_folder else target)
             return
         for path in sorted(found.rglob("*")):
-            if path.is_file():
+            if path.is_file() and not self._is_answer(path):
                 self._write(path, os.path.join(target, path.relative_to(found)))
 
     def _in_context(self, source: str) -> Path:
@@ -244,6 +246,11 @@ class _Build:
         if not found.is_relative_to(context):
             raise ValueError(f"COPY {source}: leads out of the build context {context}")
         return found
+
+    def _is_answer(self, path: Path) -> bool:
+        """Whether it is a file that no image may hold, or a link to one."""
+        real = path.resolve()
+        return real.parent == self._dockerfile.parent.resolve() and real.name in ANSWER_FILES
 
     def _write(self, path: Path, target: str) -> None:
         self._sandbox.write(target, path.read_bytes(), mode=stat.S_IMODE(path.stat().st_mode))

@@ -129,7 +129,9 @@ class WorkspacePool:
             try:
                 return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
             except ImageError as error:
-                logger.debug("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
+                logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
+                with self._lock:
+                    self._scrubbed.pop(task.image, None)
         sandbox = self._started(task, task.image)
         try:
             start = scrub(sandbox)

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from srft.env.backends import Backend, Kind, choose_backend
-from srft.env.errors import InputError
+from srft.env.errors import GradingError, InputError
 from srft.env.grading import Grade, grade
 from srft.env.hygiene import PatchError, Start, take_patch
 from srft.env.pool import Workspace, WorkspacePool, WorkspaceSettings
@@ -166,6 +166,8 @@ class SweEnv(gymnasium.Env[str, str]):
             info["patch"] = self._patch_or_none(info)
         if terminated and self._grade_submission:
             verdict = self.grade(info["patch"])
+            if verdict.resolved is None:
+                raise GradingError(f"{self.task.instance_id}: the submission cannot be graded: {verdict.detail}")
             info["grade"] = verdict
             reward = 1.0 if verdict.resolved else 0.0
         self._last_output = result.output if result else ""

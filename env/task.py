@@ -130,10 +130,16 @@ def _rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     # Bytes split on "\n" only: text mode's splitlines would break a row at U+2028 and U+0085.
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield f"{path}:{number}", _object(line, f"{path}:{number}")
+    for number, line in enumerate(_bytes(path).split(b"\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", _object(line, f"{path}:{number}")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _object(text: bytes, where: str) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def _object(text: bytes, where: str) -> dict[str, Any]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json.loads(_bytes(path))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(rows, list):
@@ -201,6 +207,9 @@ def _task(row: dict[str, Any], where: str) -> Task:
     row = {column: value for column, value in row.items() if value is not None}
     if missing := [column for column in REQUIRED_COLUMNS if column not in row]:
         raise InputError(f"{where}: missing column {', '.join(missing)}; expected a SWE-bench row")
+    for column in ("instance_id", "repo"):
+        if not isinstance(row[column], str):
+            raise InputError(f"{where}: {column} must be text, got {type(row[column]).__name__}")
     row = _derive_native_columns(row, where)
     for column in ("FAIL_TO_PASS", "PASS_TO_PASS", "image_assets"):
         if isinstance(row.get(column), str):

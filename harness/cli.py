@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -18,7 +19,7 @@ from loguru import logger
 from rich.console import Console
 from rich.table import Table
 
-from srft.env.errors import InputError, SrftError
+from srft.env.errors import EngineError, InputError, SrftError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,11 +95,12 @@ def _stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _end_stopped() -> NoReturn:
-    """Leave after Ctrl-C without waiting for tests that are being run."""
+def _end_at_once(message: str, code: int) -> NoReturn:
+    """Leave without waiting for tests that are being run: their sandboxes end with this process."""
+    print(f"srft: {message}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(130)
+    os._exit(code)
 
 
 @app.command()
@@ -158,10 +160,10 @@ def collect(
     with _stopping() as stop, Run(_required(run, "--run")) as opened:
         summary = collect_episodes(settings, opened, stop=stop, watch=watch)
         _print_json(summary._asdict()) if json else _print_collected(summary, run)
-        if summary.cancelled:
-            _end_stopped()
+        if stop.is_set():
+            _end_at_once(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
     if not summary.complete:
-        _fail(summary.reason or "not all was done: the same command again tries what failed", 1)
+        _fail("not all was done: the same command again tries what failed", 1)
 
 
 @app.command()
@@ -187,20 +189,22 @@ def evaluate(
     from srft.harness.evaluate import evaluate as grade_all
     from srft.harness.store import Run
 
+    if run and not predictions and not Path(run, "run.yaml").is_file():
+        raise InputError(f"{run}: not a run (it has no run.yaml); check --run, or give --predictions")
     with _stopping() as stop, Run(run or _default_run(tasks, predictions)) as opened:
         chosen = _submissions(opened, tasks=tasks, predictions=predictions, only=_ids(only))
         backend = choose_backend(_kind(sandbox))
         grader = Grader(backend, opened.round(0), workers=workers or 4, timeout_s=timeout_s)
-        with _counting(len(chosen)) as count:
+        with closing(backend), closing(grader), _counting(len(chosen)) as count:
             evaluation = grade_all(chosen, grader, stop=stop, on_grade=count)
+            if stop.is_set():
+                _end_at_once("stopped; the same command goes on", 130)
         if json:
             _print_json(as_json(evaluation))
         else:
             _print_evaluation(evaluation)
         if stop.is_set():
-            _end_stopped()
-        grader.close()
-        backend.close()
+            _end_at_once("stopped; the same command goes on", 130)
     if evaluation.not_graded:
         _fail(
             f"{evaluation.not_graded} not graded, see grades.jsonl in {opened.path}; the same command tries again",
@@ -221,7 +225,12 @@ def clean(
     """
     from srft.env.backends import choose_backend
 
-    removed = choose_backend("auto").reap(everything=everything)
+    removed = []
+    for kind in ("docker", "local"):
+        try:
+            removed += choose_backend(kind).reap(everything=everything)
+        except EngineError as error:
+            logger.info("{} sandboxes: none here ({})", kind, error)
     if json:
         _print_json({"removed": removed})
         return
@@ -261,7 +270,6 @@ def _kind(sandbox: str | None) -> Any:
 def _default_run(tasks: str | None, predictions: str | None) -> str:
     """The run that the same tasks and predictions always get, so that a command without --run resumes too."""
     import hashlib
-    from pathlib import Path
 
     named = _required(predictions, "--predictions (or --run)")
     digest = hashlib.sha256(f"{tasks}\0{Path(named).resolve() if named != 'gold' else named}".encode()).hexdigest()
@@ -271,22 +279,23 @@ def _default_run(tasks: str | None, predictions: str | None) -> str:
 def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, only: Any) -> list[Any]:
     """What to grade: the patches of a file, or those of the run's own episodes."""
     from srft.env.task import load_tasks
-    from srft.harness.collect import finished, tasks_of_run
+    from srft.harness.collect import endings
     from srft.harness.evaluate import Submission, submissions_of_run
     from srft.harness.predictions import read_predictions
+    from srft.harness.run_yaml import kept_config, tasks_of_run
 
     if predictions is None:
-        by_id = {task.instance_id: task for task in tasks_of_run(opened, tasks=tasks, only=only)}
-        chosen = submissions_of_run(by_id, finished(opened.round(0)))
-        if not chosen:
+        collected = endings(opened.round(0))
+        config = kept_config(opened)
+        if not collected or config is None:
             raise InputError(f"{opened.path}: no finished episodes in it; collect some first, or give --predictions")
-        return chosen
+        return submissions_of_run(tasks_of_run(opened, tasks=tasks, only=only), config.attempts, collected)
     loaded = load_tasks(_required(tasks, "--tasks"), only=only)
     read = read_predictions(predictions, loaded, subset=only is not None)
     return [
         Submission(task, read[task.instance_id].model_patch)
         if task.instance_id in read
-        else Submission(task, None, missing=True)
+        else Submission(task, None, state="missing")
         for task in loaded
     ]
 
@@ -328,11 +337,11 @@ def _print_collected(summary: Any, run: str | None) -> None:
 
 
 def _print_evaluation(evaluation: Any) -> None:
-    columns = ("predictions", "resolved", "unresolved", "empty", "not_applied", "not_graded", "missing")
-    table = Table(title="Official verdicts")
-    table.add_column("repository", overflow="fold")
-    for name in ("all", "resolved", "not", "empty", "unapplied", "ungraded", "missing"):
-        table.add_column(name, justify="right", no_wrap=True)
+    outcomes = ("resolved", "unresolved", "empty", "not_applied", "not_graded", "missing")
+    columns = ["predictions", *(name for name in outcomes if name == "resolved" or getattr(evaluation, name))]
+    table = Table("repository", title="Official verdicts")
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
     for repo, counts in evaluation.by_repository.items():
         table.add_row(repo, *(str(counts.get(name, 0)) for name in columns))
     table.add_section()

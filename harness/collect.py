@@ -10,25 +10,19 @@ An episode is on file when it is finished, and only then; the same command again
 world ended. A run keeps its configuration: another one is refused, except for what does not touch an episode.
 """
 
-import platform
 import queue
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-import yaml
 from loguru import logger
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import run_episode
+from srft.agent.loop import run_episode, worth_retrying
 from srft.agent.model import Model
 from srft.agent.prompt import Prompt
 from srft.agent.records import Step, Trajectory
@@ -38,17 +32,17 @@ from srft.env.grading import Grade
 from srft.env.pool import WorkspacePool, WorkspaceSettings
 from srft.env.swe_env import SweEnv
 from srft.env.task import Task, load_tasks
-from srft.harness.config import CollectConfig, differing_keys
+from srft.harness.config import CollectConfig
 from srft.harness.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
-from srft.harness.models import open_model
+from srft.harness.models import check_model, open_model
 from srft.harness.predictions import Prediction, prediction_line
-from srft.harness.store import Round, Run, write_atomic
-
-# Another value of these changes how a run is done, not what comes out.
-FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only")
+from srft.harness.run_yaml import refuse_another_backend, refuse_another_config, write_config
+from srft.harness.store import Ending, Round, Run, write_atomic
 
 FAILURES_IN_A_ROW = 12
-"""So many episodes in a row that the world ended mean that it is not going to get better: the run stops."""
+"""When the world ended the episodes of so many tasks in a row, it is not going to get better: the run stops."""
+
+WARM_OPENERS = 2
 
 
 class Job(NamedTuple):
@@ -102,7 +96,8 @@ class Summary(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether every episode is finished and has a verdict, where it is to have one."""
-        return not (self.reason or self.failed or (self.evaluation and self.evaluation.not_graded))
+        ungraded = self.evaluation is not None and self.evaluation.not_graded > 0
+        return self.finished == self.episodes and not self.failed and not ungraded and self.reason is None
 
 
 def collect(
@@ -120,98 +115,56 @@ def collect(
     refuse_another_config(config, run)
     tasks = load_tasks(config.tasks, only=config.only or None)
     prompt, fmt = Prompt.load(config.prompt), FORMATS[config.format]
+    if fmt.name not in prompt.text.formats:
+        raise InputError(
+            f"prompt {config.prompt} is for {', '.join(prompt.text.formats)}; got format {fmt.name}: change one of them"
+        )
     model = open_model(config.model, settings=config.openai)
     backend = choose_backend(
         config.sandbox.kind,
         disk_budget_bytes=_gib(config.images.disk_budget_gib),
         pulls_per_minute=config.images.pulls_per_minute,
     )
+    refuse_another_backend(backend.name, run)
     for left in backend.reap():
         logger.info("removed what a killed process left: {}", left)
     round_ = run.round(0)
     collection = _Collection(config, backend, round_, tasks, model, prompt, fmt, stop)
-    write_config(config, run)
+    if collection.pending:
+        check_model(model)
+    write_config(config, run, backend=backend.name)
     try:
         with watch(collection.progress):
             collection.run()
             return collection.summary()
     finally:
+        write_predictions(round_)
+        images = {task.image: backend.image_id(task.image) for task in tasks}
+        write_config(config, run, backend=backend.name, images=images)
         collection.close()
-        write_predictions(round_, (t for t in finished(round_) if t.stop_reason != "infra_error"))
-        write_config(config, run, images={task.image: backend.image_id(task.image) for task in tasks})
 
 
 def _gib(size: float | None) -> int | None:
     return None if size is None else int(size * (1 << 30))
 
 
-def finished(round_: Round) -> list[Trajectory]:
-    """The last word on each episode, in the order of tasks and attempts as they came."""
-    episodes: dict[tuple[str, int], Trajectory] = {}
-    for trajectory in round_.trajectories.read():
-        episodes[trajectory.task_id, trajectory.attempt] = trajectory
+def endings(round_: Round) -> list[Ending]:
+    """The last word on each episode, in the order in which they first came."""
+    episodes: dict[tuple[str, int], Ending] = {}
+    for ending in round_.endings.read():
+        episodes[ending.task_id, ending.attempt] = ending
     return list(episodes.values())
 
 
-def kept_config(run: Run) -> CollectConfig | None:
-    """The configuration that a run was begun with; `None` where nothing was collected yet. Raises InputError."""
-    path = run.path / "run.yaml"
-    if not path.exists():
-        return None
-    try:
-        return msgspec.convert(yaml.safe_load(path.read_text())["collect"], CollectConfig, strict=False)
-    except (yaml.YAMLError, KeyError, TypeError, msgspec.ValidationError) as error:
-        raise InputError(f"{path}: not a run's configuration ({' '.join(str(error).split())})") from None
-
-
-def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | None = None) -> list[Task]:
-    """The tasks that a run was collected on, or those of another source. Raises InputError."""
-    config = kept_config(run)
-    source = tasks or (config.tasks if config else None)
-    if source is None:
-        raise InputError(
-            f"{run.path}: not a run (it has no run.yaml); give --tasks and --predictions, or another --run"
-        )
-    return load_tasks(source, only=only or (config.only if config and not tasks else None) or None)
-
-
-def refuse_another_config(config: CollectConfig, run: Run) -> None:
-    """Raises InputError for a configuration that does not continue the run that is there."""
-    kept = kept_config(run)
-    if kept and (changed := differing_keys(kept, config, besides=FREE_KEYS)):
-        raise InputError(
-            f"{run.path}/run.yaml: this run was begun with another {', '.join(changed)}; continue it with the same, "
-            "or give another --run"
-        )
-
-
-def write_config(config: CollectConfig, run: Run, *, images: dict[str, str | None] | None = None) -> None:
-    """Write run.yaml: what was asked for, and what it ran on. `images`: name -> content id, once that is known."""
-    content: dict[str, Any] = {
-        "srft": version("srft"),
-        "git": _git_commit(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("swebench", "docker", "gymnasium", "openai")},
-        "collect": msgspec.to_builtins(config),
-    }
-    if images:
-        content["images"] = images
-    write_atomic(run.path / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
-
-
-def _git_commit() -> str | None:
-    """The commit of the source tree that runs; `None` for an installed package."""
-    here = Path(__file__).resolve().parent
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
-
-
-def write_predictions(round_: Round, trajectories: Iterable[Trajectory]) -> None:
+def write_predictions(round_: Round) -> None:
     """The official format, which has one prediction a task: further attempts go to predictions-1.jsonl and so on."""
     by_attempt: dict[int, list[bytes]] = {}
-    for t in trajectories:
-        prediction = Prediction(instance_id=t.task_id, model_name_or_path=t.model, model_patch=t.patch)
-        by_attempt.setdefault(t.attempt, []).append(prediction_line(prediction))
+    for ending in endings(round_):
+        if ending.stop_reason != "infra_error":
+            prediction = Prediction(
+                instance_id=ending.task_id, model_name_or_path=ending.model, model_patch=ending.patch
+            )
+            by_attempt.setdefault(ending.attempt, []).append(prediction_line(prediction))
     for attempt, rows in by_attempt.items():
         name = "predictions.jsonl" if attempt == 0 else f"predictions-{attempt}.jsonl"
         write_atomic(round_.path / name, b"".join(rows))
@@ -249,38 +202,39 @@ class _Collection:
     ) -> None:
         self.config, self.backend, self.round, self.model = config, backend, round_, model
         self.prompt, self.fmt, self.stop = prompt, fmt, stop
-        self.tasks = {task.instance_id: task for task in tasks}
         self.jobs = _jobs(config, tasks, model)
-        done = {(t.task_id, t.attempt) for t in finished(round_) if t.stop_reason != "infra_error"}
-        self.pending = [job for job in self.jobs if (job.task.instance_id, job.attempt) not in done]
+        reasons = {(ending.task_id, ending.attempt): ending.stop_reason for ending in endings(round_)}
+        before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
+        self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
+        # What the world ended before comes last: it must not keep the others waiting for ever.
+        self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
         resumed = len(self.jobs) - len(self.pending)
         self.progress = Progress(episodes=len(self.jobs), finished=resumed, resumed=resumed)
         settings = WorkspaceSettings(
             mode=config.sandbox.mode, network=config.sandbox.network, limits=config.sandbox.limits
         )
-        self.pool = WorkspacePool(backend, settings, openers=max(1, config.warm))
+        self.pool = WorkspacePool(backend, settings, openers=WARM_OPENERS)
         self.grader = Grader(backend, round_, workers=config.grading.workers, timeout_s=config.grading.timeout_s)
         self.reason: SrftError | None = None
-        self._failures = 0
+        self._failed_in_a_row: set[str] = set()
+        self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Do the pending episodes, and grade those on file that have no verdict."""
+        """Do the pending episodes. Raises StorageError when they cannot be kept."""
         self.backend.prefetch(job.task for job in self.pending)
-        if self.config.grading.enabled:
-            for submission in self._submissions():
-                self._grade(submission)
         self._upcoming: queue.SimpleQueue[int] = queue.SimpleQueue()
         for place in range(len(self.pending)):
             self._upcoming.put(place)
-        workers = [
-            threading.Thread(target=self._work, name=f"episode-{number}", daemon=True)
-            for number in range(min(self.config.workers, len(self.pending)))
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(0.2)  # a join without a limit would keep the main thread from its signal handlers
+        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="episode") as executor:
+            workers = [executor.submit(self._work) for _ in range(self.config.workers)]
+            working = set(workers)
+            while working:
+                # A wait without a limit would keep the main thread from its signal handlers.
+                done, working = wait(working, timeout=0.2, return_when=FIRST_EXCEPTION)
+                if any(worker.exception() for worker in done):
+                    self.stop.set()  # the others finish their step
+            for worker in workers:
+                worker.result()
 
     def _work(self) -> None:
         while not self.stop.is_set():
@@ -291,11 +245,7 @@ class _Collection:
             ahead = place + self.config.workers
             if self.config.warm and ahead < len(self.pending):
                 self.pool.warm(self.pending[ahead].task)
-            try:
-                self._do(self.pending[place])
-            except SrftError as error:  # a full disk: no episode can be kept any more
-                self.reason = self.reason or error
-                self.stop.set()
+            self._do(self.pending[place])
 
     def _do(self, job: Job) -> None:
         self.progress.add(running=1)
@@ -310,7 +260,8 @@ class _Collection:
         if trajectory.stop_reason == "infra_error":
             self._failed(trajectory)
             return
-        self._failures = 0
+        with self._lock:
+            self._failed_in_a_row.clear()
         self.progress.add(finished=1)
         if self.config.grading.enabled:
             self._grade(Submission(job.task, trajectory.patch, job.attempt))
@@ -336,6 +287,9 @@ class _Collection:
                 env.close()
             if trajectory.stop_reason != "infra_error" or self.stop.is_set():
                 break
+            if not worth_retrying(trajectory):
+                logger.warning("{} attempt {}: {}", job.task.instance_id, job.attempt, _first_line(trajectory.detail))
+                break
             logger.warning(
                 "{} attempt {}: {}{}",
                 job.task.instance_id,
@@ -347,13 +301,15 @@ class _Collection:
 
     def _failed(self, trajectory: Trajectory) -> None:
         self.progress.add(failed=1)
-        self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW and self.reason is None:
+        with self._lock:
+            self._failed_in_a_row.add(trajectory.task_id)
+            if len(self._failed_in_a_row) < FAILURES_IN_A_ROW or self.reason is not None:
+                return
             self.reason = InfrastructureError(
-                f"{self._failures} episodes in a row were ended by the world, the last by: "
+                f"the episodes of {FAILURES_IN_A_ROW} tasks in a row were ended by the world, the last by: "
                 f"{_first_line(trajectory.detail)}; mend it and give the same command again"
             )
-            self.stop.set()
+        self.stop.set()
 
     def _count(self, step: Step) -> None:
         tokens = step.usage.completion_tokens if step.usage else None
@@ -372,7 +328,8 @@ class _Collection:
             self.progress.add(graded=1, resolved=int(bool(future.result().resolved)))
 
     def _submissions(self) -> list[Submission]:
-        return submissions_of_run(self.tasks, finished(self.round))
+        by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
+        return submissions_of_run(by_task.values(), self.config.attempts, endings(self.round))
 
     def summary(self) -> Summary:
         """Waits for the grades that are under way."""
@@ -389,8 +346,8 @@ class _Collection:
         )
 
     def close(self) -> None:
-        self.pool.close()
         self.grader.close(wait_for_running=not self.stop.is_set())
+        self.pool.close()
         self.backend.close()
 
 

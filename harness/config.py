@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -23,6 +23,8 @@ from srft.env.sandbox import Limits, Mode
 
 C = TypeVar("C", bound=msgspec.Struct)
 
+MORE_THAN_0 = msgspec.Meta(gt=0)
+
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent's sandboxes are made. `null` is no limit."""
@@ -30,9 +32,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kind: Kind = "auto"
     mode: Mode = "stateless"
     network: str = "none"
-    memory_gib: float | None = 4.0
-    cpus: float | None = None
-    pids: int | None = 1024
+    memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
+    cpus: Annotated[float, MORE_THAN_0] | None = None
+    pids: Annotated[int, MORE_THAN_0] | None = 1024
 
     @property
     def limits(self) -> Limits:
@@ -43,35 +45,35 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
 
-    disk_budget_gib: float | None = None
-    pulls_per_minute: float | None = None
+    disk_budget_gib: Annotated[float, MORE_THAN_0] | None = None
+    pulls_per_minute: Annotated[float, MORE_THAN_0] | None = None
 
 
 class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How patches are graded."""
 
     enabled: bool = True
-    workers: int = 2
-    timeout_s: float = 1800.0
+    workers: Annotated[int, MORE_THAN_0] = 2
+    timeout_s: Annotated[float, MORE_THAN_0] = 1800.0
 
 
 class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft collect` does.
 
     tasks: what load_tasks reads. only: these instance ids. model: an endpoint's URL (`http://host/v1#name`),
-    `replay:FILE` or `script:FILE`; `openai` holds an endpoint's settings. attempts: episodes a task. warm: workspaces
-    opened ahead.
+    `replay:FILE` or `script:FILE`; `openai` holds an endpoint's settings. attempts: episodes a task. workers:
+    episodes at a time. warm: open a worker's next workspace while it is busy.
     infra_retries: further tries of an episode that the world, not the agent, ended.
     """
 
     tasks: str
     model: str
     only: tuple[str, ...] = ()
-    attempts: int = 1
-    workers: int = 4
+    attempts: Annotated[int, MORE_THAN_0] = 1
+    workers: Annotated[int, MORE_THAN_0] = 4
     seed: int = 0
-    warm: int = 1
-    infra_retries: int = 2
+    warm: bool = True
+    infra_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
     prompt: str = "default"
     format: Literal["backtick", "xml", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()

@@ -14,36 +14,39 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
-from srft.agent.records import Trajectory
 from srft.env.backends import Backend
 from srft.env.grading import Grade, grade, grade_key
 from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task
-from srft.harness.statistics import Interval, cluster_bootstrap_interval, wilson_interval
-from srft.harness.store import Round
+from srft.harness.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+from srft.harness.store import Ending, Round
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One attempt's patch for one task. `None` is an attempt without a patch; `missing`, that there was no attempt."""
+    """One attempt's patch for one task; `None` is an attempt that ended without one.
+
+    state: "missing" where there was no attempt, "not_graded" where the world ended it: neither has anything to grade.
+    """
 
     task: Task
     patch: str | None
     attempt: int = 0
-    missing: bool = False
+    state: Literal["given", "missing", "not_graded"] = "given"
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """What the verdicts come to.
 
     tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
-    tasks without a prediction, which count as not resolved, as on the leaderboards. rate: resolved of all that is not
-    `not_graded` (the world failed); `None` where that is nothing. interval: 95 %, Wilson's for one attempt a task, a
-    bootstrap over tasks for several. resolved_any: tasks that at least one attempt resolved.
+    attempts that are not there, which count as not resolved, as on the leaderboards. rate: the tasks' mean share of
+    resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no others.
+    interval: 95 %, Wilson's for one attempt a task, a bootstrap over tasks for several. resolved_any: tasks that at
+    least one attempt resolved.
     """
 
     tasks: int
@@ -69,10 +72,13 @@ class Grader:
         self._round = round_
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        # A grade of None is the world's failure: it is tried again.
-        self._known = {grade.key: grade for grade in round_.grades.read() if grade.resolved is not None}
+        self._known = {grade.key: grade for grade in round_.grades.read() if self._is_final(grade)}
         self._running: dict[str, Future[Grade]] = {}
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="grade")
+
+    def _is_final(self, verdict: Grade) -> bool:
+        """Whether it need not be tried again: not the world's failure, nor a timeout under a shorter limit."""
+        return verdict.resolved is not None and not (verdict.timed_out and verdict.wall_s < self._timeout_s)
 
     def known(self, submission: Submission) -> Grade | None:
         """The verdict that is on file."""
@@ -92,20 +98,22 @@ class Grader:
             return self._running[key]
 
     def _grade(self, submission: Submission, key: str) -> Grade:
-        with self._backend.hold(submission.task):
-            verdict = grade(
-                submission.task,
-                submission.patch,
-                open_sandbox=lambda spec: self._open(submission.task, spec),
-                log_dir=self._round.logs,
-                timeout_s=self._timeout_s,
-            )
-        self._round.grades.append(verdict)
-        with self._lock:
-            self._running.pop(key, None)
-            if verdict.resolved is not None:
-                self._known[key] = verdict
-        return verdict
+        try:
+            with self._backend.hold(submission.task):
+                verdict = grade(
+                    submission.task,
+                    submission.patch,
+                    open_sandbox=lambda spec: self._open(submission.task, spec),
+                    log_dir=self._round.logs,
+                    timeout_s=self._timeout_s,
+                )
+            self._round.grades.append(verdict)
+            with self._lock:
+                self._known[key] = verdict  # a failure of the world too: it is tried again by the next command
+            return verdict
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
 
     def _open(self, task: Task, spec: SandboxSpec) -> Sandbox:
         self._backend.ensure_image(task)
@@ -131,15 +139,17 @@ def evaluate(
     stop: threading.Event | None = None,
     on_grade: Callable[[Grade], None] | None = None,
 ) -> Evaluation:
-    """Grade all predictions and sum up. `stop`: what has no verdict by then stays ungraded, for the next time."""
-    waiting = [(submission, grader.submit(submission)) for submission in submissions if not submission.missing]
+    """Grade all submissions and sum up. `stop`: what has no verdict by then stays ungraded, for the next time."""
+    stop = stop or threading.Event()
+    given = [submission for submission in submissions if submission.state == "given"]
+    waiting = [(s, grader.submit(s)) for s in given if not stop.is_set() or grader.known(s) is not None]
     unfinished = {future for _, future in waiting}
     while unfinished:
         finished, unfinished = wait(unfinished, timeout=0.2, return_when=FIRST_COMPLETED)
         for future in finished:
             if on_grade is not None:
                 on_grade(future.result())
-        if stop is not None and stop.is_set():
+        if stop.is_set():
             break
     graded = {id(submission): future.result() for submission, future in waiting if future not in unfinished}
     return summarize((submission, graded.get(id(submission))) for submission in submissions)
@@ -152,14 +162,13 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
     resolved_by_task: dict[str, list[bool]] = defaultdict(list)
     tasks = set()
     for submission, verdict in verdicts:
-        outcome = "missing" if submission.missing else verdict.outcome if verdict else "not_graded"
+        outcome = verdict.outcome if verdict else "not_graded" if submission.state == "given" else submission.state
         task = submission.task
         tasks.add(task.instance_id)
         counts.update({outcome: 1, "predictions": 1, "timed_out": int(verdict is not None and verdict.timed_out)})
         by_repository[task.repo].update({outcome: 1, "predictions": 1})
         if outcome != "not_graded":
             resolved_by_task[task.instance_id].append(outcome == "resolved")
-    graded = counts["predictions"] - counts["not_graded"]
     return Evaluation(
         tasks=len(tasks),
         predictions=counts["predictions"],
@@ -171,7 +180,7 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
         missing=counts["missing"],
         timed_out=counts["timed_out"],
         resolved_any=sum(any(attempts) for attempts in resolved_by_task.values()),
-        rate=counts["resolved"] / graded if graded else None,
+        rate=mean_rate(list(resolved_by_task.values())),
         interval=_interval(list(resolved_by_task.values())),
         by_repository={repo: dict(sorted(row.items())) for repo, row in sorted(by_repository.items())},
     )
@@ -183,13 +192,20 @@ def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
     return cluster_bootstrap_interval(resolved_by_task)
 
 
-def submissions_of_run(tasks: dict[str, Task], trajectories: Iterable[Trajectory]) -> list[Submission]:
-    """The patches of finished episodes. An episode that the world ended has none and is not graded."""
-    return [
-        Submission(task=tasks[t.task_id], patch=t.patch, attempt=t.attempt)
-        for t in trajectories
-        if t.task_id in tasks and t.stop_reason != "infra_error"
-    ]
+def submissions_of_run(tasks: Iterable[Task], attempts: int, endings: Iterable[Ending]) -> list[Submission]:
+    """Every attempt of a run: what was submitted, what the world ended, what is missing."""
+    by_episode = {(ending.task_id, ending.attempt): ending for ending in endings}
+    submissions = []
+    for task in tasks:
+        for attempt in range(attempts):
+            ending = by_episode.get((task.instance_id, attempt))
+            if ending is None:
+                submissions.append(Submission(task, None, attempt, "missing"))
+            elif ending.stop_reason == "infra_error":
+                submissions.append(Submission(task, None, attempt, "not_graded"))
+            else:
+                submissions.append(Submission(task, ending.patch, attempt))
+    return submissions
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from srft.env.errors import InputError
 
 
 def open_model(name: str, *, settings: OpenAIConfig | None = None) -> Model:
-    """A model that answers. Raises InputError, and ModelError when an endpoint does not answer."""
+    """The model, an endpoint not asked yet. Raises InputError."""
     kind, _, file = name.partition(":")
     if kind == "replay":
         return ReplayModel.load(file)
@@ -27,6 +27,10 @@ def open_model(name: str, *, settings: OpenAIConfig | None = None) -> Model:
     url, _, served_name = name.partition("#")
     if not (served_name := served_name or settings.name):
         raise InputError(f"model: {name!r} does not say which model; expected http://HOST/v1#NAME")
-    model = OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
-    model.check()
-    return model
+    return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
+
+
+def check_model(model: Model) -> None:
+    """Ask an endpoint whether it is there, takes the key and knows the model. Raises ModelError."""
+    if isinstance(model, OpenAIModel):
+        model.check()

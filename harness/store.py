@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import BinaryIO, Generic, Self, TypeVar
 
 import msgspec
+from loguru import logger
 
-from srft.agent.records import Trajectory
+from srft.agent.records import StopReason, Trajectory
 from srft.env.errors import InputError, StorageError
 from srft.env.grading import Grade
 
@@ -126,12 +127,23 @@ def _end_of_last_line(file: BinaryIO) -> int:
     return 0
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How an episode ended: what the stages after it need of a Trajectory, without its messages and token ids."""
+
+    task_id: str
+    attempt: int
+    model: str
+    patch: str | None
+    stop_reason: StopReason
+
+
 class Round:
     """The files of one round."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
+        self.endings = JsonLines(path / "trajectories.jsonl", Ending)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
         self.predictions = path / "predictions.jsonl"
         self.logs = path / "logs"
@@ -174,7 +186,8 @@ class Run:
         try:
             round_.path.mkdir(exist_ok=True)
             for lines in (round_.trajectories, round_.grades):
-                lines.cut_torn_line()
+                if torn_bytes := lines.cut_torn_line():
+                    logger.warning("{}: cut off {} bytes of a line that was never finished", lines.path, torn_bytes)
         except OSError as error:
             raise _storage_error(round_.path, error) from error
         return round_

@@ -22,7 +22,6 @@ from rich.table import Table
 from srft.agent.importers import RecordedRun, read_mini_runs
 from srft.agent.records import Step, Trajectory
 from srft.env.grading import Grade
-from srft.harness.collect import finished
 from srft.harness.store import Round
 
 # What differs from run to run without meaning anything.
@@ -112,7 +111,8 @@ def repeated(recorded: Path, run: Path) -> Iterator[Repeated]:
     runs = {run.instance_id: run for run in read_mini_runs(recorded)}
     round_ = Round(run / "round-000")
     grades = {grade.instance_id: grade for grade in round_.grades.read()}
-    for trajectory in finished(round_):
+    last = {trajectory.task_id: trajectory for trajectory in round_.trajectories.read()}
+    for trajectory in last.values():
         yield Repeated(runs[trajectory.task_id], trajectory, grades.get(trajectory.task_id))
 
 

@@ -1,5 +1,7 @@
 """The edit tool on a real container."""
 
+from dataclasses import replace
+
 import pytest
 
 from srft.agent.edit import MAX_FILE_BYTES, Editor
@@ -201,6 +203,70 @@ def test_a_text_that_is_not_there_and_one_that_is_everywhere(editor, sandbox):
         "old_text stands 20 times in /tmp/a.py, at lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...; "
         "add lines around it until it is the only one."
     )
+
+
+@pytest.fixture(scope="module")
+def persistent_container(container):
+    with DockerSandbox(replace(container.spec, mode="persistent")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def persistent(persistent_container):
+    """A container whose shell keeps its state, with a new shell and an empty /tmp."""
+    persistent_container.kill_all()
+    persistent_container.run("cd /tmp && find /tmp -mindepth 1 -delete", 10)
+    return persistent_container
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "set -x",
+        "set -v",
+        "for f in stat readlink mkdir rm sort printf cd env bash /bin/bash exec; do "
+        'eval "function $f { echo hijacked; return 3; }"; export -f $f; done',
+        "shopt -s expand_aliases; alias stat='echo hijacked' printf=false",
+        "set -T; trap 'echo trapped' DEBUG",
+        "set -eu",
+        "PATH=/nowhere; export BASH_ENV=/nowhere LD_PRELOAD=/nowhere",
+        "shopt -s failglob dotglob; IFS=0123456789; set -f",
+        "mkdir /tmp/gone; cd /tmp/gone; rmdir /tmp/gone",
+    ],
+)
+def test_the_state_of_the_agents_shell_does_not_matter(persistent, command):
+    editor = Editor(persistent, "/tmp")
+    persistent.run(command, 10)
+    assert edit(editor, "create", "d/a.py", file_text="x") == ("Created /tmp/d/a.py (1 line).", True)
+    assert edit(editor, "replace", "d/a.py", old_text="x", new_text="y")[1]
+    assert edit(editor, "view", "d/a.py") == ("/tmp/d/a.py, lines 1 to 1 of 1:\n     1\ty\n", True)
+    assert edit(editor, "view", ".") == ("/tmp/., two levels, hidden files left out:\nd/\nd/a.py\n", True)
+    assert edit(editor, "view", "none") == ("There is no file /tmp/none.", False)
+    assert edit(editor, "undo", "d/a.py")[1]
+    assert edit(editor, "undo", "d/a.py") == ("Removed /tmp/d/a.py, which the edit had created.", True)
+
+
+@pytest.mark.parametrize(
+    ("program", "says", "text"),
+    [
+        ("stat", "echo what is that", "/tmp/a.py cannot be looked at: stat and readlink answer 'what is that\\n"),
+        ("stat", "exit 3", "The file system refused: exit code 3."),
+        ("readlink", "exit 0", "/tmp/a.py cannot be looked at: stat and readlink answer '81a4 2\\n'; use bash."),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_text(editor, sandbox, program, says, text):
+    sandbox.write("/tmp/a.py", b"x\n")
+    sandbox.write(f"/usr/local/bin/{program}", f"#!/bin/sh\n{says}\n".encode(), mode=0o755)
+    try:
+        said, ok = edit(editor, "view")
+    finally:
+        sandbox.run(f"rm /usr/local/bin/{program}", 10)
+    assert (said.startswith(text), ok) == (True, False)
+
+
+def test_a_shell_that_gives_no_answer_is_text(persistent):
+    persistent.run('builtin() { if [ "$1" = exec ]; then echo no; else command builtin "$@"; fi; }', 10)
+    assert edit(Editor(persistent, "/tmp"), "view") == ("The file system refused: no.", False)
 
 
 def test_a_dead_sandbox_is_no_observation(sandbox):

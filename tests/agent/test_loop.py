@@ -5,15 +5,17 @@ from contextlib import closing
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import EpisodeLimits, delta_encode, prompts, run_episode
+from srft.agent.loop import EpisodeLimits, _Episode, delta_encode, prompts, run_episode, worth_retrying
 from srft.agent.model import ContextOverflow, Reply
 from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.prompt import Prompt
 from srft.agent.records import Trajectory, Usage
 from srft.agent.scripted import ScriptedModel
-from srft.env.errors import EngineError, ImageError, InputError, ModelError
+from srft.env.errors import EngineError, ImageError, InputError, ModelError, StorageError
 from srft.env.swe_env import SweEnv
 
 pytestmark = pytest.mark.engine
@@ -170,6 +172,12 @@ def test_stop_finishes_the_step_under_way(episode):
     assert "new.py" in run.patch
 
 
+def test_a_limit_that_is_reached_wins_over_stop(episode):
+    stop = threading.Event()
+    run = episode([bash("true")], limits={"steps": 1}, stop=stop, on_step=lambda step: stop.set())
+    assert run.stop_reason == "step_limit"
+
+
 class Failing:
     """A scripted model whose last request fails."""
 
@@ -208,9 +216,45 @@ def test_our_own_bug_costs_one_episode_and_is_told_with_its_traceback(episode):
     assert "new.py" in run.patch
 
 
+@pytest.mark.parametrize(
+    ("error", "failure", "again"),
+    [
+        (ModelError("down"), "world", True),
+        (InputError("wrong"), "input", False),
+        (StorageError("full"), "bug", False),
+        (ZeroDivisionError("bug"), "bug", False),
+        (ContextOverflow("too long"), None, False),
+    ],
+)
+def test_only_what_the_world_ended_is_worth_retrying(episode, error, failure, again):
+    run = episode(Failing([], error))
+    assert (run.failure, worth_retrying(run)) == (failure, again)
+    assert not worth_retrying(msgspec.structs.replace(run, stop_reason="submitted"))
+
+
+def test_what_no_file_could_take_is_mended_and_told(episode):
+    run = episode(Failing([bash("echo \ud83d"), SUBMIT], None))
+    assert (run.stop_reason, run.failure, len(run.steps)) == ("infra_error", "bug", 2)
+    assert run.detail.startswith("the record of an episode that ended as submitted: Traceback")
+    assert run.messages[2]["content"] == run.steps[0].content == bash("echo \ufffd")
+
+
+def test_arguments_no_file_could_take_cost_nothing(episode):
+    def call(arguments):
+        return Reply(content="", tool_calls=({"id": "a", "function": {"name": "edit", "arguments": arguments}},))
+
+    nested = r"""{"command": "view", "path": "\ud83d", "view_range": ["\ud83d"], "\ud83d": 1}"""
+    deep = '{"command": ' + "[" * 100_000
+    run = episode([call(nested), call(deep), call('{"command": "view", "path": "\\ud83d"}')], fmt="native")
+    assert run.steps[0].action.arguments["view_range"] == ["\ufffd"]
+    assert outcomes(run) == [("edit", 1, None), (None, None, "format"), ("edit", 1, None)]
+    assert run.failure == "input"  # the script is over
+
+
 def test_a_script_that_runs_out(episode):
     run = episode([bash("true")])
-    assert run.stop_reason == "infra_error"
+    assert (run.stop_reason, run.failure) == ("infra_error", "input")
+    assert not worth_retrying(run)
     assert run.detail.startswith("ScriptExhausted: script: pallets__flask-5014#0 has 1 replies")
 
 
@@ -257,6 +301,7 @@ def test_a_patch_that_is_lost_makes_the_episode_infrastructure(episode, env):
     run = episode([SUBMIT], on_step=lambda step: env.sandbox.close())
     assert (run.stop_reason, run.patch) == ("infra_error", None)
     assert run.detail.startswith("the patch of an episode that ended as submitted: SandboxDied: ")
+    assert worth_retrying(run)
 
 
 def test_a_patch_that_the_agent_made_impossible_is_no_infrastructure(episode):
@@ -298,6 +343,21 @@ def test_token_ids_are_kept_once(episode):
     assert list(prompts(run.steps)) == [reply.prompt_token_ids for reply in replies]
     assert [step.token_ids for step in run.steps] == [reply.token_ids for reply in replies]
     assert run.steps[0].logprobs == (-0.5, -1.0)
+
+
+IDS = st.one_of(st.none(), st.lists(st.integers(0, 2), max_size=4).map(tuple))
+
+
+@given(st.lists(st.tuples(IDS, IDS), max_size=6))
+def test_prompts_gives_back_what_was_sent(sent):
+    """Whatever a server leaves out, in the words of the loop itself."""
+    recorder = _Episode(
+        env=None, model=None, task=None, prompt=None, fmt=None, limits=EpisodeLimits(), attempt=0, seed=None,
+        stop=None, on_step=None,
+    )  # fmt: skip
+    recorder.messages = [{"role": "assistant", "content": ""}]
+    replies = [Reply(content="", prompt_token_ids=prompt, token_ids=ids) for prompt, ids in sent]
+    assert list(prompts([recorder.asked(reply) for reply in replies])) == [prompt for prompt, _ in sent]
 
 
 def test_delta_encode():

@@ -35,7 +35,7 @@ def test_a_reply_of_vllm(chat_server, completion, model):
                 message={"reasoning_content": "hm"},
                 choice={
                     "token_ids": [7, 8],
-                    "logprobs": {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.0}]},
+                    "logprobs": {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]},
                 },
                 prompt_token_ids=[1, 2, 3],
                 usage={
@@ -48,7 +48,6 @@ def test_a_reply_of_vllm(chat_server, completion, model):
         )
     ]
     reply = model(
-        logprobs=True,
         temperature=0.5,
         extra_body={"top_k": 3},
         usd_per_million_prompt=10.0,
@@ -86,13 +85,13 @@ def test_half_a_surrogate_pair_does_not_reach_the_files(chat_server, completion,
 
 def test_each_episode_has_its_seed(chat_server, completion, model):
     chat_server.answers = [(200, completion("a"))] * 4
-    shared = model(seed=1)
+    shared = model()
     episode = shared.for_episode("t", 0, 5)
     episode.reply(HELLO)
     episode.reply(HELLO)
     shared.for_episode("t", 0, None).reply(HELLO)
     shared.reply(HELLO)
-    assert [request["seed"] for request in chat_server.requests] == [5, 1_000_008, 1, 1]
+    assert [request.get("seed") for request in chat_server.requests] == [5, 1_000_008, None, None]
     assert shared.for_episode("t", 0, 5).sampling == {"seed": 5}
 
 
@@ -231,6 +230,47 @@ def test_refused_token_ids_are_remembered_by_all_episodes(chat_server, completio
 def test_token_ids_that_must_be_had(chat_server, model):
     chat_server.answers = [(422, {"detail": "Unexpected keys in the request: {'return_token_ids'}"})]
     assert "the server refuses return_token_ids, which the config asks for" in failure(model(return_token_ids=True))
+
+
+@pytest.mark.parametrize(
+    ("refusals", "asked"),
+    [
+        (
+            [(403, {"error": {"message": "You are not allowed to request logprobs from this model"}})],
+            [{"logprobs", "return_token_ids"}, {"return_token_ids"}, {"return_token_ids"}],
+        ),
+        (
+            [(400, {"error": {"message": "unknown: return_token_ids"}}), (400, {"message": "Logprobs is not enabled"})],
+            [{"logprobs", "return_token_ids"}, {"logprobs"}, set(), set()],
+        ),
+    ],
+)
+def test_refused_logprobs_are_gone_without(chat_server, completion, model, refusals, asked):
+    chat_server.answers = [*refusals, *[(200, completion("a"))] * 2]
+    shared = model()
+    assert shared.for_episode("t", 0, 1).reply(HELLO).logprobs is None
+    shared.for_episode("t", 1, 2).reply(HELLO)
+    assert [{"logprobs", "return_token_ids"} & set(request) for request in chat_server.requests] == asked
+
+
+def test_logprobs_that_must_be_had_or_are_not_wanted(chat_server, completion, model):
+    chat_server.answers = [(403, {"error": {"message": "no logprobs"}}), (200, completion("a"))]
+    assert "the server refuses logprobs, which the config asks for" in failure(model(logprobs=True))
+    model(logprobs=False).reply(HELLO)
+    assert "logprobs" not in chat_server.requests[1]
+
+
+@pytest.mark.parametrize("logprobs", [{"tokens": ["a"], "token_logprobs": [-0.5]}, {"content": [{"token": "a"}]}, [1]])
+def test_logprobs_of_another_shape_are_none(chat_server, completion, model, logprobs):
+    chat_server.answers = [(200, completion("a", choice={"logprobs": logprobs}))]
+    reply = model().reply(HELLO)
+    assert (reply.content, reply.logprobs) == ("a", None)
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://host:port/v1"])
+def test_a_url_that_is_none(url):
+    with pytest.raises(InputError, match="is no URL"):
+        OpenAIModel(OpenAIConfig(base_url=url, name="tiny"))
 
 
 def test_threads_share_a_model(chat_server, completion, model):

@@ -57,6 +57,18 @@ def test_a_wrong_script_is_named(tmp_path, name, text, message):
     assert message in str(error.value)
 
 
+def test_half_a_surrogate_pair_does_not_reach_the_files(tmp_path):
+    (tmp_path / "s.jsonl").write_text(
+        r"""{"t": ["a\ud83db", {"content": "", "reasoning": "\ud83d", "tool_calls": [
+        {"id": "c\ud83d", "function": {"name": "bash", "arguments": "{}"}}]}]}""".replace("\n", "")
+    )
+    episode = ScriptedModel.load(tmp_path / "s.jsonl").for_episode("t", 0, None)
+    assert episode.reply([]) == Reply(content="a\ufffdb", finish_reason="stop")
+    call = {"id": "c\ufffd", "function": {"name": "bash", "arguments": "{}"}}
+    assert episode.reply([]) == Reply(content="", reasoning="\ufffd", tool_calls=(call,))
+    assert ReplayModel({"t": ["\ud83d"]}, name="\udcff").for_episode("t", 0, None).name == "\ufffd"
+
+
 def test_a_task_without_a_script():
     with pytest.raises(InputError, match="no replies for u, attempt 0; add a key u or u#0"):
         ScriptedModel({"t": []}).for_episode("u", 0, None)

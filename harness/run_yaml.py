@@ -1,0 +1,122 @@
+"""run.yaml: what a run was asked to do, and what it ran on.
+
+refuse_another_config(config, run)          # InputError when run.yaml says otherwise
+write_config(config, run, backend="docker")
+kept_config(run).tasks
+"""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from srft.agent.openai_model import OpenAIConfig
+from srft.env.errors import InputError
+from srft.env.task import Task, load_tasks
+from srft.harness.config import CollectConfig, differing_keys
+from srft.harness.store import Run, write_atomic
+
+# Another value of these changes how a run is done, not what comes out.
+FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only")
+
+# Of an endpoint's settings, these change its replies; the others say how it is reached and what it costs.
+SAMPLING_KEYS = ("temperature", "top_p", "max_tokens", "extra_body", "return_token_ids", "logprobs")
+
+
+def _read(run: Run) -> dict[str, Any]:
+    """What run.yaml holds, nothing where there is none. Raises InputError."""
+    path = run.path / "run.yaml"
+    if not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict) or "collect" not in content:
+        raise InputError(f"{path}: not a run's configuration; expected a mapping with the key collect")
+    return content
+
+
+def kept_config(run: Run) -> CollectConfig | None:
+    """The configuration that a run was begun with; `None` where nothing was collected yet. Raises InputError."""
+    content = _read(run)
+    if not content:
+        return None
+    try:
+        return msgspec.convert(content["collect"], CollectConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{run.path}/run.yaml: {error}") from None
+
+
+def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | None = None) -> list[Task]:
+    """The tasks that a run was collected on, or those of another source. Raises InputError."""
+    config = kept_config(run)
+    source = tasks or (config.tasks if config else None)
+    if source is None:
+        raise InputError(f"{run.path}: not a run (it has no run.yaml); give --predictions, or another --run")
+    return load_tasks(source, only=only or (config.only if config and not tasks else None) or None)
+
+
+def refuse_another_config(config: CollectConfig, run: Run) -> None:
+    """Raises InputError for a configuration that does not continue the run that is there."""
+    kept = kept_config(run)
+    if kept and (changed := differing_keys(_essence(kept), _essence(config), besides=FREE_KEYS)):
+        raise InputError(
+            f"{run.path}/run.yaml: this run was begun with another {', '.join(changed)}; continue it with the same, "
+            "or give another --run"
+        )
+
+
+def _essence(config: CollectConfig) -> CollectConfig:
+    """The configuration without what may change while a run goes on: an endpoint may have moved."""
+    sampling = {key: getattr(config.openai, key) for key in SAMPLING_KEYS}
+    is_endpoint = config.model.startswith(("http://", "https://"))
+    model = "http#" + (config.model.partition("#")[2] or config.openai.name) if is_endpoint else config.model
+    return msgspec.structs.replace(config, model=model, openai=OpenAIConfig(**sampling))
+
+
+def refuse_another_backend(backend: str, run: Run) -> None:
+    """Raises InputError when a run would go on in another kind of sandbox than it was begun in."""
+    kept = _read(run).get("backend", backend)
+    if kept != backend:
+        raise InputError(
+            f"{run.path}/run.yaml: this run was begun with the sandbox {kept}, and now it is {backend}; start the "
+            "engine again, ask for the same with --sandbox, or give another --run"
+        )
+
+
+def write_config(config: CollectConfig, run: Run, *, backend: str, images: dict[str, str | None] | None = None) -> None:
+    """Write run.yaml, the tasks and attempts of earlier commands kept. `images`: name -> content id, once known."""
+    kept = kept_config(run) or config
+    config = msgspec.structs.replace(
+        config,
+        attempts=max(kept.attempts, config.attempts),
+        only=tuple(dict.fromkeys((*kept.only, *config.only))) if kept.only and config.only else (),
+    )
+    content = {
+        "srft": version("srft"),
+        "git": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("swebench", "docker", "gymnasium", "openai")},
+        "backend": backend,
+        "collect": msgspec.to_builtins(config),
+        "images": {**_read(run).get("images", {}), **(images or {})},
+    }
+    write_atomic(run.path / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree that runs; `None` for an installed package."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
+    return asked.stdout.strip() or None
