@@ -331,7 +331,7 @@ class DockerSandbox(ShellSandbox):
         with self._closing:
             self._remove_container()
             snapshots, self._snapshots = self._snapshots, []
-            for image in snapshots:
+            for image in reversed(snapshots):  # a later one may be built on an earlier one
                 remove_snapshot(image, client=self._client)
 
     def _remove_container(self) -> None:

@@ -6,6 +6,7 @@ on; 2 the input is wrong; 130 stopped by Ctrl-C.
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -76,14 +77,13 @@ def _fail(error: Exception | str, code: int) -> NoReturn:
 def _stopping() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets. The second ends the process where it stands.
 
-    That leaves nothing behind: a sandbox ends with the process that opened it, and a record is on file or it is not.
+    That loses nothing: a sandbox ends with the process that opened it, and a record is on file or it is not.
     """
     stop = threading.Event()
 
     def on_signal(number: int, _frame: Any) -> None:
         if stop.is_set():
-            print("srft: stopped at once; the same command goes on from what is on file", file=sys.stderr)
-            os._exit(130)
+            _end_at_once("stopped at once; the same command goes on from what is on file", 130)
         stop.set()
         print("srft: finishing the steps under way; once more to stop at once", file=sys.stderr)
 
@@ -96,8 +96,14 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def _end_at_once(message: str, code: int) -> NoReturn:
-    """Leave without waiting for tests that are being run: their sandboxes end with this process."""
+    """Leave without waiting for anything: running sandboxes end with this process.
+
+    What does not (a container that was not started yet, a snapshot), another process removes.
+    """
     print(f"srft: {message}", file=sys.stderr)
+    null = subprocess.DEVNULL
+    cleaner = [sys.executable, "-m", "srft.harness.cli", "clean"]
+    subprocess.Popen(cleaner, stdin=null, stdout=null, stderr=null, start_new_session=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -22,16 +22,16 @@ def _trajectories(run):
     return [msgspec.json.decode(line, type=Trajectory) for line in path.read_bytes().splitlines(keepends=True)]
 
 
-def _containers(client):
+def _containers(client, *, running=False):
     """The containers of this test's episodes; others may run beside it."""
-    containers = client.api.containers(all=True, filters={"label": [LABEL, "srft.task"]})
+    containers = client.api.containers(all=not running, filters={"label": [LABEL, "srft.task"]})
     return [container for container in containers if container["Labels"]["srft.task"].startswith("tiny__")]
 
 
-def _gone(client, *, within_s=20.0):
-    """Whether no episode's container is left; a dying one has a moment."""
+def _left(client, *, running=False, within_s=20.0):
+    """The episodes' containers that are left; a dying one has a moment."""
     deadline = time.monotonic() + within_s
-    while left := _containers(client):
+    while left := _containers(client, running=running):
         if time.monotonic() > deadline:
             return left
         time.sleep(0.2)
@@ -99,7 +99,7 @@ def test_collect_grades_and_resumes(srft, tasks, script, tmp_path, engine):
     assert len(_trajectories(tmp_path / "run")) == 8
     by_evaluate = srft("evaluate", "--run", "run", "--json")
     assert json.loads(by_evaluate.stdout) == evaluation
-    assert not _gone(engine)
+    assert not _left(engine)
 
 
 def test_another_configuration_is_refused(srft, tasks, script):
@@ -132,14 +132,15 @@ def test_kill_9_at_random_moments(kills, tmp_path, tasks, engine):
             time.sleep(rng.uniform(1.5, 5.0))
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert not _gone(engine)
+            # One that was made and not started yet is the next command's to remove.
+            assert not _left(engine, running=True)
         process = _start(tmp_path, tasks, script, attempts=6, log=log)
         stdout, _ = process.communicate(timeout=300)
     assert process.returncode == 0, (tmp_path / "log").read_text()
     assert json.loads(stdout)["evaluation"]["resolved"] == 24
     episodes = [(t.task_id, t.attempt) for t in _trajectories(tmp_path / "run")]
     assert sorted(episodes) == [(f"tiny__tiny-{n}", a) for n in range(4) for a in range(6)]
-    assert not _gone(engine)
+    assert not _left(engine)
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -151,7 +152,7 @@ def test_ctrl_c(presses, tmp_path, tasks, engine):
     with (tmp_path / "log").open("w") as log:
         process = _start(tmp_path, tasks, script, attempts=1, log=log)
         deadline = time.monotonic() + 60
-        while not _containers(engine) and time.monotonic() < deadline:
+        while not _containers(engine, running=True) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.5)
         for _ in range(presses):
@@ -162,7 +163,7 @@ def test_ctrl_c(presses, tmp_path, tasks, engine):
     assert "finishing the steps under way" in (tmp_path / "log").read_text()
     path = tmp_path / "run" / "round-000" / "trajectories.jsonl"
     assert not path.exists() or path.read_bytes() == b""
-    assert not _gone(engine)
+    assert not _left(engine)
 
 
 def _refused(process, *words):
