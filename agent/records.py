@@ -87,6 +87,7 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prompt: name and hash of the prompt file. patch: the diff against the start of the episode; `None` where it could
     not be taken. detail: what an `infra_error` was. failure: whose it was: the world's (an InfrastructureError), the
     caller's (an InputError, say a script that is too short), or our own (anything else); `None` for all other endings.
+    recorded_resolved: the verdict that an imported run came with; a grade of ours wins over it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -107,6 +108,7 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     failure: Failure | None = None
     started_at: str | None = None
     wall_s: float | None = None
+    recorded_resolved: bool | None = None
 
 
 def trajectory_id(

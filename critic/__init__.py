@@ -1,1 +1,1 @@
-"""The critic: a verdict for every step of a run. (The next stage of the project.)"""
+"""The critic: a verdict for every step of a run, from a judge model, a rule or a person."""

@@ -61,6 +61,7 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     resolved: `None` means not graded: the engine, the image or the container failed, which says nothing of the patch.
     fail_to_pass, pass_to_pass: `None` where no test results could be read (nothing ran, or the log is unusable).
     key: a hash of the task, the patch and the grader; equal keys mean equal verdicts, flaky tests apart.
+    patch_hash: of the patch alone: which attempts at the task the verdict is on.
     detail: what went wrong, and swebench's advice on whether the environment was to blame.
     """
 
@@ -75,6 +76,7 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wall_s: float
     grader: str
     key: str
+    patch_hash: str | None = None
     detail: str | None = None
 
 
@@ -97,9 +99,17 @@ def grader_version() -> str:
 
 def grade_key(task: Task, patch: str | None) -> str:
     """The key that `grade` will give: a run that resumes skips what it has a grade for."""
+    return hashlib.sha256(f"{task.fingerprint} {grader_version()} ".encode() + _patch_bytes(patch)).hexdigest()[:16]
+
+
+def patch_hash(patch: str | None) -> str:
+    """A hash of a patch to the byte; no patch and an empty one differ."""
+    return hashlib.sha256(_patch_bytes(patch)).hexdigest()[:16]
+
+
+def _patch_bytes(patch: str | None) -> bytes:
     # surrogatepass: a patch may hold lone surrogates, which plain UTF-8 refuses.
-    content = b"null" if patch is None else b"patch " + patch.encode(errors="surrogatepass")
-    return hashlib.sha256(f"{task.fingerprint} {grader_version()} ".encode() + content).hexdigest()[:16]
+    return b"null" if patch is None else b"patch " + patch.encode(errors="surrogatepass")
 
 
 def grade(
@@ -134,6 +144,7 @@ def grade(
         wall_s=time.monotonic() - started,
         grader=grader_version(),
         key=key,
+        patch_hash=patch_hash(patch),
         detail=verdict.detail,
     )
 

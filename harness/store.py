@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Generic, Self, TypeVar
@@ -22,8 +22,9 @@ import msgspec
 from loguru import logger
 
 from srft.agent.records import StopReason, Trajectory
+from srft.critic.labels import Critique
 from srft.env.errors import InputError, StorageError
-from srft.env.grading import Grade
+from srft.env.grading import Grade, patch_hash
 
 T = TypeVar("T")
 
@@ -145,8 +146,30 @@ class Round:
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
         self.endings = JsonLines(path / "trajectories.jsonl", Ending)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
+        self.critiques = JsonLines(path / "labels.jsonl", Critique)
         self.predictions = path / "predictions.jsonl"
         self.logs = path / "logs"
+
+    def grades_by_patch(self) -> dict[tuple[str, str], Grade]:
+        """(task id, patch hash) -> the newest grade that is a verdict."""
+        graded = (grade for grade in self.grades.read() if grade.resolved is not None)
+        return {(grade.instance_id, grade.patch_hash): grade for grade in graded if grade.patch_hash is not None}
+
+    def finished(self) -> Iterator[Trajectory]:
+        """The trajectories that stand: of each task's attempt the last one, in the order of the file.
+
+        Two passes, the first over the short form: an episode that was done again stands in the file twice.
+        """
+        last = {(ending.task_id, ending.attempt): place for place, ending in enumerate(self.endings.read())}
+        for place, trajectory in enumerate(self.trajectories.read()):
+            if last[trajectory.task_id, trajectory.attempt] == place:
+                yield trajectory
+
+
+def resolved(trajectory: Trajectory, grades: Mapping[tuple[str, str], Grade]) -> bool | None:
+    """A trajectory's outcome: by its grade, else as it was recorded elsewhere; `None` where neither is known."""
+    grade = grades.get((trajectory.task_id, patch_hash(trajectory.patch)))
+    return trajectory.recorded_resolved if grade is None else grade.resolved
 
 
 class Run:
@@ -185,7 +208,7 @@ class Run:
         round_ = Round(self.path / f"round-{number:03d}")
         try:
             round_.path.mkdir(exist_ok=True)
-            for lines in (round_.trajectories, round_.grades):
+            for lines in (round_.trajectories, round_.grades, round_.critiques):
                 if torn_bytes := lines.cut_torn_line():
                     logger.warning("{}: cut off {} bytes of a line that was never finished", lines.path, torn_bytes)
         except OSError as error:

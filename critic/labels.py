@@ -1,0 +1,135 @@
+"""What a critic leaves behind: a `Critique`, one verdict a step; and what several critiques of one run come to.
+
+Stored as JSON, one critique a line: one trajectory as one critic, told by its fingerprint, saw it.
+
+    labels = effective_labels(critiques_of_one_trajectory, critics=["judge", "exploit"])
+    labels[3].verdict                       # 'mistake'; a step that nobody judged is missing
+
+The verdicts are those of Step Rejection Fine-Tuning (arXiv 2605.10674). `None` is an abstention, never a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from srft.agent.records import Trajectory, Usage
+from srft.env.errors import InputError
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["good", "unnecessary", "mistake", "recover"]
+Source = Literal["model", "rule", "human", "oracle"]
+Information = Literal["none", "outcome", "test_log", "gold_patch"]
+
+# From the one that weighs most: where critics disagree, the step gets the first of these that any of them gave.
+SEVERITY: tuple[Verdict, ...] = ("mistake", "unnecessary", "recover", "good")
+
+
+class StepLabel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One step's verdict.
+
+    confidence: from 0 to 1, `None` where the critic gives none. votes: verdict -> count, where there were several; an
+    abstention counts as "abstained".
+    """
+
+    step: int
+    verdict: Verdict | None
+    confidence: float | None = None
+    reason: str | None = None
+    votes: dict[str, int] = {}
+
+
+class Critique(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One critic's word on one trajectory. `labels` has every step once, in their order.
+
+    critic: its name, by which it is asked for. fingerprint: a hash of all that its verdicts depend on (model, prompt,
+    settings, information): equal fingerprints need not be asked twice. information: what the critic was shown besides
+    the run. calls, usage: what it cost. remarks: counts of what went wrong and was mended, say {"repaired": 1}.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    trajectory_id: str
+    task_id: str
+    critic: str
+    fingerprint: str
+    source: Source
+    information: Information = "none"
+    labels: tuple[StepLabel, ...]
+    calls: int = 0
+    usage: Usage | None = None
+    wall_s: float | None = None
+    remarks: dict[str, int] = {}
+
+
+class Evidence(NamedTuple):
+    """What is known of a run besides the run itself. A critic uses what its information arm allows."""
+
+    resolved: bool | None = None
+    test_log: str | None = None
+    gold_patch: str | None = None
+
+
+class Critic(Protocol):
+    """Something that judges runs. Shared by the worker threads.
+
+    settings: what went into the fingerprint, for the record.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    def judge(self, trajectory: Trajectory, evidence: Evidence) -> Critique | None:
+        """A verdict for every step; `None` where the critic has no opinion on this run (a file without it).
+
+        Raises InfrastructureError when it cannot be had.
+        """
+        ...
+
+
+def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -> dict[int, StepLabel]:
+    """Step -> its label, of one trajectory's critiques. Steps without any verdict are missing.
+
+    critics: the names of those that count. A person's verdict wins over every other, whether named or not; among
+    several of them the last. Of a critic that judged twice (another prompt, say) the last critique counts. Where
+    several critics judge a step, the verdict that stands first in `SEVERITY` counts.
+    """
+    last: dict[str, Critique] = {}
+    human: dict[int, StepLabel] = {}
+    for critique in critiques:
+        if critique.source == "human":
+            human |= {label.step: label for label in critique.labels if label.verdict is not None}
+        elif critique.critic in critics:
+            last[critique.critic] = critique
+    labels: dict[int, StepLabel] = {}
+    for critique in last.values():
+        for label in critique.labels:
+            if label.verdict is None:
+                continue
+            before = labels.get(label.step)
+            if before is None or _severity(label) < _severity(before):
+                labels[label.step] = label
+    return {**labels, **human}
+
+
+def _severity(label: StepLabel) -> int:
+    assert label.verdict is not None
+    return SEVERITY.index(label.verdict)
+
+
+def check_complete(labels: Sequence[StepLabel], *, steps: int, where: str) -> None:
+    """Raises InputError unless the labels are steps 0 to `steps` - 1 in order, each once."""
+    found = [label.step for label in labels]
+    if found != list(range(steps)):
+        raise InputError(f"{where}: labels for the steps {found}; expected each of 0 to {steps - 1} once, in order")
