@@ -358,6 +358,7 @@ class _Episode:
             seed=self.seed,
             attempt=self.attempt,
             messages=tuple(self.messages),
+            tools=tuple(self.fmt.tools),
             steps=tuple(self.steps),
             patch=self.patch,
             stop_reason=ending.reason,

@@ -1,0 +1,109 @@
+"""What the tests of rows and training share: a byte-level tokenizer with any template, runs and rows made by hand.
+
+The templates are our own, one for each thing that chat templates do to a conversation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from srft.agent.records import Action, Step, Trajectory, trajectory_id
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Shows earlier replies without their thinking, and a last reply with an empty block where it has none, as Qwen3's does.
+DROPS_THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and '</think>' in m.content and not loop.last %}"
+    "{{ m.content.split('</think>')[1].lstrip('\n') }}"
+    "{% elif m.role == 'assistant' and loop.last and '</think>' not in m.content %}"
+    "<think>\n\n</think>\n\n{{ m.content }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TRIMS = CHATML.replace("{{ m.content }}", "{{ m.content | trim }}")
+# Puts a space before every reply and before the token that ends it, as Mistral's and Llama 2's do.
+SPACES = (
+    "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }} <|im_end|>"
+    "{% else %}<|im_start|>{{ m.content }}[/INST]{% endif %}{% endfor %}"
+)
+TOOLS = (
+    "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }} {{ c.function.arguments | tojson }}</tool_call>"
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+CORPUS = [
+    "I look at the code.\n```bash\nls -la && cat setup.py\n```\n<returncode>0</returncode>\n<output>\n</output>",
+    "def total(values):\n    return sum(values)\n\n\nclass Shape:\n    pass\n",
+] * 20
+
+
+@pytest.fixture(scope="session")
+def tokenizer_with() -> Callable[[str], PreTrainedTokenizerFast]:
+    """tokenizer_with(template): a byte-level BPE of 400 entries."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = [AddedToken(text, special=True) for text in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+
+    def with_template(template: str) -> PreTrainedTokenizerFast:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(backend.to_str()),
+            eos_token="<|im_end|>",
+            pad_token="<|endoftext|>",
+            additional_special_tokens=["<|im_start|>"],
+        )
+        tokenizer.chat_template = template
+        return tokenizer
+
+    return with_template
+
+
+def make_run(replies: list[str], observations: list[str] | None = None, **changes: Any) -> Trajectory:
+    """A run of the given replies; each is one step that runs `ls`, the last submits."""
+    observations = observations or [f"<returncode>0</returncode>\n{number}" for number in range(len(replies) - 1)]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "You mend code."},
+        {"role": "user", "content": "The total is wrong."},
+    ]
+    steps = []
+    for number, reply in enumerate(replies):
+        messages.append({"role": "assistant", "content": reply})
+        seen = observations[number] if number < len(observations) else None
+        if seen is not None:
+            messages.append({"role": "user", "content": seen})
+        action = Action(tool="bash", arguments={"command": "ls"}, format="backtick") if "```" in reply else None
+        steps.append(Step(index=number, content=reply, action=action, observation=seen))
+    run = Trajectory(
+        id=trajectory_id(task_id="a__b-1", model="m", attempt=0, messages=messages),
+        task_id="a__b-1",
+        repo="a/b",
+        model="m",
+        sampling={},
+        scaffold="test",
+        prompt="test",
+        seed=None,
+        attempt=0,
+        messages=tuple(messages),
+        steps=tuple(steps),
+        patch=None,
+        stop_reason="submitted",
+    )
+    return msgspec.structs.replace(run, **changes)
