@@ -1,104 +1,140 @@
 """Runs of other systems, read into records of ours.
 
-Reads mini-swe-agent's runs: one `.traj.json`, or `.jsonl` / `.jsonl.gz` with one run a line. Writes nothing.
+Reads mini-swe-agent, SWE-agent, OpenHands, SWE-smith and plain chat runs (see `readers/`); writes nothing.
 
-    for run in read_mini_runs("runs.jsonl.gz"):
-        run.instance_id, len(run.replies), run.exit_codes[:3]
+    for trajectory in read_runs("runs.jsonl.gz"):
+        trajectory.task_id, len(trajectory.steps), trajectory.recorded_resolved
+
+A trajectory's messages are what the model was sent, with its replies; each reply is a step, to the character. What the
+model never saw is left out and counted. Sampling settings and seed are not known; `prompt` is "recorded". A model or a
+repository that the file does not name is "", as the record wants a text.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from srft.agent.readers import chat, mini, openhands, swe_agent, swe_smith
+from srft.agent.readers.conversation import Recorded, repository, seen, steps_of
+from srft.agent.readers.reader import Reader
+from srft.agent.readers.source import RawRun, raw_runs, run_files
+from srft.agent.readers.tally import Tally
+from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
 
-_RETURNCODE = re.compile(r"<returncode>(-?\d+)</returncode>")
+# In this order: the later ones also mark runs of the earlier ones.
+_READERS = (mini.READER, openhands.READER, swe_agent.READER, swe_smith.READER, chat.READER)
+FORMATS: dict[str, Reader] = {reader.name: reader for reader in _READERS}
+_DECODER = msgspec.json.Decoder(Trajectory)
+NO_REPLY = "no reply of a model in it"
+NO_TOOLS = "descriptions of the tools that the model was offered, one a run"
 
 
-class RecordedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as another system recorded it.
+def read_runs(path: str | Path, *, format: str = "auto", tally: Tally | None = None) -> Iterator[Trajectory]:
+    """The runs of a file, or of all .traj files below a folder, one at a time.
 
-    replies: the assistant messages. exit_codes: one a reply, as its observation says; `None` where it says none
-    (format errors, timeouts, the submission). resolved: the recorded verdict, where there is one.
+    format: a key of FORMATS, or "auto": each file's is told by the keys of its first run that is whole. Attempts are
+    counted a task, in order of appearance. Raises InputError at the first damaged run; with a tally, damage is entered
+    there and reading goes on, and InputError means that no run of the path could be read.
     """
-
-    instance_id: str
-    messages: tuple[dict[str, Any], ...]
-    replies: tuple[str, ...]
-    exit_codes: tuple[int | None, ...]
-    submission: str | None
-    exit_status: str | None
-    resolved: bool | None
-
-
-def read_mini_runs(path: str | Path) -> Iterator[RecordedRun]:
-    """The runs of a file, one at a time. Raises InputError, which names file and line."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected mini-swe-agent runs (.traj.json, .jsonl or .jsonl.gz)")
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        yield from _jsonl_runs(path)
-    else:
-        yield _run(path.read_bytes(), str(path), path.name.removesuffix(".json").removesuffix(".traj"))
-
-
-def _jsonl_runs(path: Path) -> Iterator[RecordedRun]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        # Binary files split on b"\n" alone; str.splitlines would break a line at U+2028.
-        with opened(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _run(line, f"{path}:{number}", None)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{path}:{number + 1}: the gzip file is damaged here ({error}); fetch it again") from None
+    chosen = None if format == "auto" else _reader(format)
+    tally = Tally(strict=True) if tally is None else tally
+    attempts: Counter[str] = Counter()
+    damaged_before, before = len(tally.damaged), tally.read + tally.dropped[NO_REPLY]
+    for file in run_files(Path(path)):
+        reader = chosen
+        for raw in raw_runs(file, tally):
+            of_run = Tally()  # of a damaged run, nothing is counted
+            try:
+                recorded = (found := reader or _detect(raw)).read(raw, of_run)
+                trajectory = _trajectory(recorded, attempts[recorded.task_id], raw.where, of_run)
+            except InputError as error:
+                tally.damage(error)
+                continue
+            reader = found
+            tally.formats[str(file)] = reader.name
+            if trajectory is None:
+                tally.dropped[NO_REPLY] += 1
+                continue
+            tally.read += 1
+            tally.left_out += of_run.left_out
+            attempts[recorded.task_id] += 1
+            yield trajectory
+    if tally.read + tally.dropped[NO_REPLY] == before:
+        damaged = tally.damaged[damaged_before:]
+        raise InputError(damaged[0] if len(damaged) == 1 else _nothing(path, damaged))
 
 
-def _run(text: bytes, where: str, instance_id: str | None) -> RecordedRun:
-    try:
-        run = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error}); expected one mini-swe-agent run") from None
-    if not isinstance(run, dict) or not isinstance(run.get("messages"), list):
-        raise InputError(f"{where}: expected an object with messages, as mini-swe-agent writes it")
-    kind = run.get("trajectory_format", "mini-swe-agent-1")
-    if not str(kind).startswith("mini-swe-agent-1"):
-        raise InputError(f"{where}: trajectory_format is {kind!r}; expected mini-swe-agent-1")
-    instance_id = run.get("instance_id") or instance_id
-    if not isinstance(instance_id, str):
-        raise InputError(f"{where}: no instance_id; expected the task's id next to messages")
-    replies, exit_codes = _replies(run["messages"], where)
-    outcome = run.get("info") or {}
-    return RecordedRun(
-        instance_id=instance_id,
-        messages=tuple(run["messages"]),
-        replies=replies,
-        exit_codes=exit_codes,
-        submission=outcome.get("submission"),
-        exit_status=outcome.get("exit_status"),
-        resolved=run.get("resolved"),
+def _nothing(path: str | Path, damaged: list[str]) -> str:
+    if not damaged:
+        return f"{path}: no run in it; expected one of the formats {', '.join(FORMATS)}"
+    return f"{path}: none of its {len(damaged)} runs can be read; the first: {damaged[0]}"
+
+
+def _reader(format: str) -> Reader:
+    if format not in FORMATS:
+        raise InputError(f"format {format}: expected auto, {', '.join(FORMATS)}")
+    return FORMATS[format]
+
+
+def _detect(raw: RawRun) -> Reader:
+    for reader in _READERS:
+        if reader.marks(raw.content):
+            return reader
+    raise InputError(
+        f"{raw.where}: no known format, its keys are {', '.join(raw.content) or 'none'}; expected one of "
+        f"{', '.join(FORMATS)}: messages, or a history of messages or events"
     )
 
 
-def _replies(messages: list[Any], where: str) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
-    """Each assistant message and the exit code that the message after it gives."""
-    replies: list[str] = []
-    exit_codes: list[int | None] = []
-    for place, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise InputError(f"{where}: messages[{place}] has no text as its content; expected role and content")
-        if message.get("role") == "assistant":
-            replies.append(message["content"])
-            after = messages[place + 1] if place + 1 < len(messages) else {}
-            said = _RETURNCODE.match(str(after.get("content", ""))) if isinstance(after, dict) else None
-            exit_codes.append(int(said[1]) if said else None)
-    return tuple(replies), tuple(exit_codes)
+def _trajectory(recorded: Recorded, attempt: int, where: str, tally: Tally) -> Trajectory | None:
+    """The run as a trajectory; `None` where no model replied in it."""
+    lines = recorded.lines
+    # An answer after the last reply is not sent any more, but its exit code is the last step's.
+    steps = steps_of(lines, demo_messages=recorded.demo_messages)
+    if not steps:
+        return None
+    if any(step.tool_calls for step in steps) and not recorded.tools:
+        tally.left_out[NO_TOOLS] += 1
+    messages: tuple[dict[str, Any], ...] = tuple(line.sent for line in seen(lines, tally))
+    unnumbered = Trajectory(
+        id="",
+        task_id=recorded.task_id,
+        repo=recorded.repo or repository(recorded.task_id) or "",
+        model=recorded.model or "",
+        sampling={},
+        scaffold=recorded.scaffold,
+        prompt="recorded",
+        seed=None,
+        attempt=attempt,
+        messages=messages,
+        steps=steps,
+        patch=recorded.patch,
+        stop_reason=recorded.stop_reason,
+        detail=recorded.detail,
+        tools=recorded.tools,
+        recorded_resolved=recorded.resolved,
+        demo_messages=recorded.demo_messages,
+    )
+    return _checked(as_attempt(unnumbered, attempt), where)
+
+
+def _checked(trajectory: Trajectory, where: str) -> Trajectory:
+    """The trajectory as it comes back from its file, where a value of another type would make the file unreadable."""
+    try:
+        return _DECODER.decode(msgspec.json.encode(trajectory))
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:  # numbers or depths beyond any file
+        raise InputError(f"{where}: {error}; mend or remove the run") from None
+
+
+def as_attempt(trajectory: Trajectory, attempt: int) -> Trajectory:
+    """The same run as another attempt of its task, under the id that this gives it."""
+    identity = trajectory_id(
+        task_id=trajectory.task_id, model=trajectory.model, attempt=attempt, messages=trajectory.messages
+    )
+    return msgspec.structs.replace(trajectory, attempt=attempt, id=identity)

@@ -83,11 +83,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One episode, whole.
 
-    id: a hash of task, attempt, model and messages. messages: exactly as sent, the last reply included.
+    id: a hash of task, attempt, model and messages. messages: exactly as sent, the last reply included. tools: what the
+    request offered besides them; the chat template writes them into the prompt.
     prompt: name and hash of the prompt file. patch: the diff against the start of the episode; `None` where it could
     not be taken. detail: what an `infra_error` was. failure: whose it was: the world's (an InfrastructureError), the
     caller's (an InputError, say a script that is too short), or our own (anything else); `None` for all other endings.
-    recorded_resolved: the verdict that an imported run came with; a grade of ours wins over it.
+    recorded_resolved: the verdict that an imported run came with; a grade of ours wins over it. demo_messages: so many
+    messages at the start, of which the last is an example that the model was shown; assistant messages among them are
+    no steps, and the k-th step is the k-th assistant message after them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -108,7 +111,9 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     failure: Failure | None = None
     started_at: str | None = None
     wall_s: float | None = None
+    tools: tuple[dict[str, Any], ...] = ()
     recorded_resolved: bool | None = None
+    demo_messages: int = 0
 
 
 def trajectory_id(

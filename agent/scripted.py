@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from srft.agent.importers import read_mini_runs
+from srft.agent.importers import read_runs
 from srft.agent.model import Reply, well_formed, well_formed_within
 from srft.env.errors import InputError
 
@@ -87,17 +87,18 @@ class ScriptedEpisode:
 
 
 class ReplayModel(ScriptedModel):
-    """The replies of recorded mini-swe-agent runs, to the character. Attempt k gets the k-th run of its task."""
+    """The replies of recorded runs, of any system, to the character. Attempt k gets the k-th run of its task."""
 
     @classmethod
     def load(cls, path: str | Path) -> ReplayModel:
         """Raises InputError."""
-        scripts: dict[str, tuple[str, ...]] = {}
-        attempts: dict[str, int] = {}
-        for run in read_mini_runs(path):
-            attempt = attempts.get(run.instance_id, 0)
-            attempts[run.instance_id] = attempt + 1
-            scripts[f"{run.instance_id}#{attempt}"] = run.replies
+        scripts = {
+            f"{run.task_id}#{run.attempt}": tuple(
+                Reply(content=step.content, reasoning=step.reasoning, tool_calls=step.tool_calls, finish_reason="stop")
+                for step in run.steps
+            )
+            for run in read_runs(path)
+        }
         return cls(scripts, name=f"replay:{Path(path).name}")
 
 

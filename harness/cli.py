@@ -12,10 +12,14 @@ import typer
 from loguru import logger
 
 from srft.env.errors import InputError, SrftError
+from srft.harness.commands.calibrate import calibrate
 from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
+from srft.harness.commands.critique import critique
 from srft.harness.commands.evaluate import evaluate
+from srft.harness.commands.import_runs import import_runs
 from srft.harness.commands.options import fail
+from srft.harness.commands.rows import rows
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,8 +28,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Step Rejection Fine-Tuning for software-engineering agents: episodes in containers, graded officially.",
 )
-for command in (collect, evaluate, clean):
-    app.command()(command)
+app.command()(collect)
+app.command()(evaluate)
+app.command("import")(import_runs)
+app.command()(critique)
+app.command()(calibrate)
+app.command()(rows)
+app.command()(clean)
 
 
 def main() -> NoReturn:

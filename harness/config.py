@@ -95,7 +95,7 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"{file or 'configuration'}: {error}; see `srft collect --help`") from None
+        raise InputError(f"{file or 'configuration'}: {error}; see the command's --help") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

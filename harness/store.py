@@ -138,6 +138,13 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: StopReason
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a trajectory comes from: what the contamination guard needs of it."""
+
+    task_id: str
+    repo: str
+
+
 class Round:
     """The files of one round."""
 
@@ -145,6 +152,7 @@ class Round:
         self.path = path
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
         self.endings = JsonLines(path / "trajectories.jsonl", Ending)
+        self.origins = JsonLines(path / "trajectories.jsonl", Origin)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
         self.critiques = JsonLines(path / "labels.jsonl", Critique)
         self.predictions = path / "predictions.jsonl"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from srft.agent.importers import RecordedRun, read_mini_runs
+from srft.agent.importers import read_runs
 from srft.agent.records import Step, Trajectory
 from srft.env.grading import Grade
 from srft.harness.store import Round
@@ -47,15 +47,15 @@ class Difference(NamedTuple):
 class Repeated(NamedTuple):
     """One recorded run beside its replay."""
 
-    recorded: RecordedRun
+    recorded: Trajectory
     replayed: Trajectory
     grade: Grade | None
 
     @property
     def exit_codes(self) -> list[tuple[int, int | None, int]]:
         """(step, ours, recorded) for every command that has a recorded exit code."""
-        pairs = zip(self.replayed.steps, self.recorded.exit_codes, strict=False)
-        return [(step.index, step.exit_code, code) for step, code in pairs if code is not None]
+        pairs = zip(self.replayed.steps, self.recorded.steps, strict=False)
+        return [(ours.index, ours.exit_code, step.exit_code) for ours, step in pairs if step.exit_code is not None]
 
     @property
     def other_exit_codes(self) -> list[tuple[int, int | None, int]]:
@@ -63,11 +63,11 @@ class Repeated(NamedTuple):
 
     @property
     def same_patch(self) -> bool:
-        return _changed_lines(self.replayed.patch) == _changed_lines(self.recorded.submission)
+        return _changed_lines(self.replayed.patch) == _changed_lines(self.recorded.patch)
 
     @property
     def same_verdict(self) -> bool:
-        return self.grade is not None and self.grade.resolved == self.recorded.resolved
+        return self.grade is not None and self.grade.resolved == self.recorded.recorded_resolved
 
     def cause(self) -> str:
         """Why a verdict or an exit code is another."""
@@ -78,9 +78,11 @@ class Repeated(NamedTuple):
         return "not known: all it read was as recorded"
 
     def first_difference(self) -> Difference | None:
-        observations = [m["content"] for m in self.recorded.messages if m["role"] == "user"][1:]
-        for step, recorded in zip(self.replayed.steps, observations, strict=False):
-            if not READS.search(_command(step)) or step.observation is None or "<output_head>" in recorded:
+        for step, theirs in zip(self.replayed.steps, self.recorded.steps, strict=False):
+            recorded = theirs.observation
+            if recorded is None or step.observation is None or not READS.search(_command(step)):
+                continue
+            if "<output_head>" in recorded:
                 continue  # what was elided is worded otherwise
             if _meaning(step.observation) != _meaning(recorded):
                 return Difference(step.index, _command(step), _differing_lines(recorded, step.observation))
@@ -108,7 +110,7 @@ def _changed_lines(patch: str | None) -> list[str]:
 
 
 def repeated(recorded: Path, run: Path) -> Iterator[Repeated]:
-    runs = {run.instance_id: run for run in read_mini_runs(recorded)}
+    runs = {run.task_id: run for run in read_runs(recorded)}
     round_ = Round(run / "round-000")
     grades = {grade.instance_id: grade for grade in round_.grades.read()}
     last = {trajectory.task_id: trajectory for trajectory in round_.trajectories.read()}
@@ -127,11 +129,11 @@ def main() -> None:
         codes, other = pair.exit_codes, pair.other_exit_codes
         table.add_row(
             pair.replayed.task_id,
-            f"{len(pair.replayed.steps)}/{len(pair.recorded.replies)}",
+            f"{len(pair.replayed.steps)}/{len(pair.recorded.steps)}",
             pair.replayed.stop_reason,
             f"{len(codes) - len(other)}/{len(codes)}",
             "same" if pair.same_patch else "other",
-            str(pair.recorded.resolved),
+            str(pair.recorded.recorded_resolved),
             str(pair.grade.resolved if pair.grade else None),
             style="" if pair.same_verdict else "yellow",
         )

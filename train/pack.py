@@ -40,16 +40,6 @@ class Batch(NamedTuple):
     rows: tuple[str, ...]
 
 
-def used_tokens(weight_T: NDArray[numpy.float32]) -> int:
-    """Tokens up to and with the last trained one: what the trainer reads of a row.
-
-    >>> used_tokens(numpy.array([0, 0, 1, 1, 0], dtype=numpy.float32))
-    4
-    """
-    trained = numpy.flatnonzero(weight_T[1:] > 0)
-    return int(trained[-1]) + 2 if len(trained) else 0
-
-
 def pack(lengths: Sequence[int], *, max_tokens: int | None) -> list[list[int]]:
     """Row numbers by pack: best fit, the longest first. `max_tokens=None`: every row is a pack of its own.
 
@@ -80,7 +70,7 @@ def flatten(rows: Sequence[Row], *, names: Sequence[str] | None = None) -> Batch
     documents, keeps, targets, weights = [], [], [], []
     offset = 0
     for row in rows:
-        used = used_tokens(row.weights)
+        used = row.used_tokens
         keep = numpy.flatnonzero(row.weights[1:used] > 0)
         documents.append(row.input_ids[: used - 1])
         keeps.append(keep + offset)

@@ -116,8 +116,12 @@ class Renderer:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the token ids."""
-        content = (self._backend.to_str(), self.tokenizer.chat_template, json.dumps(self.options, sort_keys=True))
-        return hashlib.sha256("\0".join(map(str, content)).encode()).hexdigest()[:16]
+        return _hash(self.vocabulary, self.tokenizer.chat_template, json.dumps(self.options, sort_keys=True))
+
+    @property
+    def vocabulary(self) -> str:
+        """A hash of the tokenizer without its template: models that share it give the ids one meaning."""
+        return _hash(self._backend.to_str())
 
     @property
     def end_id(self) -> int:
@@ -359,6 +363,10 @@ class _Row:
             numpy.repeat(numpy.array(parts, dtype=numpy.uint8), counts),
             source,
         )
+
+
+def _hash(*texts: Any) -> str:
+    return hashlib.sha256("\0".join(map(str, texts)).encode()).hexdigest()[:16]
 
 
 def _action_tokens(reply: Encoding, action: tuple[int, int] | None) -> slice:

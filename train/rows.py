@@ -7,8 +7,8 @@ table) and `<folder>/rows.json` (the manifest: policy, tokenizer, every count).
     rows = RowTable.open(folder / "srft")
     rows[0].input_ids, rows[0].weights          # (T,) int32 and float32, straight from the mapped file
 
-Columns: run_id, task_id, repo, input_ids, weights, step_index, part, mask_source, trained_tokens. `datasets` reads it
-too: `Dataset.from_file("rows.arrow")`. A run is rendered once, however many arms are made of it.
+Columns: those of `Row`. `datasets` reads the file too: `Dataset.from_file("rows.arrow")`. A run is rendered once,
+however many arms are made of it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SCHEMA = pyarrow.schema(
         "part": pyarrow.list_(pyarrow.uint8()),
         "mask_source": pyarrow.string(),
         "trained_tokens": pyarrow.int64(),
+        "used_tokens": pyarrow.int64(),
     }
 )
 
@@ -65,7 +66,10 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Row(NamedTuple):
-    """One stored row of T tokens."""
+    """One stored row of T tokens.
+
+    trained_tokens: those with a weight above 0. used_tokens: up to and with the last of them.
+    """
 
     run_id: str
     task_id: str
@@ -76,6 +80,7 @@ class Row(NamedTuple):
     part: NDArray[numpy.uint8]
     mask_source: str
     trained_tokens: int
+    used_tokens: int
 
 
 class RunToRender(NamedTuple):
@@ -92,12 +97,14 @@ class Manifest(msgspec.Struct, kw_only=True):
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
     whose sampled ids are not this tokenizer's; steps_cut: steps behind the cut of an overlong row).
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
+    tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     """
 
     schema_version: int = 1
     arm: str
     fingerprint: str
     tokenizer: str
+    vocabulary: str
     policy: MaskPolicy
     settings: RowSettings
     runs: int = 0
@@ -186,7 +193,12 @@ class _ArmWriter:
         self.folder = folder
         (folder / "rows.json").unlink(missing_ok=True)  # without it the folder does not count as finished
         self.manifest = Manifest(
-            arm=arm, fingerprint=fingerprint, tokenizer=renderer.fingerprint, policy=policy, settings=settings
+            arm=arm,
+            fingerprint=fingerprint,
+            tokenizer=str(renderer.tokenizer.name_or_path),
+            vocabulary=renderer.vocabulary,
+            policy=policy,
+            settings=settings,
         )
         self._left_out: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -224,8 +236,7 @@ class _ArmWriter:
             self._stream.write_batch(_batch(trajectory, kept))
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
-        # The first token has no prediction: were it the only one with weight, the row would have no loss at all.
-        if not (weight_T[1:] > 0).any():
+        if not used_tokens(weight_T):
             self._dropped["nothing_trained"] += 1
             return False
         digest = hashlib.sha256(row.input_ids.tobytes() + weight_T.tobytes()).digest()
@@ -288,6 +299,7 @@ def _batch(trajectory: Trajectory, rows: list[tuple[TokenizedRow, NDArray[numpy.
         "part": _lists([row.part for row, _ in rows]),
         "mask_source": [row.mask_source for row, _ in rows],
         "trained_tokens": [int((weight_T > 0).sum()) for _, weight_T in rows],
+        "used_tokens": [used_tokens(weight_T) for _, weight_T in rows],
     }
     return pyarrow.record_batch(columns, schema=SCHEMA)
 
@@ -295,6 +307,16 @@ def _batch(trajectory: Trajectory, rows: list[tuple[TokenizedRow, NDArray[numpy.
 def _lists(arrays: list[NDArray[Any]]) -> pyarrow.ListArray:
     offsets = numpy.concatenate([[0], numpy.cumsum([len(array) for array in arrays])]).astype(numpy.int32)
     return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(numpy.concatenate(arrays)))
+
+
+def used_tokens(weight_T: NDArray[numpy.float32]) -> int:
+    """Tokens up to and with the last trained one: all that the trainer needs. The first has no prediction.
+
+    >>> used_tokens(numpy.array([1, 0, 1, 1, 0], dtype=numpy.float32)), used_tokens(numpy.array([1, 0]))
+    (4, 0)
+    """
+    trained = numpy.flatnonzero(weight_T[1:] > 0)
+    return int(trained[-1]) + 2 if len(trained) else 0
 
 
 class RowTable(Sequence[Row]):
@@ -337,7 +359,13 @@ class RowTable(Sequence[Row]):
         return Row(*values)
 
     @property
-    def lengths(self) -> NDArray[numpy.int64]:
-        """(N,) tokens a row, without reading the rows."""
-        lengths: NDArray[numpy.int64] = pyarrow.compute.list_value_length(self._table["input_ids"]).to_numpy()
-        return lengths.astype(numpy.int64)
+    def used_tokens_N(self) -> NDArray[numpy.int64]:
+        """(N,) each row's used tokens, without reading the rows."""
+        used: NDArray[numpy.int64] = self._table["used_tokens"].to_numpy()
+        return used
+
+    @property
+    def task_ids(self) -> list[str]:
+        """Each row's task."""
+        ids: list[str] = self._table["task_id"].to_pylist()
+        return ids

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from srft.agent.actions import FORMATS, FormatError
-from srft.agent.importers import read_mini_runs
+from srft.agent.importers import read_runs
 from srft.agent.model import Reply
 
 COMMANDS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(
@@ -183,17 +183,14 @@ def test_recorded_replies_parse_as_they_did(recorded_runs):
     block = re.compile(r"```bash\s*\n(.*?)\n```", re.DOTALL)
     recorded_refusal = re.compile(r"Please always provide EXACTLY ONE action in triple backticks, found (\d+) actions")
     parsed = refused = 0
-    for run in read_mini_runs(recorded_runs):
-        for place, message in enumerate(run.messages):
-            if message["role"] != "assistant":
-                continue
-            said = recorded_refusal.match(run.messages[place + 1]["content"])
-            reply = Reply(content=message["content"])
-            if said is not None:
-                assert refusal("backtick", reply) == f"Expected exactly one ```bash block, found {said[1]}."
-                refused += 1
-            else:
-                command = FORMATS["backtick"].parse(reply).arguments["command"]
-                assert [command] == block.findall(message["content"])
-                parsed += 1
+    for step in (step for run in read_runs(recorded_runs) for step in run.steps):
+        said = recorded_refusal.match(step.observation or "")
+        reply = Reply(content=step.content)
+        if said is not None:
+            assert refusal("backtick", reply) == f"Expected exactly one ```bash block, found {said[1]}."
+            refused += 1
+        else:
+            command = FORMATS["backtick"].parse(reply).arguments["command"]
+            assert [command] == block.findall(step.content)
+            parsed += 1
     assert (parsed, refused) == (9866, 356)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from srft.agent.importers import read_mini_runs
+from srft.agent.importers import read_runs
 from srft.agent.model import Reply, well_formed
 from srft.agent.scripted import ReplayModel, ScriptedModel, ScriptExhausted
 from srft.env.errors import InputError, ModelError
@@ -77,13 +77,13 @@ def test_a_task_without_a_script():
 def test_replay_gives_the_recorded_replies_to_the_character(recorded_runs):
     model = ReplayModel.load(recorded_runs)
     count = 0
-    for run in read_mini_runs(recorded_runs):
-        episode = model.for_episode(run.instance_id, 0, None)
-        assert tuple(said(episode, len(run.replies))) == run.replies
-        count += len(run.replies)
+    for run in read_runs(recorded_runs):
+        episode = model.for_episode(run.task_id, 0, None)
+        assert said(episode, len(run.steps)) == [step.content for step in run.steps]
+        count += len(run.steps)
     assert count == 10222
     with pytest.raises(InputError, match="attempt 1"):
-        model.for_episode(run.instance_id, 1, None)
+        model.for_episode(run.task_id, 1, None)
 
 
 def test_well_formed():

@@ -14,9 +14,8 @@ from benchmarks.tiny_task import ROOT
 from docker.errors import ImageNotFound
 from loguru import logger
 
-from srft.agent.actions import FORMATS, FormatError
-from srft.agent.importers import RecordedRun, read_mini_runs
-from srft.agent.model import Reply
+from srft.agent.importers import read_runs
+from srft.agent.records import Trajectory
 from srft.env.docker import DockerSandbox, engine
 from srft.env.pool import WorkspaceSettings
 from srft.env.task import Task, load_tasks
@@ -49,7 +48,7 @@ def recorded_action(bench: Bench) -> dict[str, Row]:
         return {"recorded_action": Row(value=None, unit="ms", peer=reason, goal=str(GOAL))}
     instances = INSTANCES[:QUICK_INSTANCES] if bench.quick else INSTANCES
     tasks = {task.instance_id: task for task in load_tasks(str(recorded / TASKS), only=instances)}
-    runs = {run.instance_id: run for run in read_mini_runs(recorded / RUNS) if run.instance_id in tasks}
+    runs = {run.task_id: run for run in read_runs(recorded / RUNS) if run.task_id in tasks}
     replays = [_replay(bench, runs[name], tasks[name]) for name in instances if _has_image(tasks[name])]
     if not replays:
         reason = "not measured, no image of the recorded runs is built (../shared/data/verified_pypi/build.py)"
@@ -73,7 +72,7 @@ def _has_image(task: Task) -> bool:
     return True
 
 
-def _replay(bench: Bench, run: RecordedRun, task: Task) -> Replay:
+def _replay(bench: Bench, run: Trajectory, task: Task) -> Replay:
     ours_s: list[float] = []
     mini_s: list[float] = []
     equal = 0
@@ -90,19 +89,10 @@ def _replay(bench: Bench, run: RecordedRun, task: Task) -> Replay:
             exit_code = -1 if result.timed_out else result.exit_code
             equal += exit_code == answer["exit_code"]
             if exit_code != answer["exit_code"]:
-                logger.info(
-                    "{} action {}: exit code {} and {}", run.instance_id, number, exit_code, answer["exit_code"]
-                )
+                logger.info("{} action {}: exit code {} and {}", run.task_id, number, exit_code, answer["exit_code"])
     return Replay(ours_s, mini_s, equal)
 
 
-def _commands(run: RecordedRun) -> list[str]:
+def _commands(run: Trajectory) -> list[str]:
     """Those of the replies in which mini-swe-agent found one; it answered the others without running anything."""
-    commands = []
-    for reply in run.replies:
-        try:
-            action = FORMATS["backtick"].parse(Reply(content=reply))
-        except FormatError:
-            continue
-        commands.append(action.arguments["command"])
-    return commands
+    return [str(step.action.arguments["command"]) for step in run.steps if step.action is not None]

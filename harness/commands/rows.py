@@ -1,0 +1,122 @@
+"""`srft rows`: runs and verdicts to masked token rows."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from srft.harness.commands.options import (
+    ConfigOption,
+    JsonOption,
+    RunOption,
+    SetOption,
+    ids,
+    print_json,
+    required,
+)
+
+
+def rows(
+    run: RunOption = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", metavar="DIR|NAME", help="That of the model to be trained.")
+    ] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            "--arm", metavar="ARM,ARM", help="all, resolved, unresolved_masked, srft, random, tool_error, ..."
+        ),
+    ] = None,
+    critic: Annotated[
+        str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest row.")] = None,
+    overlong: Annotated[
+        str | None, typer.Option("--overlong", metavar="RULE", help="What to do with longer ones: cut, drop, slide.")
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluation",
+            metavar="TASKS,TASKS",
+            help="Tasks to be evaluated on: runs on them or their repositories are refused.",
+        ),
+    ] = None,
+    round_number: Annotated[int, typer.Option("--round", min=0, help="The round of the run.")] = 0,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make token rows of a run: which tokens are trained, and with what weight. `srft show` prints them.
+
+    Example: `srft rows --run runs/first --tokenizer models/base --arm srft,all --critic judge`
+    """
+    from srft.harness.config import read_config
+    from srft.harness.rows import RowsConfig, make_rows
+    from srft.harness.store import Run
+
+    settings = read_config(
+        RowsConfig,
+        file=config,
+        sets=sets or (),
+        **{
+            "tokenizer": tokenizer,
+            "arms": ids(arm),
+            "critics": ids(critic),
+            "rows.max_tokens": max_tokens,
+            "rows.overlong": overlong,
+            "evaluation": ids(evaluation),
+        },
+    )
+    with Run(required(run, "--run")) as opened:
+        made = make_rows(settings, opened.round(round_number))
+    if json:
+        print_json(
+            {arm: {"folder": str(it.folder), "new": it.is_new, **_figures(it.manifest)} for arm, it in made.items()}
+        )
+    else:
+        _print_rows(made)
+
+
+def _figures(manifest: Any) -> dict[str, Any]:
+    import msgspec
+
+    return {**msgspec.to_builtins(manifest), "masked_share": manifest.masked_share}
+
+
+def _print_rows(made: dict[str, Any]) -> None:
+    table = Table("", title="Token rows")
+    for arm in made:
+        table.add_column(arm, justify="right")
+    manifests = [it.manifest for it in made.values()]
+    lines = {
+        "runs": [f"{m.runs:,}" for m in manifests],
+        "runs used": [f"{m.runs_used:,}" for m in manifests],
+        **_reasons("left out", [m.left_out for m in manifests]),
+        "rows": [f"{m.rows:,}" for m in manifests],
+        **_reasons("dropped", [m.dropped for m in manifests]),
+        **_reasons("", [m.remarks for m in manifests]),
+        "longest row": [f"{m.longest_row:,}" for m in manifests],
+        "tokens": [f"{m.tokens:,}" for m in manifests],
+        "written by models": [f"{m.written_tokens:,}" for m in manifests],
+        "trained": [f"{m.trained_tokens:,}" for m in manifests],
+        "masked of the written": ["-" if m.masked_share is None else f"{m.masked_share:.1%}" for m in manifests],
+        "steps": [f"{m.steps:,}" for m in manifests],
+        "steps masked": [f"{m.steps_masked:,}" for m in manifests],
+        **_reasons("rows", [m.mask_sources for m in manifests]),
+    }
+    for name, cells in lines.items():
+        table.add_row(name, *cells)
+    console = Console()
+    console.print(table)
+    for it in made.values():
+        console.print(f"{it.folder}{'' if it.is_new else '  (as it was: nothing has changed)'}", soft_wrap=True)
+
+
+def _reasons(prefix: str, counts: list[dict[str, int]]) -> dict[str, list[str]]:
+    names = sorted({name for count in counts for name in count})
+    return {
+        f"{prefix}: {name}".removeprefix(": ").replace("_", " "): [f"{count.get(name, 0):,}" for count in counts]
+        for name in names
+    }

@@ -1,0 +1,40 @@
+"""The critic that a configuration names.
+
+open_critic("tool_error"), open_critic("file:labels.jsonl"), open_critic("oracle:labels.jsonl")
+open_critic("http://localhost:8000/v1#qwen", judge=JudgeConfig(information="outcome"))
+open_critic("judge", judge=JudgeConfig(model="http://localhost:8000/v1#qwen"))
+"""
+
+import msgspec
+
+from srft.critic.judge import Judge
+from srft.critic.judge_config import JudgeConfig
+from srft.critic.labels import Critic
+from srft.env.errors import InputError
+
+
+def open_critic(name: str, *, judge: JudgeConfig | None = None) -> Critic:
+    """The critic, an endpoint not asked yet. Raises InputError."""
+    kind, _, file = name.partition(":")
+    if kind in {"file", "oracle"} and file:
+        from srft.critic.label_file import FileCritic
+
+        return FileCritic(file, source="human" if kind == "file" else "oracle")
+    if name in {"tool_error", "exploit"}:
+        from srft.critic.rules import ExploitCritic, ToolErrorCritic
+
+        return ToolErrorCritic() if name == "tool_error" else ExploitCritic()
+    if kind in {"http", "https"}:
+        return Judge(msgspec.structs.replace(judge or JudgeConfig(), model=name))
+    if name == "judge":
+        return Judge(judge or JudgeConfig())
+    raise InputError(
+        f"critic: {name!r} is none; expected tool_error, exploit, file:FILE, oracle:FILE, an endpoint's URL "
+        "(http://HOST/v1#NAME), or a judge's YAML file"
+    )
+
+
+def check_critic(critic: Critic) -> None:
+    """Ask a judge's server whether it is there, takes the key and knows the model. Raises ModelError."""
+    if isinstance(critic, Judge):
+        critic.check()

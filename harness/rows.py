@@ -1,0 +1,179 @@
+"""The rows stage: a round's runs, labels and outcomes to token rows, an arm each.
+
+Reads trajectories.jsonl, labels.jsonl and grades.jsonl; writes `rows/<arm>/` in the round's folder.
+
+    with Run("runs/first") as run:
+        manifests = make_rows(RowsConfig(tokenizer="models/base", arms=("srft", "all")), run.round(0))
+
+An arm whose inputs and configuration are those of the rows on file is not made again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from srft.agent.records import Trajectory
+from srft.critic.labels import Critique, Evidence, StepLabel, effective_labels
+from srft.critic.rules import ToolErrorCritic
+from srft.env.errors import InputError
+from srft.env.task import load_tasks
+from srft.harness.store import Round, resolved
+from srft.train.contamination import By, refuse_contamination
+from srft.train.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source
+from srft.train.render import Renderer
+from srft.train.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
+
+
+class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft rows` does.
+
+    tokenizer: a folder or a hub name; it must be that of the model to be trained. template: further variables of its
+    chat template, the same as when serving. arms: see `srft.train.mask`. critics: whose labels the arms srft and
+    random use; where none is named, the one that has labelled the run. policy: weights and the rest; its arm is set by
+    `arms`. evaluation: tasks that the trained model will be measured on, which must not be trained on; contamination:
+    whether they are compared by repository or by instance alone.
+    """
+
+    tokenizer: str
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
+    critics: tuple[str, ...] = ()
+    template: dict[str, Any] = {}
+    policy: MaskPolicy = MaskPolicy()
+    rows: RowSettings = RowSettings()
+    evaluation: tuple[str, ...] = ()
+    contamination: By = "repository"
+
+
+class Rows(NamedTuple):
+    """One arm's rows. `is_new`: whether this command made them."""
+
+    folder: Path
+    manifest: Manifest
+    is_new: bool
+
+
+def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
+    """Make the rows that are missing. Raises InputError, StorageError."""
+    if not round_.trajectories.path.exists():
+        raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
+    renderer = Renderer.load(config.tokenizer, options=config.template)
+    critiques = _critiques(round_)
+    critics = _critics_used(config, critiques, round_)
+    _refuse_contamination(config, round_)
+    policies: dict[str, MaskPolicy] = {
+        arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
+    }
+    digest = _digest(round_)
+    fingerprints: dict[str, str] = {
+        arm: _hash(digest, renderer.fingerprint, policy, config.rows, critics) for arm, policy in policies.items()
+    }
+    folder = round_.path / "rows"
+    kept = {arm: table for arm in policies if (table := _kept(folder / arm, fingerprints[arm]))}
+    missing = {arm: policy for arm, policy in policies.items() if arm not in kept}
+    made: dict[str, Manifest] = {}
+    if missing:
+        runs = _runs(round_, critiques, critics, tuple(missing))
+        made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints)
+    return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
+
+
+def _kept(folder: Path, fingerprint: str) -> Manifest | None:
+    """The manifest of rows that were made of the same; `None` where there are none."""
+    if not (folder / "rows.json").exists():
+        return None
+    try:
+        manifest = RowTable.open(folder).manifest
+    except InputError:  # of another version, or damaged: they are made again
+        return None
+    return manifest if manifest.fingerprint == fingerprint else None
+
+
+def _critiques(round_: Round) -> dict[str, list[Critique]]:
+    """By trajectory, in the order of the file."""
+    critiques: dict[str, list[Critique]] = {}
+    for critique in round_.critiques.read():
+        critiques.setdefault(critique.trajectory_id, []).append(critique)
+    return critiques
+
+
+def _critics_used(config: RowsConfig, critiques: Mapping[str, list[Critique]], round_: Round) -> tuple[str, ...]:
+    """Whose labels srft and random use. Raises InputError where that is not clear."""
+    if all(label_source(arm) != "critic" for arm in config.arms):
+        return ()
+    counts = {c.critic: c.source for all_of_run in critiques.values() for c in all_of_run}
+    known = sorted(name for name, source in counts.items() if source in ("model", "rule"))
+    if unknown := [name for name in config.critics if name not in counts]:
+        raise InputError(
+            f"{round_.critiques.path}: no labels by {', '.join(unknown)}; there are some by "
+            f"{', '.join(sorted(counts)) or 'nobody'}: name one of these, or run `srft critique` first"
+        )
+    if config.critics:
+        return config.critics
+    if len(known) != 1:
+        found = f"labels by {', '.join(known)}" if known else "no labels"
+        raise InputError(f"{round_.critiques.path}: {found}; say with --critic whose labels the arm uses")
+    return (known[0],)
+
+
+def _runs(
+    round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Iterable[str]
+) -> Iterator[RunToRender]:
+    grades = round_.grades_by_patch()
+    sources = {arm: label_source(arm) for arm in ARMS if arm in set(arms)}
+    for trajectory in round_.finished():
+        of_run = critiques.get(trajectory.id, [])
+        labels = {source: _labels(source, trajectory, of_run, critics) for source in set(sources.values())}
+        outcome = resolved(trajectory, grades)
+        facts: dict[str, RunFacts] = {
+            arm: RunFacts(trajectory.id, len(trajectory.steps), outcome, labels[source], trajectory.stop_reason)
+            for arm, source in sources.items()
+        }
+        yield RunToRender(trajectory, facts)
+
+
+def _labels(
+    source: str | None, trajectory: Trajectory, critiques: Sequence[Critique], critics: Sequence[str]
+) -> dict[int, StepLabel]:
+    """A run's labels from one kind of source."""
+    if source is None:
+        return {}
+    if source == "tool_error":
+        critique = ToolErrorCritic().judge(trajectory, Evidence())
+        return effective_labels([critique] if critique else [], critics=["tool_error"])
+    if source == "human":
+        return effective_labels(critiques, critics=[])
+    if source == "oracle":
+        oracles = [critique for critique in critiques if critique.source == "oracle"]
+        return effective_labels(oracles, critics=[critique.critic for critique in oracles])
+    return effective_labels(critiques, critics=critics)
+
+
+def _refuse_contamination(config: RowsConfig, round_: Round) -> None:
+    if not config.evaluation:
+        return
+    runs = list(round_.origins.read())
+    for name in config.evaluation:
+        refuse_contamination(
+            {run.task_id for run in runs},
+            {run.repo for run in runs},
+            evaluation=load_tasks(name),
+            by=config.contamination,
+        )
+
+
+def _digest(round_: Round) -> str:
+    """A hash of the files that rows are made of."""
+    digest = hashlib.sha256()
+    for lines in (round_.trajectories, round_.critiques, round_.grades):
+        if lines.path.exists():
+            with lines.path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]

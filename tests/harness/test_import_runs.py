@@ -1,0 +1,144 @@
+"""`srft import`: what it adds, what it counts, and that twice is once."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from srft.env.errors import InputError
+from srft.harness.commands.import_runs import import_runs as command
+from srft.harness.import_runs import import_runs
+from srft.harness.store import Run
+
+
+def chat(task_id, *replies, **more):
+    messages = [{"role": "user", "content": "T"}]
+    for reply in replies:
+        messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": "seen"}]
+    return {"instance_id": task_id, "messages": messages, **more}
+
+
+def written(path, *runs):
+    path.write_text("".join(json.dumps(run) + "\n" for run in runs))
+    return path
+
+
+@pytest.fixture
+def round_(tmp_path):
+    with Run(tmp_path / "run") as run:
+        yield run.round(0)
+
+
+def on_file(round_):
+    return [(run.task_id, run.attempt, run.recorded_resolved) for run in round_.trajectories.read()]
+
+
+def test_the_same_again_adds_nothing_and_attempts_go_on(tmp_path, round_):
+    first = written(tmp_path / "a.jsonl", chat("t", "a", resolved=True), chat("u", "b"), chat("t", "c", "d"))
+    second = written(tmp_path / "b.jsonl", chat("t", "a", resolved=True), chat("t", "e"), chat("t", "e"))
+    imported = import_runs([first], round_)
+    assert (imported.read, imported.added, imported.on_file, imported.steps) == (3, 3, 0, 4)
+    assert (imported.resolved, imported.unresolved, imported.unknown) == (1, 0, 2)
+    assert imported.stop_reasons == {"submitted (how it ended is not recorded)": 3}
+    again = import_runs([first, second], round_)
+    assert (again.read, again.added, again.on_file, again.steps) == (6, 1, 5, 1)
+    assert on_file(round_) == [("t", 0, True), ("u", 0, None), ("t", 1, None), ("t", 2, None)]
+    ids = [run.id for run in round_.trajectories.read()]
+    assert len(set(ids)) == 4
+    assert import_runs([second, first], round_).added == 0
+    assert [run.id for run in round_.finished()] == ids
+
+
+def test_a_report_gives_the_verdicts(tmp_path, round_):
+    runs = written(tmp_path / "a.jsonl", chat("t", "a"), chat("u", "b", resolved=False), chat("v", "c"), chat("w", "d"))
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"resolved_ids": ["t"], "unresolved_ids": ["u"], "error_ids": ["v"]}))
+    imported = import_runs([runs], round_, report=report)
+    assert on_file(round_) == [("t", 0, True), ("u", 0, False), ("v", 0, False), ("w", 0, None)]
+    assert (imported.resolved, imported.unresolved, imported.unknown, imported.unreported) == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (
+            [chat("u", "x"), chat("t", "a", resolved=False)],
+            "t is resolved there, and its run came with the verdict not",
+        ),
+        ([chat("t", "a", patch="1"), chat("t", "b", patch="2")], "t has runs with different patches here"),
+    ],
+)
+def test_a_report_of_other_runs_is_refused_before_anything_is_added(tmp_path, round_, runs, message):
+    (tmp_path / "report.json").write_text(json.dumps({"resolved_ids": ["t"]}))
+    with pytest.raises(InputError) as error:
+        import_runs([written(tmp_path / "a.jsonl", *runs)], round_, report=tmp_path / "report.json")
+    assert message in str(error.value)
+    assert on_file(round_) == []
+
+
+def test_a_report_may_be_of_attempts_with_one_patch(tmp_path, round_):
+    (tmp_path / "report.json").write_text(json.dumps({"t": {"resolved": True}}))
+    runs = written(tmp_path / "a.jsonl", chat("t", "a", patch="1"), chat("t", "b", patch="1"))
+    assert import_runs([runs], round_, report=tmp_path / "report.json").resolved == 2
+
+
+@pytest.fixture
+def run_command():
+    app = typer.Typer()
+    app.command("import")(command)
+    app.command("other")(lambda: None)
+    return lambda *arguments: CliRunner().invoke(app, ["import", *map(str, arguments)])
+
+
+def test_the_command_says_what_it_did(tmp_path, run_command):
+    runs = written(tmp_path / "a.jsonl", chat("t", "a", resolved=True), chat("u"))
+    done = run_command(runs, "--run", tmp_path / "run", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {
+        "read": 1,
+        "added": 1,
+        "on_file": 0,
+        "resolved": 1,
+        "unresolved": 0,
+        "unknown": 0,
+        "steps": 1,
+        "stop_reasons": {"submitted (how it ended is not recorded)": 1},
+        "formats": {str(runs): "chat"},
+        "damaged": [],
+        "dropped": {"no reply of a model in it": 1},
+        "left_out": {"messages after the last reply": 1},
+        "unreported": None,
+    }
+    assert not (tmp_path / "run" / "run.yaml").exists()
+    shown = run_command(runs, "--run", tmp_path / "run").stdout
+    assert "on file already" in shown
+    assert "dropped: no reply of a model in it" in shown
+    assert "0 steps added; 1 files, read as chat" in shown
+
+
+def test_damage_is_named_and_fails_the_command_after_the_rest_is_added(tmp_path, run_command):
+    runs = written(tmp_path / "a.jsonl", chat("t", "a"), {"messages": 3}, chat("u", "b"))
+    done = run_command(runs, "--run", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "1 damaged runs were left out:" in done.stderr
+    assert "a.jsonl:2: messages: expected a list of objects, got int" in done.stderr
+    with Run(tmp_path / "run") as run:
+        assert on_file(run.round(0)) == [("t", 0, None), ("u", 0, None)]
+
+
+def test_a_file_without_any_run_is_the_users_to_mend(tmp_path, run_command):
+    (tmp_path / "a.jsonl").write_text("nonsense\n")
+    done = run_command(tmp_path / "a.jsonl", "--run", tmp_path / "run")
+    assert isinstance(done.exception, InputError)
+    assert "a.jsonl:1: not JSON" in str(done.exception)
+
+
+def test_the_recorded_runs(shared_data, round_):
+    path = shared_data / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    imported = import_runs([path], round_)
+    assert (imported.added, imported.resolved, imported.unresolved, imported.unknown) == (246, 179, 67, 0)
+    assert (imported.steps, imported.stop_reasons, imported.damaged) == (10222, {"submitted": 246}, [])
+    assert import_runs([path], round_).added == 0
