@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,11 +27,13 @@ import msgspec
 import numpy
 import torch
 from loguru import logger
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 
 from srft.env.errors import InputError
@@ -75,14 +78,17 @@ def finetune(
     model: str,
     out: Path,
     on_log: Callable[[dict[str, Any], int, int], None] | None = None,
-) -> Trained:
-    """Train, or go on, or find it done. Raises InputError, TrainingDiverged.
+    stop: threading.Event | None = None,
+) -> Trained | None:
+    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged.
 
-    on_log: called with the logged figures, the step and the number of steps.
+    on_log: called with the logged figures, the step and the number of steps. stop: when set, the step under way is
+    finished and a checkpoint written; not under torchrun, whose processes would stop at different steps.
     """
     fingerprint = _fingerprint(table, recipe, model)
     if (done := read_trained(out)) is not None and done.fingerprint == fingerprint:
         return done
+    set_seed(recipe.seed)  # before the model: adapters begin at random
     held_out = held_out_tasks(table.task_ids, share=recipe.held_out, seed=recipe.seed)
     places = {wanted: [n for n, id_ in enumerate(table.task_ids) if (id_ in held_out) == wanted] for wanted in (0, 1)}
     schedule = Schedule.of(table, recipe, places=places[False])
@@ -96,9 +102,15 @@ def finetune(
         train=schedule,
         held_out=aside,
         processing_class=renderer.tokenizer,
-        callbacks=[_Checkpoints(fingerprint), *([_Report(on_log)] if on_log else [])],
+        callbacks=[
+            _Checkpoints(fingerprint, sharded=recipe.fsdp),
+            *([_Report(on_log)] if on_log else []),
+            *([_Stop(stop)] if stop else []),
+        ],
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(arguments, fingerprint))
+    if trainer.state.global_step < schedule.steps:
+        return None
     held_out_loss = trainer.evaluate()["eval_loss"] if aside is not None else None
     trainer.save_model(str(out))
     trained = Trained(
@@ -240,8 +252,8 @@ def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool
         optim=recipe.optimizer,
         bf16=recipe.compute == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=recipe.gradient_checkpointing and not recipe.fsdp,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=recipe.gradient_checkpointing and not recipe.fsdp,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if evaluates else "no",
         eval_steps=recipe.evaluate_every,
         save_strategy="steps" if recipe.save_every else "no",
@@ -253,6 +265,7 @@ def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
         seed=recipe.seed,
         **(_sharded(recipe) if recipe.fsdp else {}),
     )
@@ -260,7 +273,7 @@ def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool
 
 def _sharded(recipe: Recipe) -> dict[str, Any]:
     return {
-        "fsdp": "full_shard",
+        "fsdp": True,
         "fsdp_config": {
             "version": 2,
             "activation_checkpointing": recipe.gradient_checkpointing,
@@ -284,14 +297,30 @@ def last_checkpoint(arguments: TrainingArguments, fingerprint: str) -> str | Non
 
 
 class _Checkpoints(TrainerCallback):
-    """Marks a checkpoint when it is whole."""
+    """Marks a checkpoint when it is whole. Looks that what is to be sharded is."""
 
-    def __init__(self, fingerprint: str) -> None:
+    def __init__(self, fingerprint: str, *, sharded: bool) -> None:
         self._fingerprint = fingerprint
+        self._sharded = sharded
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        is_sharded = any(isinstance(weight, DTensor) for weight in model.parameters())
+        assert is_sharded == self._sharded, f"fsdp is {self._sharded}, and weights are sharded: {is_sharded}"
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             Path(args.output_dir, f"checkpoint-{state.global_step}", WHOLE).write_text(self._fingerprint)
+
+
+class _Stop(TrainerCallback):
+    """Writes a checkpoint and ends the training when it is asked to."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._stop.is_set() and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
 
 
 class _Report(TrainerCallback):

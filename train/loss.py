@@ -11,6 +11,7 @@ trainer's part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -184,11 +185,14 @@ def _refuse_other_heads(model: PreTrainedModel, forward: Callable[..., Tensor], 
         use_cache=False,
         **attention_arguments(attention, batch.documents, device),
     ).logits[0]
-    theirs = cross_entropy(logits_TV.float(), batch.target_K, reduction="sum")
-    ours = forward(batch=batch)
+    theirs = cross_entropy(logits_TV.double(), batch.target_K, reduction="sum").item()
+    ours = forward(batch=batch).item()
     model.train(training)
-    if not torch.isclose(ours, theirs, rtol=2e-2 if logits_TV.dtype != torch.float32 else 1e-4):
+    if not math.isfinite(theirs):
+        raise InputError(f"model type {model.config.model_type}: its logits are not finite; the weights are damaged")
+    # Half-precision logits are rounded by the model itself, ours are not.
+    if not math.isclose(ours, theirs, rel_tol=2e-2 if logits_TV.element_size() == 2 else 1e-4):
         raise InputError(
-            f"model type {model.config.model_type}: its logits are not those of its head ({ours.item():.4f} against "
-            f"{theirs.item():.4f} on a probe); srft does not know this architecture"
+            f"model type {model.config.model_type}: its logits are not those of its head ({ours:.4f} against "
+            f"{theirs:.4f} on a probe); srft does not know this architecture"
         )

@@ -34,7 +34,7 @@ Arm = Literal["all", "resolved", "unresolved_masked", "srft", "random", "tool_er
 ARMS: tuple[Arm, ...] = ("all", "resolved", "unresolved_masked", "srft", "random", "tool_error", "human", "oracle")
 MASKED_ARMS = frozenset(ARMS) - {"all", "resolved"}
 
-Weight = Annotated[float, msgspec.Meta(ge=0)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1000)]
 
 
 class Part(IntEnum):

@@ -20,11 +20,14 @@ from collections import deque
 from typing import Any
 
 import torch
+from accelerate import FullyShardedDataParallelPlugin, PartialState
+from accelerate.utils import DistributedType
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from srft.env.errors import SrftError
+from srft.env.errors import InputError, SrftError
 from srft.train.pack import Batch
 from srft.train.schedule import Schedule
 
@@ -35,6 +38,9 @@ class TrainingDiverged(SrftError):
 
 class MaskedTrainer(Trainer):
     """model: with `install_loss` done to it. train, held_out: what to go through."""
+
+    # The loss is divided by the weight of the whole step, so not once more by the number of micro-batches.
+    loss_is_scaled_for_ga = True
 
     def __init__(
         self, model: Any, arguments: TrainingArguments, *, train: Schedule, held_out: Schedule | None, **options: Any
@@ -48,14 +54,34 @@ class MaskedTrainer(Trainer):
             data_collator=_only,
             **options,
         )
-        # The loss comes normalized by the weight of the whole step.
-        self.model_accepts_loss_kwargs = True
+        self.remove_callback(PrinterCallback)  # the caller has `on_log`, and stdout is for results
         self._rows: deque[str] = deque(maxlen=64)
         self._input_tokens = 0
         self._trained_tokens = 0
         self._logged_s = time.monotonic()
         self._opened_s = self._logged_s
         self._first_step: int | None = None
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Shard as asked for, also without a GPU: accelerate (1.15) reads FSDP on CPUs as plain data parallelism."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if not self.args.fsdp:
+            return
+        if state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            state.distributed_type = DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.is_fsdp_enabled = True
+        if state.distributed_type != DistributedType.FSDP:
+            raise InputError(
+                "recipe: fsdp is true and there is one process; start it under torchrun with more, or say fsdp: false"
+            )
+        if self.args.bf16:
+            # accelerate's own policy would also round the rows' weights and the reduced gradients to bfloat16.
+            state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+            )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.schedule)
@@ -77,9 +103,10 @@ class MaskedTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss = model(batch=inputs["batch"])
         # DDP and FSDP average the gradients over the processes; the sum is wanted.
-        return loss / num_items_in_batch.to(loss.dtype) * self.accelerator.num_processes
+        share = self.accelerator.num_processes / num_items_in_batch
+        loss = model(batch=inputs["batch"])
+        return loss * share.to(loss.dtype)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         batch: Batch = inputs["batch"]

@@ -1,0 +1,147 @@
+"""`srft train`: masked rows to a trained model."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from loguru import logger
+from rich.console import Console
+from rich.table import Table
+
+from srft.env.errors import InputError
+from srft.harness.commands.options import JsonOption, RunOption, SetOption, end_at_once, ids, print_json, stopping
+
+
+def train(
+    run: RunOption = None,
+    rows: Annotated[
+        str | None, typer.Option("--rows", metavar="DIR", help="A folder of rows, in the place of a run's.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="DIR|NAME", help="What is trained; the recipe's unless given.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME|FILE", help="One of ours, or a YAML file.")
+    ] = "smollm2-135m-cpu",
+    arm: Annotated[
+        str | None, typer.Option("--arm", metavar="ARM", help="Whose rows; the only ones by default.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="The new model's folder; in the run unless given.")
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option("--evaluation", metavar="TASKS,TASKS", help="Tasks to be evaluated on: refused if trained on."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print memory, time and tokens instead of training.")] = False,
+    round_number: Annotated[int, typer.Option("--round", min=0, help="The round of the run.")] = 0,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a model on token rows. The same command again goes on from the last checkpoint.
+
+    Examples: `srft train --run runs/first --arm srft --model models/base --recipe smollm2-135m-cpu`,
+    `torchrun --nproc-per-node 8 .venv/bin/srft train --run runs/first --recipe qwen2.5-coder-32b-full-8gpu`,
+    `srft train --plan --recipe qwen2.5-coder-7b-lora-1gpu`
+    """
+    from srft.harness.train import load_recipe
+
+    settings = load_recipe(recipe, sets=sets)
+    model = model or settings.model
+    if plan:
+        _print_plan(settings, model=model, rows=_rows(run, rows, arm, round_number) if run or rows else None, json=json)
+        return
+    folder = _rows(run, rows, arm, round_number)
+    _train(
+        folder,
+        recipe=settings,
+        model=model,
+        out=Path(out) if out else _default_out(run, folder, round_number),
+        evaluation=ids(evaluation) or (),
+        run=run,
+        json=json,
+    )
+
+
+def _train(
+    folder: Path, *, recipe: Any, model: str | None, out: Path, evaluation: tuple[str, ...], run: str | None, json: bool
+) -> None:
+    import transformers
+
+    from srft.harness.store import Run
+    from srft.harness.train import TrainConfig, is_first_process
+    from srft.harness.train import train as train_model
+
+    transformers.utils.logging.disable_progress_bar()
+    if model is None:
+        raise InputError("--model is missing, and the recipe names none")
+    config = TrainConfig(rows=folder, model=model, out=out, recipe=recipe, evaluation=evaluation)
+    alone = "WORLD_SIZE" not in os.environ
+    with stopping() if alone else nullcontext() as stop, Run(run) if run and is_first_process() else nullcontext():
+        trained = train_model(config, on_log=_log, stop=stop)
+    if trained is None:
+        end_at_once("stopped; the same command goes on from the checkpoint", 130)
+    if is_first_process():
+        print_json(trained) if json else _print_trained(trained, out)
+
+
+def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int) -> Path:
+    from srft.harness.train import rows_folder
+
+    if rows:
+        return Path(rows)
+    if not run:
+        raise InputError("--run (or --rows) is missing; see --help for an example")
+    return rows_folder(Path(run, f"round-{round_number:03d}"), arm)
+
+
+def _default_out(run: str | None, folder: Path, round_number: int) -> Path:
+    if not run:
+        raise InputError("--out is missing: with --rows, say where the model goes")
+    return Path(run, f"round-{round_number:03d}", "model", folder.name)
+
+
+def _log(logs: dict[str, Any], step: int, steps: int) -> None:
+    if "loss" in logs:
+        logger.info(
+            "step {}/{}  loss {:.4f}  gradient {:.2f}  lr {:.2e}  {:,.0f} tokens/s  {:,.0f} trained tokens/s  ETA {}",
+            step,
+            steps,
+            logs["loss"],
+            logs.get("grad_norm", float("nan")),
+            logs["learning_rate"],
+            logs["tokens_per_s"],
+            logs["trained_tokens_per_s"],
+            _clock(logs.get("eta_s")),
+        )
+    elif "eval_loss" in logs:
+        logger.info("step {}/{}  held-out loss {:.4f}", step, steps, logs["eval_loss"])
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, second = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def _print_trained(trained: Any, out: Path) -> None:
+    table = Table("", "", title="Trained", show_header=False)
+    table.add_row("arm", trained.arm)
+    for name, value in trained.figures.items():
+        shown = "-" if value is None else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+        table.add_row(name.replace("_", " "), shown)
+    console = Console()
+    console.print(table)
+    console.print(f"{out}  (loss.png, training.json)", soft_wrap=True, highlight=False)
+
+
+def _print_plan(recipe: Any, *, model: str | None, rows: Path | None, json: bool) -> None:
+    from srft.harness.plan_table import plan_table
+    from srft.train.plan import plan as plan_training
+    from srft.train.rows import RowTable
+
+    planned = plan_training(recipe, model=model, table=RowTable.open(rows) if rows else None)
+    print_json(planned) if json else Console().print(plan_table(planned))
