@@ -20,6 +20,7 @@ from srft.harness.commands.evaluate import evaluate
 from srft.harness.commands.import_runs import import_runs
 from srft.harness.commands.options import fail
 from srft.harness.commands.rows import rows
+from srft.harness.commands.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ app.command("import")(import_runs)
 app.command()(critique)
 app.command()(calibrate)
 app.command()(rows)
+app.command()(train)
 app.command()(clean)
 
 
