@@ -11,10 +11,14 @@ PYTEST_ARGS ?=
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 DEMO_ARGS ?=
 
-.PHONY: setup test slow demo bench lint clean
+.PHONY: setup model test slow demo bench lint clean
 
 setup:
 	@bash harness/setup.sh
+
+# A small model and a tokenizer for what needs real ones; 540 MB, a minute.
+model: setup
+	.venv/bin/python -m srft.harness.small_models .models
 
 test: setup
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)

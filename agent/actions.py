@@ -234,18 +234,18 @@ changes files, `submit` hands in the work as it is.
 def _arguments(function: dict[str, Any]) -> dict[str, Any]:
     """A call's arguments, decoded once: a JSON string, or the object itself where a server gives that."""
     arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
+    try:
+        if isinstance(arguments, str):
             arguments = json.loads(arguments) if arguments.strip() else {}
-        except (ValueError, RecursionError) as error:  # RecursionError: a thousand open brackets
-            raise FormatError(f"The arguments of {function.get('name')} are not JSON: {error}.") from None
+        # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
+        arguments = well_formed_within(arguments)
+    except (ValueError, RecursionError) as error:  # RecursionError: hundreds of open brackets
+        raise FormatError(f"The arguments of {function.get('name')} are not JSON: {error}.") from None
     if not isinstance(arguments, dict):
         raise FormatError(
             f"The arguments of {function.get('name')} are {type(arguments).__name__}; expected an object."
         )
-    # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
-    mended: dict[str, Any] = well_formed_within(arguments)
-    return mended
+    return arguments
 
 
 def _sendable(call: dict[str, Any]) -> dict[str, Any]:

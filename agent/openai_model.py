@@ -133,8 +133,12 @@ class OpenAIModel:
         settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}
         return {key: value for key, value in settings.items() if value is not None}
 
+    def with_settings(self, config: OpenAIConfig, *, seed: int | None) -> OpenAIModel:
+        """This model with other settings of what is asked for, over the same connection to the same server."""
+        return OpenAIModel(config, seed=seed, shared=self._shared)
+
     def for_episode(self, task_id: str, attempt: int, seed: int | None) -> OpenAIModel:
-        model = OpenAIModel(self.config, seed=seed, shared=self._shared)
+        model = self.with_settings(self.config, seed=seed)
         model._replies = 0
         return model
 

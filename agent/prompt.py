@@ -1,7 +1,6 @@
-"""Prompts: YAML files of strict Jinja templates.
+"""Prompts: what the model is told, and how an action's outcome reads to it.
 
-Reads `prompts/<name>.yaml` or a file of the user's. Every template is checked when it is loaded: an unknown key, a
-missing key, a variable that will not be there are errors that name file, line and key.
+Reads `prompts/<name>.yaml` or a file of the user's (see `template_file.py`), which is checked when it is loaded.
 
     prompt = Prompt.load("default")
     prompt.instance(view, workdir="/testbed", mode="stateless", instructions=FORMATS["xml"].instructions)
@@ -12,18 +11,12 @@ optionally formats (the action formats the words are meant for) and about.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-import jinja2.meta
 import msgspec
-import yaml
 
-from srft.env.errors import InputError
+from srft.agent.template_file import TemplateFile
 from srft.env.sandbox import CommandResult
 from srft.env.task import TaskView
 
@@ -40,10 +33,6 @@ VARIABLES: dict[str, frozenset[str]] = {
     "format_error": frozenset({"error", "finish_reason", "instructions"}),
 }
 
-_ENVIRONMENT = jinja2.Environment(
-    undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False
-)
-
 
 class PromptText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What stands in a prompt file. An output above `output_limit_chars` keeps its head and its tail."""
@@ -59,6 +48,13 @@ class PromptText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     formats: tuple[str, ...] = ("backtick", "xml", "native")
     about: str = ""
 
+    def __post_init__(self) -> None:
+        if min(self.head_chars, self.tail_chars) < 0 or self.head_chars + self.tail_chars > self.output_limit_chars:
+            raise ValueError(
+                f"head_chars {self.head_chars} and tail_chars {self.tail_chars} must be 0 or more and together at most "
+                f"output_limit_chars {self.output_limit_chars}"
+            )
+
 
 class Observation(NamedTuple):
     """What the model sees of an action, and how many characters of the output it does not see.
@@ -70,37 +66,20 @@ class Observation(NamedTuple):
     elided_chars: int
 
 
-@dataclass(frozen=True)
-class Prompt:
+class Prompt(TemplateFile[PromptText]):
     """A loaded prompt file.
 
     fingerprint: a hash of everything the model may see of it; comments in the file do not count.
     """
 
-    name: str
-    text: PromptText
-    templates: dict[str, jinja2.Template]
-
     @classmethod
     def load(cls, name: str | Path) -> Prompt:
         """A prompt of ours by name, or a file by its path. Raises InputError."""
-        path = Path(name)
-        if path.suffix not in {".yaml", ".yml"}:
-            path = PROMPTS / f"{name}.yaml"
-        try:
-            source = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            known = ", ".join(sorted(file.stem for file in PROMPTS.glob("*.yaml")))
-            raise InputError(
-                f"prompt {name}: cannot be read ({error}); expected a .yaml file, or one of {known}"
-            ) from None
-        text = _parse(source, path)
-        return cls(path.stem, text, {key: _compile(getattr(text, key), key, path) for key in VARIABLES})
+        return cls.read(name, PromptText, folder=PROMPTS, variables=VARIABLES, noun="prompt")
 
     @property
     def fingerprint(self) -> str:
-        seen = msgspec.structs.replace(self.text, about="", formats=())
-        return hashlib.sha256(msgspec.json.encode(seen)).hexdigest()[:12]
+        return self.fingerprint_without(about="", formats=())
 
     def system(self, view: TaskView, *, workdir: str, mode: str, instructions: str) -> str:
         return self._opening("system", view, workdir=workdir, mode=mode, instructions=instructions)
@@ -150,46 +129,3 @@ class Prompt:
         return self.templates["format_error"].render(
             error=error, finish_reason=finish_reason, instructions=instructions
         )
-
-
-def _parse(source: str, path: Path) -> PromptText:
-    """A prompt file's keys, all known, all there, none twice."""
-    try:
-        node, content = yaml.compose(source, yaml.SafeLoader), yaml.safe_load(source)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise InputError(f"{path}: expected keys with texts, like 'system: ...'")
-    known, seen = PromptText.__struct_fields__, set()
-    for key_node, _ in node.value:
-        where, key = f"{path}:{key_node.start_mark.line + 1}", key_node.value
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1) or [", ".join(known)]
-            raise InputError(f"{where}: unknown key {key!r}; did you mean {nearest[0]}?")
-        if key in seen:
-            raise InputError(f"{where}: key {key!r} stands there twice; keep one")
-        seen.add(key)
-    try:
-        text = msgspec.convert(content, PromptText)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}") from None
-    if min(text.head_chars, text.tail_chars) < 0 or text.head_chars + text.tail_chars > text.output_limit_chars:
-        raise InputError(
-            f"{path}: head_chars {text.head_chars} and tail_chars {text.tail_chars} must be 0 or more and together at "
-            f"most output_limit_chars {text.output_limit_chars}"
-        )
-    return text
-
-
-def _compile(source: str, key: str, path: Path) -> jinja2.Template:
-    try:
-        used = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(source))
-        template = _ENVIRONMENT.from_string(source)
-    except jinja2.TemplateError as error:
-        raise InputError(f"{path}: {key}: not a Jinja template ({error})") from None
-    if unknown := sorted(used - VARIABLES[key]):
-        raise InputError(
-            f"{path}: {key}: unknown variable {', '.join(unknown)}; this template may use "
-            f"{', '.join(sorted(VARIABLES[key]))}"
-        )
-    return template

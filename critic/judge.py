@@ -35,7 +35,7 @@ from srft.agent.openai_model import OpenAIModel
 from srft.agent.records import Trajectory, Usage
 from srft.critic.answers import Answer, Opinion, answer_schema, read_answer
 from srft.critic.judge_config import JudgeConfig
-from srft.critic.labels import Critique, Evidence, Information, Source, StepLabel, check_complete
+from srft.critic.labels import Critique, Evidence, Information, Source, StepLabel, check_complete, critique_by
 from srft.critic.leak import LeakGuard
 from srft.critic.prompt import JudgePrompt, elide
 from srft.critic.transcript import Transcript
@@ -99,18 +99,15 @@ class Judge:
         if evidence.gold_patch is not None:
             labels = _without_leaks(labels, LeakGuard(evidence.gold_patch), transcript, ledger)
         check_complete(labels, steps=len(trajectory.steps), where=f"the judge on {trajectory.id}")
-        return Critique(
-            trajectory_id=trajectory.id,
-            task_id=trajectory.task_id,
-            critic=self.name,
-            fingerprint=self.fingerprint,
-            source=self.source,
+        return critique_by(
+            self,
+            trajectory,
+            labels=labels,
+            remarks=dict(sorted(ledger.remarks.items())),
             information=self.information,
-            labels=tuple(labels),
             calls=ledger.calls,
             usage=ledger.usage,
             wall_s=time.monotonic() - started,
-            remarks=dict(sorted(ledger.remarks.items())),
         )
 
     def _allowed(self, evidence: Evidence, trajectory: Trajectory) -> Evidence:
@@ -163,7 +160,7 @@ class Judge:
             body = {"response_format": response_format, **config.extra_body}
             config = msgspec.structs.replace(config, extra_body=body)
         # The connection is shared; each call has its own body and each vote its own seed.
-        model = OpenAIModel(config, seed=self.config.seed + vote, shared=self._model._shared)
+        model = self._model.with_settings(config, seed=self.config.seed + vote)
         try:
             reply = model.reply(messages)
         except ModelError as error:

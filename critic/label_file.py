@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels import Critique, Evidence, Source, StepLabel, Verdict
+from srft.critic.labels import Critique, Evidence, Source, StepLabel, Verdict, critique_by
 from srft.env.errors import InputError
 
 T = TypeVar("T")
@@ -190,15 +190,7 @@ class FileCritic:
         given = _on_steps(line, trajectory)
         labels = tuple(given.get(step.index, StepLabel(step=step.index, verdict=None)) for step in trajectory.steps)
         missing = sum(label.verdict is None for label in labels)
-        return Critique(
-            trajectory_id=trajectory.id,
-            task_id=trajectory.task_id,
-            critic=self.name,
-            fingerprint=self.fingerprint,
-            source=self.source,
-            labels=labels,
-            remarks={"not_labelled": missing} if missing else {},
-        )
+        return critique_by(self, trajectory, labels=labels, remarks={"not_labelled": missing})
 
 
 def _by_run(path: Path) -> dict[str, LabelLine]:

@@ -10,7 +10,7 @@ The verdicts are those of Step Rejection Fine-Tuning (arXiv 2605.10674). `None` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -96,6 +96,27 @@ class Critic(Protocol):
         Raises InfrastructureError when it cannot be had.
         """
         ...
+
+
+def critique_by(
+    critic: Critic,
+    trajectory: Trajectory,
+    *,
+    labels: Iterable[StepLabel],
+    remarks: Mapping[str, int] | None = None,
+    **more: Any,
+) -> Critique:
+    """A critic's word on a trajectory, under the names of both. Remarks that count nothing are left out."""
+    return Critique(
+        trajectory_id=trajectory.id,
+        task_id=trajectory.task_id,
+        critic=critic.name,
+        fingerprint=critic.fingerprint,
+        source=critic.source,
+        labels=tuple(labels),
+        remarks={name: count for name, count in (remarks or {}).items() if count},
+        **more,
+    )
 
 
 def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -> dict[int, StepLabel]:

@@ -17,7 +17,7 @@ import msgspec
 
 from srft.agent.records import Step, Trajectory
 from srft.critic.exploits import KINDS, Exploit, ExploitFinder, Kind
-from srft.critic.labels import Critique, Evidence, Source, StepLabel
+from srft.critic.labels import Critique, Evidence, Source, StepLabel, critique_by
 from srft.critic.shell_text import Command, commands
 from srft.env.errors import InputError
 
@@ -70,7 +70,7 @@ class ToolErrorCritic:
             "benign_exit_code": sum(label.verdict == "good" and label.reason is not None for label in labels),
             "exit_code_unknown": sum(label.verdict is None for label in labels),
         }
-        return _critique(self, trajectory, labels, remarks)
+        return critique_by(self, trajectory, labels=labels, remarks=remarks)
 
     def _label(self, step: Step) -> StepLabel:
         if step.error == "format":
@@ -143,8 +143,10 @@ class ExploitCritic:
             else StepLabel(step=step.index, verdict=None)
             for step, exploits in zip(trajectory.steps, found, strict=True)
         )
-        counts = {kind: sum(any(one.kind == kind for one in exploits) for exploits in found) for kind in self._kinds}
-        return _critique(self, trajectory, labels, {kind: count for kind, count in counts.items() if count})
+        counts: dict[str, int] = {
+            kind: sum(any(one.kind == kind for one in exploits) for exploits in found) for kind in self._kinds
+        }
+        return critique_by(self, trajectory, labels=labels, remarks=counts)
 
 
 def _step_exploits(finder: ExploitFinder, step: Step) -> list[Exploit]:
@@ -166,20 +168,3 @@ def _command_text(step: Step) -> str | None:
 def _fingerprint(name: str, settings: Mapping[str, Any]) -> str:
     content = msgspec.json.encode((name, _RULES_VERSION, settings), order="sorted")
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _critique(
-    critic: ToolErrorCritic | ExploitCritic,
-    trajectory: Trajectory,
-    labels: tuple[StepLabel, ...],
-    remarks: Mapping[str, int],
-) -> Critique:
-    return Critique(
-        trajectory_id=trajectory.id,
-        task_id=trajectory.task_id,
-        critic=critic.name,
-        fingerprint=critic.fingerprint,
-        source=critic.source,
-        labels=labels,
-        remarks={name: count for name, count in remarks.items() if count},
-    )

@@ -17,9 +17,11 @@ from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
 from srft.harness.commands.critique import critique
 from srft.harness.commands.evaluate import evaluate
+from srft.harness.commands.export import export
 from srft.harness.commands.import_runs import import_runs
 from srft.harness.commands.options import fail
 from srft.harness.commands.rows import rows
+from srft.harness.commands.show import show
 from srft.harness.commands.train import train
 
 app = typer.Typer(
@@ -35,7 +37,9 @@ app.command("import")(import_runs)
 app.command()(critique)
 app.command()(calibrate)
 app.command()(rows)
+app.command()(show)
 app.command()(train)
+app.command()(export)
 app.command()(clean)
 
 

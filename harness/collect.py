@@ -12,11 +12,10 @@ world ended. A run keeps its configuration: another one is refused, except for w
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from loguru import logger
@@ -36,8 +35,9 @@ from srft.harness.config import CollectConfig
 from srft.harness.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
 from srft.harness.models import check_model, open_model
 from srft.harness.predictions import Prediction, prediction_line
+from srft.harness.progress import Progress
 from srft.harness.run_yaml import refuse_another_backend, refuse_another_config, write_config
-from srft.harness.store import Ending, Round, Run, write_atomic
+from srft.harness.store import Outline, Round, Run, write_atomic
 
 FAILURES_IN_A_ROW = 12
 """When the world ended the episodes of so many tasks in a row, it is not going to get better: the run stops."""
@@ -52,35 +52,16 @@ class Job(NamedTuple):
     attempt: int
 
 
-@dataclass
-class Progress:
-    """What is known while a run goes on. Written by the workers, read by the display."""
+@dataclass(kw_only=True)
+class Episodes(Progress):
+    """How far a collection is. `failed` episodes are not done: the same command again tries them."""
 
-    episodes: int
-    """To be done in all, those on file included."""
-    finished: int = 0
-    resumed: int = 0
-    failed: int = 0
-    steps: int = 0
-    tokens: int = 0
     graded: int = 0
     resolved: int = 0
-    running: int = 0
-    started: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, **counts: int) -> None:
-        with self.lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
 
     @property
-    def eta_s(self) -> float | None:
-        """Seconds to go at the pace so far."""
-        done_now = self.finished - self.resumed
-        if not done_now:
-            return None
-        return (time.monotonic() - self.started) / done_now * (self.episodes - self.finished)
+    def finished(self) -> int:
+        return self.resumed + self.done
 
 
 class Summary(NamedTuple):
@@ -105,7 +86,7 @@ def collect(
     run: Run,
     *,
     stop: threading.Event,
-    watch: Callable[[Progress], AbstractContextManager[object]] = nullcontext,
+    watch: Callable[[Episodes], AbstractContextManager[object]] = nullcontext,
 ) -> Summary:
     """Collect what is missing of a run. Raises InputError, EngineError, ModelError before anything is begun.
 
@@ -148,23 +129,23 @@ def _gib(size: float | None) -> int | None:
     return None if size is None else int(size * (1 << 30))
 
 
-def endings(round_: Round) -> list[Ending]:
+def outlines(round_: Round) -> list[Outline]:
     """The last word on each episode, in the order in which they first came."""
-    episodes: dict[tuple[str, int], Ending] = {}
-    for ending in round_.endings.read():
-        episodes[ending.task_id, ending.attempt] = ending
+    episodes: dict[tuple[str, int], Outline] = {}
+    for outline in round_.outlines.read():
+        episodes[outline.task_id, outline.attempt] = outline
     return list(episodes.values())
 
 
 def write_predictions(round_: Round) -> None:
     """The official format, which has one prediction a task: further attempts go to predictions-1.jsonl and so on."""
     by_attempt: dict[int, list[bytes]] = {}
-    for ending in endings(round_):
-        if ending.stop_reason != "infra_error":
+    for outline in outlines(round_):
+        if outline.stop_reason != "infra_error":
             prediction = Prediction(
-                instance_id=ending.task_id, model_name_or_path=ending.model, model_patch=ending.patch
+                instance_id=outline.task_id, model_name_or_path=outline.model, model_patch=outline.patch
             )
-            by_attempt.setdefault(ending.attempt, []).append(prediction_line(prediction))
+            by_attempt.setdefault(outline.attempt, []).append(prediction_line(prediction))
     for attempt, rows in by_attempt.items():
         name = "predictions.jsonl" if attempt == 0 else f"predictions-{attempt}.jsonl"
         write_atomic(round_.path / name, b"".join(rows))
@@ -203,13 +184,13 @@ class _Collection:
         self.config, self.backend, self.round, self.model = config, backend, round_, model
         self.prompt, self.fmt, self.stop = prompt, fmt, stop
         self.jobs = _jobs(config, tasks, model)
-        reasons = {(ending.task_id, ending.attempt): ending.stop_reason for ending in endings(round_)}
+        reasons = {(outline.task_id, outline.attempt): outline.stop_reason for outline in outlines(round_)}
         before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
         self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
         # What the world ended before comes last: it must not keep the others waiting for ever.
         self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
         resumed = len(self.jobs) - len(self.pending)
-        self.progress = Progress(episodes=len(self.jobs), finished=resumed, resumed=resumed)
+        self.progress = Episodes(total=len(self.jobs), resumed=resumed)
         settings = WorkspaceSettings(
             mode=config.sandbox.mode, network=config.sandbox.network, limits=config.sandbox.limits
         )
@@ -262,7 +243,7 @@ class _Collection:
             return
         with self._lock:
             self._failed_in_a_row.clear()
-        self.progress.add(finished=1)
+        self.progress.add(done=1)
         if self.config.grading.enabled:
             self._grade(Submission(job.task, trajectory.patch, job.attempt))
 
@@ -329,7 +310,7 @@ class _Collection:
 
     def _submissions(self) -> list[Submission]:
         by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
-        return submissions_of_run(by_task.values(), self.config.attempts, endings(self.round))
+        return submissions_of_run(by_task.values(), self.config.attempts, outlines(self.round))
 
     def summary(self) -> Summary:
         """Waits for the grades that are under way."""
@@ -337,7 +318,7 @@ class _Collection:
         if self.config.grading.enabled:
             evaluation = evaluate(self._submissions(), self.grader, stop=self.stop)
         return Summary(
-            episodes=self.progress.episodes,
+            episodes=self.progress.total,
             finished=self.progress.finished,
             failed=self.progress.failed,
             cancelled=self.stop.is_set() and self.reason is None,

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -30,6 +30,7 @@ from srft.env.errors import InfrastructureError, InputError
 from srft.env.task import load_tasks
 from srft.harness.critics import check_critic, open_critic
 from srft.harness.evidence import EvidenceBook
+from srft.harness.progress import Progress
 from srft.harness.run_yaml import kept_config
 from srft.harness.store import Round, Run
 
@@ -56,36 +57,14 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     only_unresolved: bool = False
 
 
-@dataclass
-class Progress:
-    """What is known while it goes on. Written by the workers, read by the display."""
+@dataclass(kw_only=True)
+class Runs(Progress):
+    """How far a critique is. without: runs that the critic has no opinion on."""
 
-    runs: int
-    """To be judged in all, those on file included."""
-    resumed: int
     judged: int = 0
-    failed: int = 0
     without: int = 0
-    running: int = 0
-    steps: int = 0
     mistakes: int = 0
     calls: int = 0
-    tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, **counts: int) -> None:
-        with self.lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
-
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds to go at the pace so far."""
-        done_now = self.judged + self.failed + self.without
-        if not done_now:
-            return None
-        return (time.monotonic() - self.started) / done_now * (self.runs - self.resumed - done_now)
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +122,7 @@ def critique(
     run: Run,
     *,
     stop: threading.Event,
-    watch: Callable[[Progress], AbstractContextManager[object]] = nullcontext,
+    watch: Callable[[Runs], AbstractContextManager[object]] = nullcontext,
 ) -> Summary:
     """Judge what is not judged yet. Raises InputError, ModelError before anything is begun.
 
@@ -234,7 +213,7 @@ class _Stage:
         self.config, self.round, self.critic, self.evidence = config, round_, critic, evidence
         self.subjects, self.stop = subjects, stop
         resumed = len(subjects.outcomes) - len(subjects.pending)
-        self.progress = Progress(runs=len(subjects.outcomes), resumed=resumed)
+        self.progress = Runs(total=len(subjects.outcomes), resumed=resumed)
         self.reason: str | None = None
         self.failures: dict[str, str] = {}
         self._spent_now = Spent()
@@ -275,7 +254,7 @@ class _Stage:
         finally:
             self.progress.add(running=-1)
         if told is None:
-            self.progress.add(without=1)
+            self.progress.add(done=1, without=1)
             return
         check_complete(told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}")
         self.round.critiques.append(told)
@@ -284,11 +263,11 @@ class _Stage:
             self._spent_now = self._spent_now.plus(told)
         tokens = (told.usage.prompt_tokens or 0) + (told.usage.completion_tokens or 0) if told.usage else 0
         mistakes = sum(label.verdict == "mistake" for label in told.labels)
-        self.progress.add(judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
+        self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
 
     def _failed(self, trajectory: Trajectory, error: InfrastructureError) -> None:
         logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
-        self.progress.add(failed=1)
+        self.progress.add(done=1, failed=1)
         with self._lock:
             self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = str(error)
             self._failed_in_a_row += 1
@@ -315,7 +294,7 @@ class _Stage:
             critic=self.critic.name,
             fingerprint=self.critic.fingerprint,
             information=getattr(self.critic, "information", "none"),
-            trajectories=self.progress.runs,
+            trajectories=self.progress.total,
             resumed=self.progress.resumed,
             judged=self.progress.judged,
             failed=self.progress.failed,

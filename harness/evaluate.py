@@ -23,7 +23,7 @@ from srft.env.grading import Grade, grade, grade_key
 from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task
 from srft.harness.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
-from srft.harness.store import Ending, Round
+from srft.harness.store import Outline, Round
 
 
 @dataclass(frozen=True)
@@ -192,19 +192,19 @@ def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
     return cluster_bootstrap_interval(resolved_by_task)
 
 
-def submissions_of_run(tasks: Iterable[Task], attempts: int, endings: Iterable[Ending]) -> list[Submission]:
+def submissions_of_run(tasks: Iterable[Task], attempts: int, outlines: Iterable[Outline]) -> list[Submission]:
     """Every attempt of a run: what was submitted, what the world ended, what is missing."""
-    by_episode = {(ending.task_id, ending.attempt): ending for ending in endings}
+    by_episode = {(outline.task_id, outline.attempt): outline for outline in outlines}
     submissions = []
     for task in tasks:
         for attempt in range(attempts):
-            ending = by_episode.get((task.instance_id, attempt))
-            if ending is None:
+            outline = by_episode.get((task.instance_id, attempt))
+            if outline is None:
                 submissions.append(Submission(task, None, attempt, "missing"))
-            elif ending.stop_reason == "infra_error":
+            elif outline.stop_reason == "infra_error":
                 submissions.append(Submission(task, None, attempt, "not_graded"))
             else:
-                submissions.append(Submission(task, ending.patch, attempt))
+                submissions.append(Submission(task, outline.patch, attempt))
     return submissions
 
 

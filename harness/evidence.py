@@ -3,7 +3,7 @@
 Reads a round's grades and test logs, and the tasks' reference fixes. Writes nothing.
 
     evidence = EvidenceBook(round_, information="test_log", gold_patches=None)
-    evidence.refuse_missing(endings)                # InputError, before anything is asked
+    evidence.refuse_missing({"test log": ["a__b-1 attempt 0"]}, run=run.path)     # InputError, before anything is asked
     evidence.of(trajectory).resolved
 """
 

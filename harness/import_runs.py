@@ -1,11 +1,11 @@
 """Import: runs of other systems, added to a run's trajectories.
 
 Reads files of runs (see `agent/importers.py`) and, if given, an official report of their verdicts; appends to the
-round's `trajectories.jsonl`. Writes no run.yaml: nothing was collected here, and a trajectory carries all that is known
-of it.
+`trajectories.jsonl` of round 0. Writes no run.yaml: nothing was collected here, and a trajectory carries all that is
+known of it. A run has either imported or collected trajectories: a collection counts what is on file as its attempts.
 
     with Run("runs/recorded") as run:
-        imported = import_runs(["runs.jsonl.gz"], run.round(0), report="model.run.json")
+        imported = import_runs(["runs.jsonl.gz"], run, report="model.run.json")
         imported.added, imported.resolved, imported.damaged
 
 The same command again adds nothing: a run whose task, model and messages are on file, as whichever attempt, is known.
@@ -26,7 +26,7 @@ from srft.agent.readers.report import read_report
 from srft.agent.readers.tally import Tally
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
-from srft.harness.store import JsonLines, Round
+from srft.harness.store import JsonLines, Round, Run
 
 
 class Imported(NamedTuple):
@@ -62,14 +62,20 @@ class _OnFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def import_runs(
-    files: Iterable[str | Path], round_: Round, *, format: str = "auto", report: str | Path | None = None
+    files: Iterable[str | Path], run: Run, *, format: str = "auto", report: str | Path | None = None
 ) -> Imported:
-    """Add the runs of these files. Raises InputError for a file without any run that can be read.
+    """Add the runs of these files. Raises InputError for a file without any run that can be read, and for a run
+    directory that was collected in.
 
     The report is checked against all runs before the first is added. Raises InputError where it contradicts a verdict
     that a run came with, or cannot tell which of a task's runs it is about.
     """
-    files = list(files)
+    if (run.path / "run.yaml").exists():
+        raise InputError(
+            f"{run.path}: episodes were collected in this run (it has a run.yaml), and a collection would count "
+            "imported ones as its own attempts; import into another --run"
+        )
+    files, round_ = list(files), run.round(0)
     verdicts = None if report is None else read_report(report)
     if verdicts is not None:
         _check_report(files, verdicts, format=format, report=report)

@@ -22,7 +22,7 @@ from srft.env.errors import InputError
 from srft.env.task import load_tasks
 from srft.harness.store import Round, resolved
 from srft.train.contamination import By, refuse_contamination
-from srft.train.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source
+from srft.train.mask import Arm, MaskPolicy, RunFacts, label_source
 from srft.train.render import Renderer
 from srft.train.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
 
@@ -60,9 +60,9 @@ def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
     renderer = Renderer.load(config.tokenizer, options=config.template)
-    critiques = _critiques(round_)
-    critics = _critics_used(config, critiques, round_)
-    _refuse_contamination(config, round_)
+    critiques = critiques_by_run(round_)
+    critics = critics_used(config.arms, config.critics, critiques, round_)
+    refuse_evaluated(round_, config.evaluation, by=config.contamination)
     policies: dict[str, MaskPolicy] = {
         arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
     }
@@ -75,7 +75,8 @@ def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
     missing = {arm: policy for arm, policy in policies.items() if arm not in kept}
     made: dict[str, Manifest] = {}
     if missing:
-        runs = _runs(round_, critiques, critics, tuple(missing))
+        arms = [arm for arm in config.arms if arm in missing]
+        runs = runs_with_facts(round_, critiques, critics, arms)
         made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints)
     return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
 
@@ -91,7 +92,7 @@ def _kept(folder: Path, fingerprint: str) -> Manifest | None:
     return manifest if manifest.fingerprint == fingerprint else None
 
 
-def _critiques(round_: Round) -> dict[str, list[Critique]]:
+def critiques_by_run(round_: Round) -> dict[str, list[Critique]]:
     """By trajectory, in the order of the file."""
     critiques: dict[str, list[Critique]] = {}
     for critique in round_.critiques.read():
@@ -99,39 +100,43 @@ def _critiques(round_: Round) -> dict[str, list[Critique]]:
     return critiques
 
 
-def _critics_used(config: RowsConfig, critiques: Mapping[str, list[Critique]], round_: Round) -> tuple[str, ...]:
-    """Whose labels srft and random use. Raises InputError where that is not clear."""
-    if all(label_source(arm) != "critic" for arm in config.arms):
+def critics_used(
+    arms: Iterable[Arm], named: Sequence[str], critiques: Mapping[str, list[Critique]], round_: Round
+) -> tuple[str, ...]:
+    """Whose labels the arms srft and random use: the named ones, else the only one. Raises InputError."""
+    if all(label_source(arm) != "critic" for arm in arms):
         return ()
     counts = {c.critic: c.source for all_of_run in critiques.values() for c in all_of_run}
     known = sorted(name for name, source in counts.items() if source in ("model", "rule"))
-    if unknown := [name for name in config.critics if name not in counts]:
+    if unknown := [name for name in named if name not in counts]:
         raise InputError(
             f"{round_.critiques.path}: no labels by {', '.join(unknown)}; there are some by "
             f"{', '.join(sorted(counts)) or 'nobody'}: name one of these, or run `srft critique` first"
         )
-    if config.critics:
-        return config.critics
+    if named:
+        return tuple(named)
     if len(known) != 1:
         found = f"labels by {', '.join(known)}" if known else "no labels"
         raise InputError(f"{round_.critiques.path}: {found}; say with --critic whose labels the arm uses")
     return (known[0],)
 
 
-def _runs(
-    round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Iterable[str]
+def runs_with_facts(
+    round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Sequence[Arm]
 ) -> Iterator[RunToRender]:
+    """The round's finished runs, each with what its mask depends on, by arm."""
     grades = round_.grades_by_patch()
-    sources = {arm: label_source(arm) for arm in ARMS if arm in set(arms)}
     for trajectory in round_.finished():
-        of_run = critiques.get(trajectory.id, [])
-        labels = {source: _labels(source, trajectory, of_run, critics) for source in set(sources.values())}
-        outcome = resolved(trajectory, grades)
-        facts: dict[str, RunFacts] = {
-            arm: RunFacts(trajectory.id, len(trajectory.steps), outcome, labels[source], trajectory.stop_reason)
-            for arm, source in sources.items()
-        }
-        yield RunToRender(trajectory, facts)
+        of_run, outcome = critiques.get(trajectory.id, []), resolved(trajectory, grades)
+        yield RunToRender(trajectory, {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms})
+
+
+def run_facts(
+    trajectory: Trajectory, outcome: bool | None, critiques: Sequence[Critique], critics: Sequence[str], arm: Arm
+) -> RunFacts:
+    """What a run's mask depends on in an arm. critiques: all of the run; critics: those that srft and random use."""
+    labels = _labels(label_source(arm), trajectory, critiques, critics)
+    return RunFacts(trajectory.id, len(trajectory.steps), outcome, labels, trajectory.stop_reason)
 
 
 def _labels(
@@ -151,16 +156,14 @@ def _labels(
     return effective_labels(critiques, critics=critics)
 
 
-def _refuse_contamination(config: RowsConfig, round_: Round) -> None:
-    if not config.evaluation:
+def refuse_evaluated(round_: Round, evaluation: Sequence[str], *, by: By) -> None:
+    """Raises InputError where a run of the round is on a task, or by repository, that a model is evaluated on."""
+    if not evaluation:
         return
     runs = list(round_.origins.read())
-    for name in config.evaluation:
+    for name in evaluation:
         refuse_contamination(
-            {run.task_id for run in runs},
-            {run.repo for run in runs},
-            evaluation=load_tasks(name),
-            by=config.contamination,
+            {run.task_id for run in runs}, {run.repo for run in runs}, evaluation=load_tasks(name), by=by
         )
 
 

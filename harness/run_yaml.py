@@ -63,8 +63,13 @@ def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | No
 
 
 def refuse_another_config(config: CollectConfig, run: Run) -> None:
-    """Raises InputError for a configuration that does not continue the run that is there."""
+    """Raises InputError for a configuration that does not continue what is there, and where that was imported."""
     kept = kept_config(run)
+    if kept is None and any(path.stat().st_size for path in run.path.glob("round-*/trajectories.jsonl")):
+        raise InputError(
+            f"{run.path}: has trajectories but no run.yaml, so they were imported, and a collection would count them "
+            "as its own attempts; collect into another --run"
+        )
     if kept and (changed := differing_keys(_essence(kept), _essence(config), besides=FREE_KEYS)):
         raise InputError(
             f"{run.path}/run.yaml: this run was begun with another {', '.join(changed)}; continue it with the same, "

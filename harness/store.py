@@ -128,8 +128,8 @@ def _end_of_last_line(file: BinaryIO) -> int:
     return 0
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How an episode ended: what the stages after it need of a Trajectory, without its messages and token ids."""
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """A trajectory in short: what the stages after it need of it, without its messages and token ids."""
 
     task_id: str
     attempt: int
@@ -151,7 +151,7 @@ class Round:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
-        self.endings = JsonLines(path / "trajectories.jsonl", Ending)
+        self.outlines = JsonLines(path / "trajectories.jsonl", Outline)
         self.origins = JsonLines(path / "trajectories.jsonl", Origin)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
         self.critiques = JsonLines(path / "labels.jsonl", Critique)
@@ -168,7 +168,7 @@ class Round:
 
         Two passes, the first over the short form: an episode that was done again stands in the file twice.
         """
-        last = {(ending.task_id, ending.attempt): place for place, ending in enumerate(self.endings.read())}
+        last = {(short.task_id, short.attempt): place for place, short in enumerate(self.outlines.read())}
         for place, trajectory in enumerate(self.trajectories.read()):
             if last[trajectory.task_id, trajectory.attempt] == place:
                 yield trajectory

@@ -1,4 +1,4 @@
-"""What tests share: the container engine, the base image, the real inputs beside the checkout.
+"""What tests share: the container engine, the base image, the real inputs beside the checkout, the small models.
 
 Each fixture skips with its reason where the machine lacks the thing. SRFT_SHARED names the real inputs' folder; without
 it, `shared/data` beside the checkout or in it.
@@ -49,6 +49,25 @@ def shared_data() -> Path:
         if place.is_dir():
             return place
     pytest.skip(f"the real inputs are not here (looked for {', '.join(map(str, places))})")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct."""
+    return _small_model("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer() -> Path:
+    """The folder of the tokenizer of Qwen3."""
+    return _small_model("qwen3-tokenizer")
+
+
+def _small_model(name: str) -> Path:
+    folder = ROOT / ".models" / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; make model fetches it")
+    return folder
 
 
 @pytest.fixture(scope="session")

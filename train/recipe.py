@@ -29,6 +29,25 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     modules: str | tuple[str, ...] = "all-linear"
 
 
+class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `--plan` cannot read off the rows and the machine.
+
+    gpus: processes, one a GPU. gpu: one of `plan.GPUS`; both are this machine's unless given. mfu: the share of the
+    peak that is reached. tokens_per_s: a pace measured before, of all processes together; it wins over FLOPs.
+    rows, row_tokens, trained_share: of rows that are not made yet. model: the architecture in the words of its
+    config.json, `type` first, where that file is not at hand.
+    """
+
+    gpus: Count | None = None
+    gpu: str | None = None
+    mfu: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    tokens_per_s: Positive | None = None
+    rows: Count = 1000
+    row_tokens: Annotated[int, msgspec.Meta(ge=2)] = 16384
+    trained_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.15
+    model: dict[str, Any] | None = None
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that `srft train` does, the rows and the model apart.
 
@@ -39,7 +58,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     over all processes; micro_batch: packs that a process takes through the model at once. steps: `null` goes over the
     rows `epochs` times. held_out: the share of the tasks whose rows are not trained on but give the held-out loss.
     evaluate_every, save_every: steps. fsdp: shard weights, gradients and optimizer over the processes (FSDP2).
-    plan: figures for `--plan` where they cannot be read off the machine, see `plan.py`.
+    plan: for `--plan` alone; training does not read it.
     """
 
     about: str = ""
@@ -68,7 +87,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     logger: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     fsdp: bool = False
     seed: int = 0
-    plan: dict[str, Any] = {}
+    plan: Assumptions = Assumptions()
 
 
 def recipe_file(name: str) -> Path:

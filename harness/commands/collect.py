@@ -79,12 +79,23 @@ def collect(
         },
     )
     with stopping() as stop, Run(required(run, "--run")) as opened:
-        summary = collect_episodes(settings, opened, stop=stop, watch=watch)
+        summary = collect_episodes(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary._asdict()) if json else _print_collected(summary, run)
         if stop.is_set():
             end_at_once(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
     if not summary.complete:
         fail("not all was done: the same command again tries what failed", 1)
+
+
+def figures(progress: Any) -> list[str]:
+    """What the progress line says of a collection."""
+    return [
+        f"episodes {progress.finished}/{progress.total}",
+        f"running {progress.running}",
+        f"steps {progress.steps:,}",
+        f"tokens {progress.tokens:,}",
+        f"resolved {progress.resolved}/{progress.graded}",
+    ]
 
 
 def _print_collected(summary: Any, run: str | None) -> None:

@@ -1,22 +1,18 @@
 """`srft critique`: a critic's verdict on every step."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from loguru import logger
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from srft.harness.commands.options import (
     ConfigOption,
     JsonOption,
     OnlyOption,
+    RoundOption,
     RunOption,
     SetOption,
     TasksOption,
@@ -43,9 +39,7 @@ def critique(
     tasks: TasksOption = None,
     only: OnlyOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at a time.")] = None,
-    round_number: Annotated[
-        int | None, typer.Option("--round", min=0, help="Which round's runs; 0 unless given.")
-    ] = None,
+    round_number: RoundOption = None,
     only_unresolved: Annotated[
         bool | None, typer.Option("--only-unresolved", help="Leave the resolved runs out.")
     ] = None,
@@ -60,6 +54,7 @@ def critique(
     from srft.harness.config import read_config
     from srft.harness.critique import CritiqueConfig
     from srft.harness.critique import critique as critique_runs
+    from srft.harness.progress import watch
     from srft.harness.store import Run
 
     if not Path(required(run, "--run")).is_dir():
@@ -75,7 +70,7 @@ def critique(
         required(critic, "--critic")
     settings = read_config(CritiqueConfig, file=config, **_critic_options(critic, sets or []), **options)
     with stopping() as stop, Run(required(run, "--run")) as opened:
-        summary = critique_runs(settings, opened, stop=stop, watch=watch)
+        summary = critique_runs(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary) if json else print_critique(summary)
     if stop.is_set():
         fail(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
@@ -101,52 +96,16 @@ def _critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
     }
 
 
-def describe(progress: Any) -> str:
-    """One line of figures."""
-    from srft.harness.progress import _clock
-
-    with progress.lock:
-        parts = [
-            f"runs {progress.resumed + progress.judged}/{progress.runs}",
-            f"running {progress.running}",
-            f"steps {progress.steps:,}",
-            f"mistakes {progress.mistakes:,}",
-            f"calls {progress.calls:,}",
-            f"tokens {progress.tokens:,}",
-        ]
-        if progress.resumed:
-            parts.insert(1, f"resumed {progress.resumed}")
-        if progress.failed:
-            parts.append(f"failed {progress.failed}")
-        eta_s = progress.eta_s
-    parts.append("ETA ?" if eta_s is None else f"ETA {_clock(eta_s)}")
-    return "  ".join(parts)
-
-
-@contextmanager
-def watch(progress: Any) -> Iterator[None]:
-    """Show it on stderr until the block ends: one live line in a terminal, a line every so often in a log file."""
-    from srft.harness.progress import LOG_INTERVAL_S, REFRESHES_PER_S
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Live(get_renderable=lambda: Text(describe(progress)), console=console, refresh_per_second=REFRESHES_PER_S):
-            yield
-        return
-    ended = threading.Event()
-
-    def log() -> None:
-        while not ended.wait(LOG_INTERVAL_S):
-            logger.info(describe(progress))
-
-    thread = threading.Thread(target=log, daemon=True, name="progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        logger.info(describe(progress))
+def figures(progress: Any) -> list[str]:
+    """What the progress line says of a critique."""
+    return [
+        f"runs {progress.resumed + progress.judged}/{progress.total}",
+        f"running {progress.running}",
+        f"steps {progress.steps:,}",
+        f"mistakes {progress.mistakes:,}",
+        f"calls {progress.calls:,}",
+        f"tokens {progress.tokens:,}",
+    ]
 
 
 def print_critique(summary: Any) -> None:

@@ -84,13 +84,13 @@ def _default_run(tasks: str | None, predictions: str | None) -> str:
 def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, only: Any) -> list[Any]:
     """What to grade: the patches of a file, or those of the run's own episodes."""
     from srft.env.task import load_tasks
-    from srft.harness.collect import endings
+    from srft.harness.collect import outlines
     from srft.harness.evaluate import Submission, submissions_of_run
     from srft.harness.predictions import read_predictions
     from srft.harness.run_yaml import kept_config, tasks_of_run
 
     if predictions is None:
-        collected = endings(opened.round(0))
+        collected = outlines(opened.round(0))
         config = kept_config(opened)
         if not collected or config is None:
             raise InputError(f"{opened.path}: no finished episodes in it; collect some first, or give --predictions")

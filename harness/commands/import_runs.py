@@ -32,7 +32,7 @@ def import_runs(
     from srft.harness.store import Run
 
     with Run(required(run, "--run")) as opened:
-        imported = add_runs(files, opened.round(0), format=format, report=report)
+        imported = add_runs(files, opened, format=format, report=report)
     print_json(imported._asdict()) if json else _print_imported(imported, run)
     if imported.damaged:
         fail(f"{len(imported.damaged)} damaged runs were left out: {_some(imported.damaged)}", 1)

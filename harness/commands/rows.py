@@ -9,6 +9,7 @@ from rich.table import Table
 from srft.harness.commands.options import (
     ConfigOption,
     JsonOption,
+    RoundOption,
     RunOption,
     SetOption,
     ids,
@@ -43,7 +44,7 @@ def rows(
             help="Tasks to be evaluated on: runs on them or their repositories are refused.",
         ),
     ] = None,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="The round of the run.")] = 0,
+    round_number: RoundOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -70,7 +71,7 @@ def rows(
         },
     )
     with Run(required(run, "--run")) as opened:
-        made = make_rows(settings, opened.round(round_number))
+        made = make_rows(settings, opened.round(round_number or 0))
     if json:
         print_json(
             {arm: {"folder": str(it.folder), "new": it.is_new, **_figures(it.manifest)} for arm, it in made.items()}

@@ -3,6 +3,7 @@
 import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from srft.agent.actions import FORMATS, FormatError
 from srft.agent.importers import read_runs
 from srft.agent.model import Reply
+from srft.agent.records import Action
 
 COMMANDS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text.strip() not in {"", "submit"}
@@ -168,6 +170,20 @@ def test_native_arguments_are_sent_back_as_the_string_of_an_object(arguments, se
 def test_native_half_a_surrogate_pair_is_replaced():
     reply = Reply(content="", tool_calls=(call("bash", '{"command": "echo \\ud83d"}'),))
     assert FORMATS["native"].parse(reply).arguments == {"command": "echo \ufffd"}
+
+
+def test_native_arguments_too_deep_to_be_looked_through_are_refused():
+    arguments = '{"path": ' + "[" * 900 + "]" * 900 + "}"
+    reply = Reply(content="", tool_calls=(call("edit", arguments),))
+    assert refusal("native", reply).startswith("The arguments of edit are not JSON: maximum recursion depth exceeded")
+    sent = FORMATS["native"].assistant_message(reply)["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"unreadable": arguments}
+
+
+def test_native_integers_of_any_size_are_stored_as_they_are():
+    arguments = {"view_range": [1, 10**4000, -(2**80)]}
+    action = FORMATS["native"].parse(Reply(content="", tool_calls=(call("edit", json.dumps(arguments)),)))
+    assert msgspec.json.decode(msgspec.json.encode(action), type=Action).arguments == arguments
 
 
 def test_every_native_call_is_answered():

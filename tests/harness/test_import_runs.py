@@ -1,13 +1,16 @@
 """`srft import`: what it adds, what it counts, and that twice is once."""
 
 import json
+import threading
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from srft.env.errors import InputError
+from srft.harness.collect import collect
 from srft.harness.commands.import_runs import import_runs as command
+from srft.harness.config import CollectConfig
 from srft.harness.import_runs import import_runs
 from srft.harness.store import Run
 
@@ -25,37 +28,51 @@ def written(path, *runs):
 
 
 @pytest.fixture
-def round_(tmp_path):
+def run(tmp_path):
     with Run(tmp_path / "run") as run:
-        yield run.round(0)
+        yield run
 
 
-def on_file(round_):
-    return [(run.task_id, run.attempt, run.recorded_resolved) for run in round_.trajectories.read()]
+def on_file(run):
+    return [(it.task_id, it.attempt, it.recorded_resolved) for it in run.round(0).trajectories.read()]
 
 
-def test_the_same_again_adds_nothing_and_attempts_go_on(tmp_path, round_):
+def test_the_same_again_adds_nothing_and_attempts_go_on(tmp_path, run):
     first = written(tmp_path / "a.jsonl", chat("t", "a", resolved=True), chat("u", "b"), chat("t", "c", "d"))
     second = written(tmp_path / "b.jsonl", chat("t", "a", resolved=True), chat("t", "e"), chat("t", "e"))
-    imported = import_runs([first], round_)
+    imported = import_runs([first], run)
     assert (imported.read, imported.added, imported.on_file, imported.steps) == (3, 3, 0, 4)
     assert (imported.resolved, imported.unresolved, imported.unknown) == (1, 0, 2)
     assert imported.stop_reasons == {"submitted (how it ended is not recorded)": 3}
-    again = import_runs([first, second], round_)
+    again = import_runs([first, second], run)
     assert (again.read, again.added, again.on_file, again.steps) == (6, 1, 5, 1)
-    assert on_file(round_) == [("t", 0, True), ("u", 0, None), ("t", 1, None), ("t", 2, None)]
-    ids = [run.id for run in round_.trajectories.read()]
+    assert on_file(run) == [("t", 0, True), ("u", 0, None), ("t", 1, None), ("t", 2, None)]
+    ids = [it.id for it in run.round(0).trajectories.read()]
     assert len(set(ids)) == 4
-    assert import_runs([second, first], round_).added == 0
-    assert [run.id for run in round_.finished()] == ids
+    assert import_runs([second, first], run).added == 0
+    assert [it.id for it in run.round(0).finished()] == ids
 
 
-def test_a_report_gives_the_verdicts(tmp_path, round_):
+def test_a_run_is_imported_or_collected_never_both(tmp_path, run):
+    runs = written(tmp_path / "a.jsonl", chat("t", "a"))
+    import_runs([runs], run)
+    with pytest.raises(InputError, match=r"has trajectories but no run\.yaml, so they were imported"):
+        collect(CollectConfig(tasks="tasks.jsonl", model="script:x"), run, stop=threading.Event())
+    assert not (run.path / "run.yaml").exists()
+    (tmp_path / "collected").mkdir()
+    (tmp_path / "collected" / "run.yaml").write_text("collect: {}\n")
+    with Run(tmp_path / "collected") as collected:
+        with pytest.raises(InputError, match="episodes were collected in this run"):
+            import_runs([runs], collected)
+        assert on_file(collected) == []
+
+
+def test_a_report_gives_the_verdicts(tmp_path, run):
     runs = written(tmp_path / "a.jsonl", chat("t", "a"), chat("u", "b", resolved=False), chat("v", "c"), chat("w", "d"))
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"resolved_ids": ["t"], "unresolved_ids": ["u"], "error_ids": ["v"]}))
-    imported = import_runs([runs], round_, report=report)
-    assert on_file(round_) == [("t", 0, True), ("u", 0, False), ("v", 0, False), ("w", 0, None)]
+    imported = import_runs([runs], run, report=report)
+    assert on_file(run) == [("t", 0, True), ("u", 0, False), ("v", 0, False), ("w", 0, None)]
     assert (imported.resolved, imported.unresolved, imported.unknown, imported.unreported) == (1, 2, 1, 1)
 
 
@@ -69,18 +86,18 @@ def test_a_report_gives_the_verdicts(tmp_path, round_):
         ([chat("t", "a", patch="1"), chat("t", "b", patch="2")], "t has runs with different patches here"),
     ],
 )
-def test_a_report_of_other_runs_is_refused_before_anything_is_added(tmp_path, round_, runs, message):
+def test_a_report_of_other_runs_is_refused_before_anything_is_added(tmp_path, run, runs, message):
     (tmp_path / "report.json").write_text(json.dumps({"resolved_ids": ["t"]}))
     with pytest.raises(InputError) as error:
-        import_runs([written(tmp_path / "a.jsonl", *runs)], round_, report=tmp_path / "report.json")
+        import_runs([written(tmp_path / "a.jsonl", *runs)], run, report=tmp_path / "report.json")
     assert message in str(error.value)
-    assert on_file(round_) == []
+    assert on_file(run) == []
 
 
-def test_a_report_may_be_of_attempts_with_one_patch(tmp_path, round_):
+def test_a_report_may_be_of_attempts_with_one_patch(tmp_path, run):
     (tmp_path / "report.json").write_text(json.dumps({"t": {"resolved": True}}))
     runs = written(tmp_path / "a.jsonl", chat("t", "a", patch="1"), chat("t", "b", patch="1"))
-    assert import_runs([runs], round_, report=tmp_path / "report.json").resolved == 2
+    assert import_runs([runs], run, report=tmp_path / "report.json").resolved == 2
 
 
 @pytest.fixture
@@ -124,7 +141,7 @@ def test_damage_is_named_and_fails_the_command_after_the_rest_is_added(tmp_path,
     assert "1 damaged runs were left out:" in done.stderr
     assert "a.jsonl:2: messages: expected a list of objects, got int" in done.stderr
     with Run(tmp_path / "run") as run:
-        assert on_file(run.round(0)) == [("t", 0, None), ("u", 0, None)]
+        assert on_file(run) == [("t", 0, None), ("u", 0, None)]
 
 
 def test_a_file_without_any_run_is_the_users_to_mend(tmp_path, run_command):
@@ -134,11 +151,11 @@ def test_a_file_without_any_run_is_the_users_to_mend(tmp_path, run_command):
     assert "a.jsonl:1: not JSON" in str(done.exception)
 
 
-def test_the_recorded_runs(shared_data, round_):
+def test_the_recorded_runs(shared_data, run):
     path = shared_data / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    imported = import_runs([path], round_)
+    imported = import_runs([path], run)
     assert (imported.added, imported.resolved, imported.unresolved, imported.unknown) == (246, 179, 67, 0)
     assert (imported.steps, imported.stop_reasons, imported.damaged) == (10222, {"submitted": 246}, [])
-    assert import_runs([path], round_).added == 0
+    assert import_runs([path], run).added == 0

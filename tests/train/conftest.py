@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from srft.agent.records import Action, Step, Trajectory, trajectory_id
+from tests.train.byte_tokenizer import byte_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -42,38 +42,11 @@ TOOLS = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-CORPUS = [
-    "I look at the code.\n```bash\nls -la && cat setup.py\n```\n<returncode>0</returncode>\n<output>\n</output>",
-    "def total(values):\n    return sum(values)\n\n\nclass Shape:\n    pass\n",
-] * 20
-
 
 @pytest.fixture(scope="session")
 def tokenizer_with() -> Callable[[str], PreTrainedTokenizerFast]:
-    """tokenizer_with(template): a byte-level BPE of 400 entries."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special = [AddedToken(text, special=True) for text in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(CORPUS, trainer)
-
-    def with_template(template: str) -> PreTrainedTokenizerFast:
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(backend.to_str()),
-            eos_token="<|im_end|>",
-            pad_token="<|endoftext|>",
-            additional_special_tokens=["<|im_start|>"],
-        )
-        tokenizer.chat_template = template
-        return tokenizer
-
-    return with_template
+    """tokenizer_with(template): a small byte-level tokenizer."""
+    return byte_tokenizer
 
 
 def make_run(replies: list[str], observations: list[str] | None = None, **changes: Any) -> Trajectory:

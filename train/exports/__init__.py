@@ -1,0 +1,1 @@
+"""Masked data in the forms that other trainers read."""
