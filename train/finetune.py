@@ -40,7 +40,7 @@ from srft.env.errors import InputError
 from srft.train.attention import choose_attention, refuse_other_layers
 from srft.train.loss import install_loss
 from srft.train.plot import plot_losses
-from srft.train.recipe import Lora, Recipe
+from srft.train.recipe import Assumptions, Lora, Recipe
 from srft.train.render import Renderer
 from srft.train.rows import RowTable
 from srft.train.schedule import Schedule
@@ -108,7 +108,9 @@ def finetune(
             *([_Stop(stop)] if stop else []),
         ],
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(arguments, fingerprint))
+    checkpoint = last_checkpoint(arguments, fingerprint)
+    arguments.eval_on_start &= checkpoint is None
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < schedule.steps:
         return None
     held_out_loss = trainer.evaluate()["eval_loss"] if aside is not None else None
@@ -152,7 +154,8 @@ def _write(trained: Trained, out: Path) -> None:
 
 
 def _fingerprint(table: RowTable, recipe: Recipe, model: str) -> str:
-    content = msgspec.json.encode((table.manifest.fingerprint, table.manifest.arm, recipe, model))
+    trained_by = msgspec.structs.replace(recipe, about="", plan=Assumptions())  # neither changes what is trained
+    content = msgspec.json.encode((table.manifest.fingerprint, table.manifest.arm, trained_by, model))
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -199,7 +202,7 @@ def load_model(name: str, recipe: Recipe, renderer: Renderer, table: RowTable, *
     refuse_other_layers(model.config)
     install_loss(model, attention=attention)
     _stop_at(model, renderer.end_id)
-    return model if recipe.lora is None else _with_adapter(model, recipe.lora)
+    return model if recipe.lora is None else with_adapter(model, recipe.lora)
 
 
 def _stop_at(model: PreTrainedModel, end_id: int) -> None:
@@ -210,7 +213,7 @@ def _stop_at(model: PreTrainedModel, end_id: int) -> None:
         model.generation_config.eos_token_id = [*ids, end_id]
 
 
-def _with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
+def with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
 
     modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
@@ -255,6 +258,7 @@ def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool
         activation_checkpointing=recipe.gradient_checkpointing and not recipe.fsdp,
         activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if evaluates else "no",
+        eval_on_start=evaluates,
         eval_steps=recipe.evaluate_every,
         save_strategy="steps" if recipe.save_every else "no",
         save_steps=recipe.save_every or steps,
@@ -278,6 +282,7 @@ def _sharded(recipe: Recipe) -> dict[str, Any]:
             "version": 2,
             "activation_checkpointing": recipe.gradient_checkpointing,
             "state_dict_type": "FULL_STATE_DICT",
+            "cpu_ram_efficient_loading": True,
         },
     }
 

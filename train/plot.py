@@ -13,6 +13,7 @@ def plot_losses(log: Sequence[dict[str, Any]], path: Path, *, title: str) -> Non
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     figure, axes = pyplot.subplots(figsize=(7, 4), dpi=120, layout="constrained")
     for key, label, style in (("loss", "trained tokens", "-"), ("eval_loss", "held-out tasks", "o--")):
@@ -21,6 +22,7 @@ def plot_losses(log: Sequence[dict[str, Any]], path: Path, *, title: str) -> Non
             axes.plot(*zip(*points, strict=True), style, label=label, linewidth=1.4, markersize=4)
     axes.set(xlabel="optimizer step", ylabel="negative log-likelihood a token", title=title)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)

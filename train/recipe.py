@@ -44,7 +44,7 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tokens_per_s: Positive | None = None
     rows: Count = 1000
     row_tokens: Annotated[int, msgspec.Meta(ge=2)] = 16384
-    trained_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.15
+    trained_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     model: dict[str, Any] | None = None
 
 

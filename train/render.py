@@ -14,8 +14,8 @@ earlier turns (Qwen3 drops their thinking), and what a template adds to a last t
 taken for something the model wrote.
 
 The prompt and the reply are encoded apart, so no token straddles what is trained and what is not. In a reply the text
-of a special token is text. Every reply is decoded again and must read as it was: a tokenizer that loses something is
-refused. (Qwen's composes characters, NFC: its replies are compared composed.)
+of a special token is text. A byte-level tokenizer gives every text back by its construction; of any other, each reply
+is decoded again, and a tokenizer that loses something is refused. (Qwen's composes characters, NFC, and no more.)
 
 Where a run has the token ids that were sampled, and they are this tokenizer's, the same rule runs on ids.
 """
@@ -35,6 +35,7 @@ import jinja2
 import numpy
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from srft.agent.records import Step, Trajectory
@@ -98,6 +99,7 @@ class Renderer:
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
         self._reply_backend.encode_special_tokens = True
+        self._is_lossless = is_byte_level(self._backend)
         self.end_text, self.end_ids = self._end_of_turn()
         self._placeholders = Placeholders(self._prompts, str(tokenizer.chat_template), end=self.end_text)
 
@@ -185,6 +187,8 @@ class Renderer:
 
     def _check_replies(self, turns: list[Turn], encoded: list[Encoding]) -> None:
         """Raises RenderError for a reply that its tokens do not give back."""
+        if self._is_lossless:
+            return
         normalizer = self._backend.normalizer
         said = self._backend.decode_batch([reply.ids for reply in encoded], skip_special_tokens=False)
         for turn, text in zip(turns, said, strict=True):
@@ -363,6 +367,26 @@ class _Row:
             numpy.repeat(numpy.array(parts, dtype=numpy.uint8), counts),
             source,
         )
+
+
+def is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Whether each of the 256 bytes has a token and no step of the tokenizer adds, drops or changes one.
+
+    NFC, which some have before the bytes, counts as none: it composes characters that are the same text.
+    """
+    described = json.loads(tokenizer.to_str())
+    steps = described["pre_tokenizer"] or {}
+    steps = steps.get("pretokenizers", [steps])
+    normalizer = described["normalizer"] or {"type": "NFC"}
+    return (
+        normalizer["type"] == "NFC"
+        and (described["decoder"] or {}).get("type") == "ByteLevel"
+        and {step.get("type") for step in steps} <= {"ByteLevel", "Split", "Digits"}
+        and any(step.get("type") == "ByteLevel" for step in steps)
+        and not any(step.get("add_prefix_space") for step in steps)
+        and all(step.get("behavior", "Isolated") != "Removed" for step in steps)
+        and set(ByteLevel.alphabet()) <= tokenizer.get_vocab().keys()
+    )
 
 
 def _hash(*texts: Any) -> str:

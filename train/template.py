@@ -87,14 +87,15 @@ class Placeholders:
         self._prompts = prompts
         self._end = end
         self._prompt_patterns: dict[tuple[str, str], str] = {}
-        sought = sorted(looked_for(template) | {_OPEN, _CLOSE})
-        self._sought = re.compile("|".join(map(re.escape, sought)))
+        self._sought = sorted(looked_for(template) | {_OPEN, _CLOSE})
 
     def contexts(self, messages: Messages, places: list[int], tools: Sequence[dict[str, Any]]) -> list[str] | None:
         """The text before each reply, from the end of the turn before. `None`: render the prompts one by one."""
         if not places or any(set(message) != {"role", "content"} for message in messages):
             return None
-        if any(not isinstance(m["content"], str) or self._sought.search(m["content"]) for m in messages):
+        if any(not isinstance(message["content"], str) for message in messages):
+            return None
+        if any(text in message["content"] for message in messages for text in self._sought):
             return None
         patterns = self._patterns(messages, places, tools)
         if patterns is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Bench:
     """What every benchmark gets. quick: fewer rounds."""
 
-    mini: Mini
     quick: bool
+
+    @cached_property
+    def mini(self) -> Mini:
+        """The peer, opened when it is first asked for."""
+        from benchmarks.mini import open_mini
+
+        return open_mini()
+
+    def close(self) -> None:
+        if "mini" in self.__dict__:
+            self.mini.close()
 
     def rounds(self, count: int) -> int:
         return max(3, count // 10) if self.quick else count
@@ -63,6 +74,29 @@ class Goal:
             return None
         fast = self.at_most_ms is None or value_ms <= self.at_most_ms
         return fast and (self.at_least_times is None or (ratio or 0.0) >= self.at_least_times)
+
+
+def rate_row(
+    ours_per_s: Sequence[float],
+    *,
+    unit: str,
+    peer: str,
+    peer_per_s: Sequence[float] = (),
+    goal: Goal | None = None,
+    note: str = "",
+) -> Row:
+    """Medians of rates. Without `peer_per_s`, `peer` says why it is missing."""
+    value = median(ours_per_s)
+    theirs = median(peer_per_s) if peer_per_s else None
+    ratio = value / theirs if theirs else None
+    return Row(
+        value=round(value, 4),
+        unit=unit,
+        peer=peer + (f" {theirs:,.3g}" if theirs else "") + (f"; {note}" if note else ""),
+        ratio=None if ratio is None else round(ratio, 2),
+        goal=str(goal) if goal else None,
+        met=goal.met(0.0, ratio) if goal else None,
+    )
 
 
 def time_row(

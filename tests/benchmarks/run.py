@@ -1,9 +1,9 @@
 """The benchmarks: ours and the peers' in one run, interleaved, so that a noisy machine is noisy for both.
 
-Reads nothing but, where it is there, ../shared/data (recorded runs and their tasks). Writes `bench.json`, one object:
-name -> {value, unit, peer, ratio, goal, met}, and prints it as a table. `ratio` is how many times better ours is than
-the peer's. `met` is null where a peer is missing or where there is no goal. No time fails anything: the exit code is 0
-when all ran, 1 when a benchmark could not.
+Reads nothing but, where they are there, ../shared/data (recorded runs and their tasks) and the small models of
+`make model`. Writes `bench.json`, one object: name -> {value, unit, peer, ratio, goal, met}, and prints it as a table.
+`ratio` is how many times better ours is than the peer's. `met` is null where a peer is missing or where there is no
+goal. No time fails anything: the exit code is 0 when all ran, 1 when a benchmark could not.
 
     .venv/bin/python tests/benchmarks/run.py --only shell_round_trip --quick
 """
@@ -24,23 +24,32 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.docker_cli import remove_leftovers
-from benchmarks.mini import Mini, open_mini
 from benchmarks.recorded_action import recorded_action
 from benchmarks.reset import reset
 from benchmarks.rows import Bench, Row
+from benchmarks.rows_speed import rows_speed
 from benchmarks.shell_round_trip import shell_round_trip
 from benchmarks.throughput import collect_throughput
 from benchmarks.tiny_task import ROOT, build_tiny_image
+from benchmarks.trainer_peer import train_speed, train_speed_defaults
 
 from srft.env.errors import SrftError
 from srft.harness.store import write_atomic
 
-BENCHMARKS: dict[str, Callable[[Bench], dict[str, Row]]] = {
+CONTAINERS: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "shell_round_trip": shell_round_trip,
     "recorded_action": recorded_action,
     "reset": reset,
     "collect_throughput": collect_throughput,
 }
+"""Those that need a container engine, and an image that is built first."""
+
+TRAINING: dict[str, Callable[[Bench], dict[str, Row]]] = {
+    "rows_speed": rows_speed,
+    "train_speed": train_speed,
+    "train_speed_defaults": train_speed_defaults,
+}
+BENCHMARKS = CONTAINERS | TRAINING
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,18 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     logger.remove()
     logger.add(sys.stderr, format="<dim>{time:HH:mm:ss}</dim> {message}", level="INFO")
-    mini: Mini | None = None
+    names = options.only or list(BENCHMARKS)
+    bench = Bench(quick=options.quick)
     try:
-        build_tiny_image()
-        mini = open_mini()
-        rows, failures = _run_all(options.only or list(BENCHMARKS), Bench(mini=mini, quick=options.quick))
-    except SrftError as error:
-        logger.error("no benchmark can run: {}", error)
-        return 1
+        rows, failures = _run_all(names, bench)
     finally:
-        if mini is not None:
-            mini.close()
-        remove_leftovers()
+        bench.close()
+        if CONTAINERS.keys() & names:
+            remove_leftovers()
     write_atomic(options.out, msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     Console(width=160 if not sys.stdout.isatty() else None).print(_table(rows))
     logger.info("written to {}", options.out)
@@ -92,6 +97,8 @@ def _run_all(names: Sequence[str], bench: Bench) -> tuple[dict[str, Row], list[s
         logger.info("{} ...", name)
         began_s = time.monotonic()
         try:
+            if name in CONTAINERS:
+                build_tiny_image()
             rows |= BENCHMARKS[name](bench)
         except (SrftError, subprocess.SubprocessError) as error:
             failures.append(f"{name}: {error}")

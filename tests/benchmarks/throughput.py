@@ -20,9 +20,9 @@ from statistics import mean
 from typing import NamedTuple
 
 import msgspec
-from benchmarks.mini import PeerError
 from benchmarks.rows import Bench, Row
 from benchmarks.tiny_task import COMMANDS, TINY_TASK
+from benchmarks.worker import PeerError
 
 from srft.agent.records import Trajectory
 from srft.env.backends import choose_backend

@@ -4,6 +4,7 @@ build_tiny_image()
 SweEnv([TINY_TASK]).reset()
 """
 
+from functools import cache
 from pathlib import Path
 
 from docker.errors import APIError, BuildError
@@ -40,8 +41,9 @@ COMMANDS = (
 """What an episode does before it hands in."""
 
 
+@cache
 def build_tiny_image() -> None:
-    """Raises EngineError, ImageError."""
+    """Once. Raises EngineError, ImageError."""
     try:
         engine().images.build(path=str(Path(__file__).with_name("tiny")), tag=TINY_IMAGE, rm=True)
     except (APIError, BuildError) as error:

@@ -211,7 +211,7 @@ def test_the_held_out_loss_is_one_mean_over_the_held_out_tokens(prepared, tmp_pa
             total -= float(log_TV[place - 1, ids[place]]) * float(row.weights[place])
             weight += float(row.weights[place])
     assert trained.figures["held_out_loss"] == pytest.approx(total / weight, rel=1e-5)
-    assert [entry["step"] for entry in trained.log if "eval_loss" in entry] == [2, 4, 4]
+    assert [entry["step"] for entry in trained.log if "eval_loss" in entry] == [0, 2, 4, 4]
 
 
 def test_a_loss_that_is_no_number_stops_before_the_weights_and_names_the_rows(prepared, tmp_path):

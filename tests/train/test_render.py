@@ -5,12 +5,12 @@ import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, normalizers
+from tokenizers import decoders, normalizers, pre_tokenizers
 
 from srft.agent.records import Action, Step
 from srft.env.errors import InputError
 from srft.train.mask import Part
-from srft.train.render import Renderer, RenderError, action_span
+from srft.train.render import Renderer, RenderError, action_span, is_byte_level
 from srft.train.template import looked_for
 from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
 
@@ -257,11 +257,31 @@ def test_ids_of_another_tokenizer_are_not_used(tokenizer_with):
 def test_a_tokenizer_that_loses_text_is_refused(tokenizer_with):
     tokenizer = tokenizer_with(CHATML)
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    renderer = Renderer(tokenizer)
-    renderer.render(make_run(["Done."]))  # compared normalized
-    renderer._backend.decoder = decoders.Fuse()
+    lower = Renderer(tokenizer)
+    assert not is_byte_level(tokenizer.backend_tokenizer)
+    lower.render(make_run(["Done."]))  # compared normalized
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    tokenizer.backend_tokenizer.decoder = decoders.Fuse()
     with pytest.raises(RenderError, match="gives every text back"):
-        renderer.render(make_run(["Done now."]))
+        Renderer(tokenizer).render(make_run(["Done now."]))
+
+
+@pytest.mark.parametrize(
+    ("change", "lossless"),
+    [
+        ({}, True),
+        ({"normalizer": normalizers.NFC()}, True),
+        ({"normalizer": normalizers.NFKC()}, False),
+        ({"decoder": decoders.Fuse()}, False),
+        ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, False),
+        ({"pre_tokenizer": pre_tokenizers.Whitespace()}, False),
+    ],
+)
+def test_which_tokenizers_give_every_text_back(tokenizer_with, change, lossless):
+    backend = tokenizer_with(CHATML).backend_tokenizer
+    for name, value in change.items():
+        setattr(backend, name, value)
+    assert is_byte_level(backend) == lossless
 
 
 @pytest.mark.parametrize(
