@@ -31,16 +31,18 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Everything `srft rows` does.
 
     tokenizer: a folder or a hub name; it must be that of the model to be trained. template: further variables of its
-    chat template, the same as when serving. arms: see `srft.train.mask`. critics: whose labels the arms srft and
-    random use; where none is named, the one that has labelled the run. policy: weights and the rest; its arm is set by
-    `arms`. evaluation: tasks that the trained model will be measured on, which must not be trained on; contamination:
-    whether they are compared by repository or by instance alone.
+    chat template, the same as when serving. thinking: train what a server gave as thinking, apart from the replies.
+    arms: see `srft.train.mask`. critics: whose labels the arms srft and random use; where none is named, the one that
+    has labelled the run. policy: weights and the rest; its arm is set by `arms`. evaluation: tasks that the trained
+    model will be measured on, which must not be trained on; contamination: whether they are compared by repository or
+    by instance alone.
     """
 
     tokenizer: str
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
     critics: tuple[str, ...] = ()
     template: dict[str, Any] = {}
+    thinking: bool = False
     policy: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
     evaluation: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
     """Make the rows that are missing. Raises InputError, StorageError."""
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
-    renderer = Renderer.load(config.tokenizer, options=config.template)
+    renderer = Renderer.load(config.tokenizer, options=config.template, thinking=config.thinking)
     critiques = critiques_by_run(round_)
     critics = critics_used(config.arms, config.critics, critiques, round_)
     refuse_evaluated(round_, config.evaluation, by=config.contamination)

@@ -83,9 +83,13 @@ class Renderer:
     """One tokenizer with its chat template.
 
     options: further variables of the template, say {"enable_thinking": False}. They must be those of serving.
+    thinking: whether what a server gave as thinking, apart from the reply, is written before the reply, as the template
+    does it. Without, it is left out and counted: the replies alone are what the run's later prompts show.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, options: Mapping[str, Any] | None = None, thinking: bool = False
+    ) -> None:
         if not tokenizer.is_fast:
             raise InputError(f"{tokenizer.name_or_path}: expected a tokenizer with a tokenizer.json")
         if not tokenizer.chat_template or not isinstance(tokenizer.chat_template, str):
@@ -95,6 +99,7 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self.options = dict(options or {})
+        self.thinking = thinking
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
@@ -104,7 +109,7 @@ class Renderer:
         self._placeholders = Placeholders(self._prompts, str(tokenizer.chat_template), end=self.end_text)
 
     @classmethod
-    def load(cls, name: str | Path, *, options: Mapping[str, Any] | None = None) -> Renderer:
+    def load(cls, name: str | Path, *, options: Mapping[str, Any] | None = None, thinking: bool = False) -> Renderer:
         """From a folder or a hub name. Raises InputError."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(name))
@@ -113,12 +118,14 @@ class Renderer:
                 f"--tokenizer {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a folder with "
                 "tokenizer.json and a chat template, or a name on the hub"
             ) from None
-        return cls(tokenizer, options=options)
+        return cls(tokenizer, options=options, thinking=thinking)
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the token ids."""
-        return _hash(self.vocabulary, self.tokenizer.chat_template, json.dumps(self.options, sort_keys=True))
+        return _hash(
+            self.vocabulary, self.tokenizer.chat_template, json.dumps(self.options, sort_keys=True), self.thinking
+        )
 
     @property
     def vocabulary(self) -> str:
@@ -212,7 +219,11 @@ class Renderer:
     def _turns(self, trajectory: Trajectory, remarks: Counter[str]) -> list[list[Turn]]:
         """The steps in text, a list a row."""
         messages, places = chat_messages(trajectory)
-        if (contexts := self._placeholders.contexts(messages, places, trajectory.tools)) is not None:
+        thought = sum(bool(step.reasoning) for step in trajectory.steps)
+        if thought and not self.thinking:
+            remarks["thinking_left_out"] += thought
+        plain = not (self.thinking and thought)
+        if plain and (contexts := self._placeholders.contexts(messages, places, trajectory.tools)) is not None:
             steps = zip(trajectory.steps, contexts, strict=True)
             return [[self._turn(step, context, step.content) for step, context in steps]]
         prompts = self._prompts([messages[:place] for place in places], trajectory.tools)
@@ -243,10 +254,11 @@ class Renderer:
         taken to the character; where the template shows it with other white space around it, as shown. Tool calls and
         reasoning kept apart are written the template's way.
         """
-        plain = not step.tool_calls and not step.reasoning
+        thinking = step.reasoning if self.thinking else None
+        plain = not step.tool_calls and not thinking
         shown = self._shown(prompt, later) if plain and later else None
         if shown is None:
-            said = {**messages[-1], **({"reasoning_content": step.reasoning} if step.reasoning else {})}
+            said = {**messages[-1], **({"reasoning_content": thinking} if thinking else {})}
             whole = self._render([[*messages[:-1], said]], tools, generation_prompt=False)[0]
             shown = self._shown(prompt, whole)
         if plain:

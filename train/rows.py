@@ -95,7 +95,8 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     left_out: runs by reason. dropped: rows by reason. remarks: what was not plain (history_rewritten: new rows because
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
-    whose sampled ids are not this tokenizer's; steps_cut: steps behind the cut of an overlong row).
+    whose sampled ids are not this tokenizer's; thinking_left_out: steps whose thinking, kept apart, is not in the row;
+    steps_cut: steps behind the cut of an overlong row).
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     """

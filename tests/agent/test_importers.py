@@ -154,7 +154,7 @@ def test_damage_costs_that_run_and_raises_without_a_tally(tmp_path):
         (b'{"rows": 1}', "no known format, its keys are rows; expected one of mini-swe-agent, openhands"),
         (b"", "r.jsonl: no run in it; expected one of the formats mini-swe-agent, "),
         (b"\n", "r.jsonl: no run in it"),
-        (gzip.compress(b"{}\n")[:-12], "r.jsonl"),
+        (gzip.compress(b"{}\n", mtime=0)[:-12], "r.jsonl"),
     ],
 )
 def test_a_file_without_any_run(tmp_path, content, message):

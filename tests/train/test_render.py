@@ -147,8 +147,8 @@ def test_parts_of_a_reply(tokenizer_with):
     assert texts[Part.CONTEXT].endswith("<|im_start|>assistant\n")
 
 
-def test_tool_calls_and_reasoning_are_written_as_the_template_writes_them(tokenizer_with):
-    renderer = Renderer(tokenizer_with(TOOLS))
+def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokenizer_with):
+    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
     call = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls \\"a\\""}'}}
     messages = (
         {"role": "user", "content": "Mend it."},
@@ -169,6 +169,18 @@ def test_tool_calls_and_reasoning_are_written_as_the_template_writes_them(tokeni
     assert texts == ["<think>Hm.</think>Look." + written, written]
     assert rendering.remarks == {"history_rewritten": 1}  # the messages were sent back without the reasoning
     assert '"name": "bash"' in whole(renderer, rendering.rows[0])
+
+
+def test_thinking_kept_apart_is_left_out_and_counted_unless_asked_for(tokenizer_with):
+    run = make_run([ACT, "Done."])
+    run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."), run.steps[1]))
+    without = Renderer(tokenizer_with(TOOLS)).render(run)
+    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
+    trained = renderer.render(run)
+    assert (len(without.rows), without.remarks["thinking_left_out"]) == (1, 1)
+    assert "Hm." not in whole(renderer, without.rows[0])
+    assert said(renderer, trained.rows[0], 0)[0] == "<think>Hm.</think>" + ACT
+    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1})
 
 
 def test_demonstrations_are_context(tokenizer_with):
