@@ -79,7 +79,7 @@ def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
     if missing:
         arms = [arm for arm in config.arms if arm in missing]
         runs = runs_with_facts(round_, critiques, critics, arms)
-        made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints)
+        made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints, critics=critics)
     return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
 
 

@@ -80,7 +80,7 @@ def find_run(
     folder = round_.path / "rows" / chosen
     table = RowTable.open(folder) if (folder / "rows.json").exists() else None
     policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
-    used = critics_used([chosen], critics, critiques, round_)
+    used = critics_used([chosen], critics or (table.manifest.critics if table else ()), critiques, round_)
     facts = run_facts(trajectory, outcome, of_run, used, chosen)
     reason = left_out(facts, policy)
     return shown._replace(

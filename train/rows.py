@@ -122,6 +122,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     dropped: dict[str, int] = {}
     remarks: dict[str, int] = {}
     mask_sources: dict[str, int] = {}
+    critics: list[str] = []
     task_ids: list[str] = []
     repos: list[str] = []
 
@@ -139,10 +140,12 @@ def write_rows(
     settings: RowSettings,
     *,
     fingerprints: Mapping[str, str],
+    critics: Sequence[str] = (),
 ) -> dict[str, Manifest]:
     """Write `<folder>/<arm>/` for every arm. A run that cannot be rendered is counted, not fatal.
 
-    fingerprints: arm -> a hash of everything that went in, kept in the manifest. Raises StorageError.
+    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. The manifest keeps both.
+    Raises StorageError.
     """
     arms = {
         arm: _ArmWriter(folder / arm, arm, policy, settings, renderer, fingerprints[arm])
@@ -157,6 +160,8 @@ def write_rows(
     finally:
         for arm in arms.values():
             arm.close()
+    for arm in arms.values():
+        arm.manifest.critics = list(critics)
     return {name: arm.finish() for name, arm in arms.items()}
 
 
