@@ -18,7 +18,7 @@ import pytest
 
 from srft.env import grading
 from srft.env.docker import DockerSandbox
-from srft.env.grading import Grade, NamedTests, grade, grade_key
+from srft.env.grading import Grade, NamedTests, grade, grade_key, patch_hash
 from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task
 
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.engine
 LABEL = "srft.test-grading"
 DOCKERFILE = r"""
 FROM srft/base:bookworm
+RUN rm -f /usr/bin/patch
 ENV SRFT_MARK=kept
 WORKDIR /testbed
 COPY run_tests.sh code.txt latin.txt ./
@@ -148,6 +149,7 @@ def test_gold(task: Task, tmp_path: Path) -> None:
         wall_s=made.wall_s,
         grader=grading.grader_version(),
         key=grade_key(task, GOLD),
+        patch_hash=patch_hash(GOLD),
     )
     assert sorted(file.name for file in folder.iterdir()) == ["apply.log", "patch.diff", "test_output.txt"]
     assert msgspec.json.decode(msgspec.json.encode(made), type=Grade) == made
@@ -357,7 +359,14 @@ def test_records_do_not_load_the_harness() -> None:
 
 
 @pytest.mark.slow
-def test_verdicts_are_swebenchs(shared_data: Path) -> None:
+def test_verdicts_are_swebenchs(
+    shared_data: Path, engine: docker.DockerClient, verified_tasks: dict[str, Task]
+) -> None:
+    for name in ("pallets__flask-5014", "django__django-16938"):
+        try:
+            engine.images.get(verified_tasks[name].image)
+        except docker.errors.ImageNotFound:
+            pytest.skip(f"no image {verified_tasks[name].image}; build it from the real inputs' folder")
     script = Path(__file__).parents[1] / "official_verdicts.py"
     tasks = shared_data / "verified_pypi" / "verified_pypi.jsonl"
     command = [sys.executable, str(script), "--tasks", str(tasks), "--only", "pallets__flask-5014,django__django-16938"]
