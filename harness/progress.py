@@ -61,13 +61,13 @@ def _line(progress: P, figures: Callable[[P], list[str]]) -> str:
             parts.insert(1, f"resumed {progress.resumed}")
         if progress.failed:
             parts.append(f"failed {progress.failed}")
-    parts.append("ETA ?" if eta_s is None else f"ETA {_clock(eta_s)}")
+    parts.append("ETA ?" if eta_s is None else f"ETA {clock(eta_s)}")
     return "  ".join(parts)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """
-    >>> _clock(3725)
+    >>> clock(3725)
     '1:02:05'
     """
     minutes, second = divmod(int(seconds), 60)

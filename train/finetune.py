@@ -90,10 +90,7 @@ def finetune(
         return done
     set_seed(recipe.seed)  # before the model: adapters begin at random
     held_out = held_out_tasks(table.task_ids, share=recipe.held_out, seed=recipe.seed)
-    places = {wanted: [n for n, id_ in enumerate(table.task_ids) if (id_ in held_out) == wanted] for wanted in (0, 1)}
-    schedule = Schedule.of(table, recipe, places=places[False])
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    aside = Schedule.once(table, recipe, places=places[True], processes=processes) if places[True] else None
+    schedule, aside = _schedules(table, recipe, held_out)
     arguments = training_arguments(recipe, out=out, steps=schedule.steps, evaluates=aside is not None)
     renderer = Renderer.load(table.manifest.tokenizer)
     trainer = MaskedTrainer(
@@ -132,6 +129,15 @@ def finetune(
         _write(trained, out)
     trainer.accelerator.wait_for_everyone()
     return trained
+
+
+def _schedules(table: RowTable, recipe: Recipe, held_out: frozenset[str]) -> tuple[Schedule, Schedule | None]:
+    """What is trained on, and what gives the held-out loss, if anything."""
+    trained = [place for place, task_id in enumerate(table.task_ids) if task_id not in held_out]
+    aside = [place for place, task_id in enumerate(table.task_ids) if task_id in held_out]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    once = Schedule.once(table, recipe, places=aside, processes=processes) if aside else None
+    return Schedule.of(table, recipe, places=trained), once
 
 
 def read_trained(folder: str | Path) -> Trained | None:

@@ -104,6 +104,8 @@ def _default_out(run: str | None, folder: Path, round_number: int) -> Path:
 
 
 def _log(logs: dict[str, Any], step: int, steps: int) -> None:
+    from srft.harness.progress import clock
+
     if "loss" in logs:
         logger.info(
             "step {}/{}  loss {:.4f}  gradient {:.2f}  lr {:.2e}  {:,.0f} tokens/s  {:,.0f} trained tokens/s  ETA {}",
@@ -114,17 +116,10 @@ def _log(logs: dict[str, Any], step: int, steps: int) -> None:
             logs["learning_rate"],
             logs["tokens_per_s"],
             logs["trained_tokens_per_s"],
-            _clock(logs.get("eta_s")),
+            clock(logs["eta_s"]) if "eta_s" in logs else "?",
         )
     elif "eval_loss" in logs:
         logger.info("step {}/{}  held-out loss {:.4f}", step, steps, logs["eval_loss"])
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, second = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 def _print_trained(trained: Any, out: Path) -> None:
