@@ -5,9 +5,9 @@ Reads a Task and a patch; writes `<log_dir>/<instance_id>/<key>/` with patch.dif
     grade(task, patch, open_sandbox=DockerSandbox, log_dir=Path("logs")).resolved     # True, False or None
 
 The steps are those of swebench's `run_instance`: its apply commands, its eval script, its parsers, its
-`get_eval_report`, in a container of its profile. Where that harness stops with an error (not resolved), the Grade says
-what happened and is not resolved either. Only the world's failures give `None`: such a task is not graded and may be
-tried again.
+`get_eval_report`, in a container of its profile; before them runs the task's `grading_setup`, which only tasks of other
+datasets have. Where that harness stops with an error (not resolved), the Grade says what happened and is not resolved
+either. Only the world's failures give `None`: such a task is not graded and may be tried again.
 
 Importing this module is cheap. swebench takes seconds to import, so the functions that need it do.
 """
@@ -29,6 +29,7 @@ import msgspec
 from loguru import logger
 
 from srft.env.errors import GradingError, InfrastructureError
+from srft.env.hygiene import run_setup
 from srft.env.sandbox import CommandResult, Limits, Sandbox, SandboxSpec
 from srft.env.task import Task
 
@@ -187,6 +188,7 @@ def _verdict(
     except UnicodeEncodeError as error:
         return _Verdict("not_applied", detail=f"the patch is not text that UTF-8 can write ({error})")
     with open_sandbox(official_profile(task)) as sandbox:
+        run_setup(sandbox, task.grading_setup)
         if reason := _apply(sandbox, patch_bytes, folder=folder):
             return _Verdict("not_applied", detail=reason)
         if not _diff_is_utf8(sandbox):

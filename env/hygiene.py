@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from srft.env.errors import ImageError, SrftError
 from srft.env.sandbox import Sandbox
 
+SETUP_TIMEOUT_S = 600
 SCRUB_TIMEOUT_S = 600
 PATCH_TIMEOUT_S = 300
 PATCH_LIMIT_BYTES = 64 << 20
@@ -94,6 +95,21 @@ class Start:
 
 class PatchError(SrftError):
     """The patch cannot be taken, because of what the agent did to the repository."""
+
+
+def run_setup(sandbox: Sandbox, script: str) -> None:
+    """Bring an image to a task's state (`Task.agent_setup`, `Task.grading_setup`); an empty script is none.
+
+    Raises ImageError when the script fails: the image is not the one that the task was made for.
+    """
+    if not script:
+        return
+    result = sandbox.run(f"bash --noprofile --norc -s <<'SRFT_SETUP'\n{script}\nSRFT_SETUP", SETUP_TIMEOUT_S)
+    if result.exit_code != 0:
+        raise ImageError(
+            f"image {sandbox.spec.image}: it cannot be brought to the task's state; expected the image that the row "
+            f"was made for, got: {result.output.strip()[-500:] or result}"
+        )
 
 
 def scrub(sandbox: Sandbox) -> Start:

@@ -1,4 +1,4 @@
-"""Workspaces: a task's sandbox, started and scrubbed; and a pool that has the next ones warm.
+"""Workspaces: a task's sandbox, started, set up and scrubbed; and a pool that has the next ones warm.
 
 pool = WorkspacePool(backend, mode="stateless")
 pool.warm(task)                  # starts in the background
@@ -17,7 +17,7 @@ from loguru import logger
 
 from srft.env.backends import Backend
 from srft.env.errors import ImageError, InfrastructureError
-from srft.env.hygiene import Start, scrub
+from srft.env.hygiene import Start, run_setup, scrub
 from srft.env.sandbox import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.task import Task
 
@@ -75,6 +75,13 @@ class Workspace:
     start: Start
 
 
+class _Origin(NamedTuple):
+    """What a workspace is made of: tasks with the same one begin in the same state."""
+
+    image: str
+    setup: str
+
+
 class _Scrubbed(NamedTuple):
     """A snapshot of an image in which the agent may begin as it is."""
 
@@ -85,14 +92,14 @@ class _Scrubbed(NamedTuple):
 class WorkspacePool:
     """Opens workspaces, some of them ahead of their time, and closes them in the background. Used by many threads.
 
-    An image is scrubbed for the first episodes on it; where snapshots are images, later ones start from a snapshot.
+    An image is set up and scrubbed for the first episodes on it; where snapshots are images, later ones start from one.
     """
 
     def __init__(self, backend: Backend, settings: WorkspaceSettings | None = None, *, openers: int = 4) -> None:
         self.backend = backend
         self.settings = settings or WorkspaceSettings()
-        self._seen: set[str] = set()
-        self._scrubbed: OrderedDict[str, _Scrubbed] = OrderedDict()
+        self._seen: set[_Origin] = set()
+        self._scrubbed: OrderedDict[_Origin, _Scrubbed] = OrderedDict()
         self._warm: dict[str, list[Future[Workspace]]] = defaultdict(list)
         self._lock = threading.Lock()
         self._openers = ThreadPoolExecutor(openers, thread_name_prefix="warm")
@@ -123,19 +130,21 @@ class WorkspacePool:
 
     def _open(self, task: Task) -> Workspace:
         self.backend.ensure_image(task)
+        origin = _Origin(task.image, task.agent_setup)
         with self._lock:
-            scrubbed = self._scrubbed.get(task.image)
+            scrubbed = self._scrubbed.get(origin)
         if scrubbed is not None:
             try:
                 return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
             except ImageError as error:
                 logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
                 with self._lock:
-                    self._scrubbed.pop(task.image, None)
+                    self._scrubbed.pop(origin, None)
         sandbox = self._started(task, task.image)
         try:
+            run_setup(sandbox, task.agent_setup)
             start = scrub(sandbox)
-            self._keep(task.image, sandbox, start)
+            self._keep(origin, sandbox, start)
         except BaseException:
             sandbox.close()
             raise
@@ -146,18 +155,18 @@ class WorkspacePool:
         sandbox.start()
         return sandbox
 
-    def _keep(self, image: str, sandbox: Sandbox, start: Start) -> None:
+    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
         """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
         with self._lock:
-            wanted = (start.repacked or image in self._seen) and image not in self._scrubbed
-            self._seen.add(image)
+            wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
+            self._seen.add(origin)
         if not (wanted and self.backend.snapshots_are_images):
             return
         snapshot = sandbox.snapshot()
         sandbox.disown(snapshot)
         with self._lock:
-            replaced = [self._scrubbed.pop(image, None)]  # by a thread that was as quick
-            self._scrubbed[image] = _Scrubbed(snapshot, start)
+            replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick
+            self._scrubbed[origin] = _Scrubbed(snapshot, start)
             while len(self._scrubbed) > SCRUBBED_IMAGES:
                 replaced.append(self._scrubbed.popitem(last=False)[1])
         for scrubbed in filter(None, replaced):

@@ -6,24 +6,28 @@ task repo (a folder with `tasks/<id>/task.yaml`). Writes nothing.
     tasks = load_tasks("SWE-bench/SWE-bench_Verified", only=["sympy__sympy-20590"])
     tasks[0].view.problem_statement     # all that the agent may know
 
-Rows of swebench 5 carry everything (`image`, `eval_script`, `log_parser`, `eval_type`). Older rows get what follows
-from a published rule (the image from the instance id, the parser and the evaluation type from the repository); what
-does not follow is an error that names the columns.
+Rows of swebench 5 carry everything (`image`, `eval_script`, `log_parser`, `eval_type`). Rows of SWE-rebench, SWE-smith
+and SWE-Gym are turned into such rows (`adapters/schema.py`). Other older rows get what follows from a published rule
+(the image from the instance id, the parser and the evaluation type from the repository); what does not follow is an
+error that names the columns.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from loguru import logger
 
+from srft.env.adapters.schema import NATIVE_COLUMNS, adapt
+from srft.env.adapters.unsupported import UnsupportedRow
 from srft.env.errors import InputError
 
-NATIVE_COLUMNS = ("image", "eval_script", "log_parser", "eval_type")
 REQUIRED_COLUMNS = (
     "instance_id",
     "repo",
@@ -45,7 +49,12 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One SWE-bench row. `image_assets` are the binary files that a multimodal test patch cannot carry."""
+    """One SWE-bench row, and how its image becomes the task's state.
+
+    image_assets: the binary files that a multimodal test patch cannot carry.
+    agent_setup: bash that runs in the image before the agent begins, as root: for images whose HEAD is not the task's.
+    grading_setup: the same in the grader's fresh container, before the patch is applied. Both are empty for SWE-bench.
+    """
 
     instance_id: str
     repo: str
@@ -63,6 +72,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     hints_text: str = ""
     created_at: str = ""
     image_assets: dict[str, Any] = {}
+    agent_setup: str = ""
+    grading_setup: str = ""
     source: str | None = None
     """The task's folder in a task repo: the build context of its Dockerfile. `None` for dataset rows."""
 
@@ -78,7 +89,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that a verdict depends on, the patch under test apart."""
-        graded_by = (
+        graded_by: tuple[object, ...] = (
             self.instance_id,
             self.image,
             self.eval_script,
@@ -88,29 +99,51 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             self.PASS_TO_PASS,
             self.image_assets,
         )
+        if self.grading_setup:  # grades of tasks without one keep their keys
+            graded_by += (self.grading_setup,)
         return hashlib.sha256(msgspec.json.encode(graded_by)).hexdigest()[:16]
 
 
 def load_tasks(name: str, *, only: Iterable[str] | None = None) -> list[Task]:
     """The tasks of a dataset name, a file or a task repo, in their order there.
 
-    Raises InputError: nothing there, a row that cannot be read, a column that is missing, an id in `only` that no
-    row has, an id that two rows have.
+    Rows of SWE-rebench, SWE-smith and SWE-Gym that cannot be graded here (`UnsupportedRow`) are left out, and counted
+    by reason in a warning; one that `only` names is an error, and so is a source with no others. Raises InputError:
+    nothing there, a row that cannot be read, a column that is missing, an id in `only` that no row has, an id that two
+    rows have.
     """
     wanted = None if only is None else list(only)
     tasks: dict[str, Task] = {}
+    unsupported: list[UnsupportedRow] = []
     for where, row in _rows(name):
         if wanted is not None and row.get("instance_id") not in wanted:
             continue
-        task = _task(row, where)
+        try:
+            task = _task(row, where)
+        except UnsupportedRow as error:
+            if wanted is not None:
+                raise
+            unsupported.append(error)
+            continue
         if task.instance_id in tasks:
             raise InputError(f"{where}: instance_id {task.instance_id!r} stands there twice; keep one row of it")
         tasks[task.instance_id] = task
     if unknown := sorted(set(wanted or ()) - set(tasks)):
         raise InputError(f"{name}: no row for {', '.join(unknown)}; check the ids given to --only")
+    if unsupported:
+        _tell_left_out(name, unsupported, kept=len(tasks))
     if not tasks:
         raise InputError(f"{name}: no tasks in it")
     return list(tasks.values()) if wanted is None else [tasks[id_] for id_ in dict.fromkeys(wanted)]
+
+
+def _tell_left_out(name: str, unsupported: list[UnsupportedRow], *, kept: int) -> None:
+    if not kept:
+        raise InputError(f"{name}: none of its {len(unsupported)} rows can be graded here; the first: {unsupported[0]}")
+    total = kept + len(unsupported)
+    reasons = Counter(error.reason for error in unsupported).most_common()
+    counted = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    logger.warning("{}: {} of its {} rows left out: {}", name, len(unsupported), total, counted)
 
 
 def _rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -204,7 +237,7 @@ def _task_repo_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _task(row: dict[str, Any], where: str) -> Task:
     """A validated Task from a row; columns that srft does not use are left."""
-    row = {column: value for column, value in row.items() if value is not None}
+    row = adapt({column: value for column, value in row.items() if value is not None}, where)
     if missing := [column for column in REQUIRED_COLUMNS if column not in row]:
         raise InputError(f"{where}: missing column {', '.join(missing)}; expected a SWE-bench row")
     for column in ("instance_id", "repo"):
