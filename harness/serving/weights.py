@@ -1,0 +1,107 @@
+"""A model folder as a model to serve: full weights, or a LoRA adapter merged into its base.
+
+Reads `config.json` and the weights; or `adapter_config.json` with the adapter, and the base that `training.json` (or
+else the adapter's configuration) names.
+
+    base_of(Path("runs/demo/round-001/model/srft"))          # the base's name; None for full weights
+    load_weights(folder, dtype=torch.bfloat16, device=device)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from srft.env.errors import InputError
+from srft.train.finetune import read_trained
+
+ADAPTER = "adapter_config.json"
+
+
+class _AdapterConfig(msgspec.Struct, frozen=True):
+    base_model_name_or_path: str | None = None
+    r: int = 0
+
+
+def check_folder(weights: str | Path) -> None:
+    """Raises InputError for something that is no model folder. A name on the hub (owner/name) is left to the hub."""
+    folder = Path(weights)
+    if not folder.exists() and isinstance(weights, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", weights):
+        return
+    if not (folder / "config.json").is_file() and not (folder / ADAPTER).is_file():
+        raise InputError(
+            f"{folder}: no model there; expected a folder with config.json and weights, or with {ADAPTER} (LoRA)"
+        )
+
+
+def base_of(folder: str | Path) -> str | None:
+    """The base that an adapter was trained on; `None` for full weights. Raises InputError."""
+    config = _adapter_config(Path(folder))
+    if config is None:
+        return None
+    trained = read_trained(folder)
+    base = trained.model if trained else config.base_model_name_or_path
+    if not base:
+        raise InputError(f"{Path(folder, ADAPTER)}: does not say what it was trained on; set base_model_name_or_path")
+    return base
+
+
+def adapter_rank(folder: str | Path) -> int | None:
+    """`None` for full weights. Raises InputError."""
+    config = _adapter_config(Path(folder))
+    return config.r if config else None
+
+
+def _adapter_config(folder: Path) -> _AdapterConfig | None:
+    path = folder / ADAPTER
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_AdapterConfig)
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: not an adapter's configuration ({error}); export the adapter again") from None
+
+
+def tokenizer_of(folder: str | Path) -> str | Path:
+    """Where the tokenizer is: an adapter made elsewhere may have none of its own."""
+    base = base_of(folder)
+    return base if base is not None and not Path(folder, "tokenizer.json").is_file() else folder
+
+
+def load_weights(folder: str | Path, *, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
+    """The model, for inference. Raises InputError.
+
+    dtype: as stored if `None`. An adapter is merged in float32 and cast afterwards.
+    """
+    base = base_of(Path(folder))
+    model = _load(str(folder), dtype) if base is None else _merged(base, Path(folder))
+    if base is not None and dtype is not None:
+        model.to(dtype)  # type: ignore[arg-type]
+    model.to(device)  # type: ignore[arg-type]
+    return model.eval().requires_grad_(False)
+
+
+def _load(name: str, dtype: torch.dtype | None) -> PreTrainedModel:
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, dtype=dtype or "auto")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be loaded as a model ({' '.join(str(error).split())[:300]})") from None
+    return model
+
+
+def _merged(base: str, adapter: Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    try:
+        model = PeftModel.from_pretrained(_load(base, torch.float32), str(adapter))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{adapter}: cannot be put on {base} ({' '.join(str(error).split())[:300]}); expected an adapter that "
+            "was trained on it"
+        ) from None
+    merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
+    return merged
