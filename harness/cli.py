@@ -15,14 +15,20 @@ from srft.env.errors import InputError, SrftError
 from srft.harness.commands.calibrate import calibrate
 from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
+from srft.harness.commands.compare import compare
 from srft.harness.commands.critique import critique
 from srft.harness.commands.evaluate import evaluate
 from srft.harness.commands.export import export
 from srft.harness.commands.import_runs import import_runs
+from srft.harness.commands.loop import loop
 from srft.harness.commands.options import fail
+from srft.harness.commands.practice import practice
+from srft.harness.commands.report import report
 from srft.harness.commands.rows import rows
+from srft.harness.commands.serve import serve
 from srft.harness.commands.show import show
 from srft.harness.commands.train import train
+from srft.harness.commands.view import view
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +45,13 @@ app.command()(calibrate)
 app.command()(rows)
 app.command()(show)
 app.command()(train)
+app.command()(serve)
+app.command()(practice)
+app.command()(report)
+app.command()(compare)
 app.command()(export)
+app.command()(view)
+app.command()(loop)
 app.command()(clean)
 
 

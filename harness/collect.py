@@ -10,6 +10,7 @@ An episode is on file when it is finished, and only then; the same command again
 world ended. A run keeps its configuration: another one is refused, except for what does not touch an episode.
 """
 
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -21,17 +22,16 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import run_episode, worth_retrying
 from srft.agent.model import Model
 from srft.agent.prompt import Prompt
-from srft.agent.records import Step, Trajectory
+from srft.agent.records import Step
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.grading import Grade
-from srft.env.pool import WorkspacePool, WorkspaceSettings
-from srft.env.swe_env import SweEnv
 from srft.env.task import Task, load_tasks
+from srft.harness.cluster import Cluster, RemoteEpisodes
 from srft.harness.config import CollectConfig
+from srft.harness.episodes import EpisodeRunner, first_line
 from srft.harness.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
 from srft.harness.models import check_model, open_model
 from srft.harness.predictions import Prediction, prediction_line
@@ -41,8 +41,6 @@ from srft.harness.store import Outline, Round, Run, write_atomic
 
 FAILURES_IN_A_ROW = 12
 """When the world ended the episodes of so many tasks in a row, it is not going to get better: the run stops."""
-
-WARM_OPENERS = 2
 
 
 class Job(NamedTuple):
@@ -87,42 +85,64 @@ def collect(
     *,
     stop: threading.Event,
     watch: Callable[[Episodes], AbstractContextManager[object]] = nullcontext,
+    into: Round | None = None,
+    model: Model | None = None,
 ) -> Summary:
     """Collect what is missing of a run. Raises InputError, EngineError, ModelError before anything is begun.
 
     stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it goes on, to
-    show the progress.
+    show the progress. into: another place than the run's round 0; the configuration then lies there too. model: one
+    that is open already, in the place of the one that the configuration names.
     """
-    refuse_another_config(config, run)
+    round_ = run.round(0) if into is None else into
+    folder = run.path if into is None else into.path
+    refuse_another_config(config, folder, round_)
     tasks = load_tasks(config.tasks, only=config.only or None)
     prompt, fmt = Prompt.load(config.prompt), FORMATS[config.format]
     if fmt.name not in prompt.text.formats:
         raise InputError(
             f"prompt {config.prompt} is for {', '.join(prompt.text.formats)}; got format {fmt.name}: change one of them"
         )
-    model = open_model(config.model, settings=config.openai)
+    is_open = model is not None
+    model = model or open_model(
+        config.model,
+        settings=config.openai,
+        tasks=tasks,
+        demonstrator=config.demonstrator,
+        format=config.format,
+    )
     backend = choose_backend(
         config.sandbox.kind,
         disk_budget_bytes=_gib(config.images.disk_budget_gib),
         pulls_per_minute=config.images.pulls_per_minute,
     )
-    refuse_another_backend(backend.name, run)
+    refuse_another_backend(backend.name, folder)
     for left in backend.reap():
         logger.info("removed what a killed process left: {}", left)
-    round_ = run.round(0)
-    collection = _Collection(config, backend, round_, tasks, model, prompt, fmt, stop)
-    if collection.pending:
-        check_model(model)
-    write_config(config, run, backend=backend.name)
-    try:
-        with watch(collection.progress):
-            collection.run()
-            return collection.summary()
-    finally:
-        write_predictions(round_)
-        images = {task.image: backend.image_id(task.image) for task in tasks}
-        write_config(config, run, backend=backend.name, images=images)
-        collection.close()
+    with _cluster(config, is_open=is_open) as cluster:
+        collection = _Collection(config, backend, round_, tasks, model, prompt, fmt, stop, cluster)
+        if collection.pending:
+            check_model(model)
+        write_config(config, folder, backend=backend.name)
+        try:
+            with watch(collection.progress):
+                collection.run()
+                return collection.summary()
+        finally:
+            write_predictions(round_)
+            images = {task.image: backend.image_id(task.image) for task in tasks}
+            write_config(config, folder, backend=backend.name, images=images)
+            collection.close()
+
+
+def _cluster(config: CollectConfig, *, is_open: bool) -> AbstractContextManager[Cluster | None]:
+    if config.ray.address is None:
+        return nullcontext()
+    if is_open:
+        raise InputError(
+            "ray.address is set, and the model is served in this process, where no other machine can ask it"
+        )
+    return Cluster(config.ray)
 
 
 def _gib(size: float | None) -> int | None:
@@ -180,9 +200,9 @@ class _Collection:
         prompt: Prompt,
         fmt: Any,
         stop: threading.Event,
+        cluster: Cluster | None,
     ) -> None:
-        self.config, self.backend, self.round, self.model = config, backend, round_, model
-        self.prompt, self.fmt, self.stop = prompt, fmt, stop
+        self.config, self.backend, self.round, self.stop = config, backend, round_, stop
         self.jobs = _jobs(config, tasks, model)
         reasons = {(outline.task_id, outline.attempt): outline.stop_reason for outline in outlines(round_)}
         before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
@@ -191,18 +211,28 @@ class _Collection:
         self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
         resumed = len(self.jobs) - len(self.pending)
         self.progress = Episodes(total=len(self.jobs), resumed=resumed)
-        settings = WorkspaceSettings(
-            mode=config.sandbox.mode, network=config.sandbox.network, limits=config.sandbox.limits
+        self.runner: EpisodeRunner | RemoteEpisodes
+        if cluster is None:
+            self.runner = EpisodeRunner(config, backend, model, prompt, fmt)
+            elsewhere = None
+        else:
+            self.runner = cluster.episodes(config)
+            elsewhere = functools.partial(cluster.grade, config, log_dir=round_.logs)
+        self.grader = Grader(
+            backend,
+            round_,
+            workers=config.grading.workers,
+            timeout_s=config.grading.timeout_s,
+            elsewhere=elsewhere,
         )
-        self.pool = WorkspacePool(backend, settings, openers=WARM_OPENERS)
-        self.grader = Grader(backend, round_, workers=config.grading.workers, timeout_s=config.grading.timeout_s)
         self.reason: SrftError | None = None
         self._failed_in_a_row: set[str] = set()
         self._lock = threading.Lock()
 
     def run(self) -> None:
         """Do the pending episodes. Raises StorageError when they cannot be kept."""
-        self.backend.prefetch(job.task for job in self.pending)
+        if isinstance(self.runner, EpisodeRunner):
+            self.backend.prefetch(job.task for job in self.pending)
         self._upcoming: queue.SimpleQueue[int] = queue.SimpleQueue()
         for place in range(len(self.pending)):
             self._upcoming.put(place)
@@ -225,21 +255,24 @@ class _Collection:
                 return
             ahead = place + self.config.workers
             if self.config.warm and ahead < len(self.pending):
-                self.pool.warm(self.pending[ahead].task)
+                self.runner.warm(self.pending[ahead].task)
             self._do(self.pending[place])
 
     def _do(self, job: Job) -> None:
         self.progress.add(running=1)
         try:
             with self.backend.hold(job.task):
-                trajectory = self._episode(job)
+                trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
+        except InfrastructureError as error:
+            self._failed(job.task.instance_id, str(error))
+            return
         finally:
             self.progress.add(running=-1)
-        if trajectory.stop_reason == "cancelled":
+        if trajectory is None or trajectory.stop_reason == "cancelled":
             return
         self.round.trajectories.append(trajectory)
         if trajectory.stop_reason == "infra_error":
-            self._failed(trajectory)
+            self._failed(job.task.instance_id, trajectory.detail)
             return
         with self._lock:
             self._failed_in_a_row.clear()
@@ -247,48 +280,15 @@ class _Collection:
         if self.config.grading.enabled:
             self._grade(Submission(job.task, trajectory.patch, job.attempt))
 
-    def _episode(self, job: Job) -> Trajectory:
-        """One episode, tried again when the world ended it."""
-        for retry in range(self.config.infra_retries + 1):
-            env = SweEnv([job.task], backend=self.backend, pool=self.pool, grade_submission=False)
-            try:
-                trajectory = run_episode(
-                    env,
-                    self.model,
-                    task=job.task,
-                    prompt=self.prompt,
-                    fmt=self.fmt,
-                    limits=self.config.episode,
-                    attempt=job.attempt,
-                    seed=self.config.seed + job.attempt,
-                    stop=self.stop,
-                    on_step=self._count,
-                )
-            finally:
-                env.close()
-            if trajectory.stop_reason != "infra_error" or self.stop.is_set():
-                break
-            if not worth_retrying(trajectory):
-                logger.warning("{} attempt {}: {}", job.task.instance_id, job.attempt, _first_line(trajectory.detail))
-                break
-            logger.warning(
-                "{} attempt {}: {}{}",
-                job.task.instance_id,
-                job.attempt,
-                _first_line(trajectory.detail),
-                "; trying again" if retry < self.config.infra_retries else "",
-            )
-        return trajectory
-
-    def _failed(self, trajectory: Trajectory) -> None:
+    def _failed(self, task_id: str, detail: str | None) -> None:
         self.progress.add(failed=1)
         with self._lock:
-            self._failed_in_a_row.add(trajectory.task_id)
+            self._failed_in_a_row.add(task_id)
             if len(self._failed_in_a_row) < FAILURES_IN_A_ROW or self.reason is not None:
                 return
             self.reason = InfrastructureError(
                 f"the episodes of {FAILURES_IN_A_ROW} tasks in a row were ended by the world, the last by: "
-                f"{_first_line(trajectory.detail)}; mend it and give the same command again"
+                f"{first_line(detail)}; mend it and give the same command again"
             )
         self.stop.set()
 
@@ -328,10 +328,5 @@ class _Collection:
 
     def close(self) -> None:
         self.grader.close(wait_for_running=not self.stop.is_set())
-        self.pool.close()
+        self.runner.close()
         self.backend.close()
-
-
-def _first_line(text: str | None) -> str:
-    lines = (text or "no reason recorded").strip().splitlines()
-    return lines[-1] if text and text.startswith("Traceback") else lines[0]

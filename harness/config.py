@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from srft.agent.demonstrator import DemonstratorConfig
 from srft.agent.loop import EpisodeLimits
 from srft.agent.openai_model import OpenAIConfig
 from srft.env.backends import Kind
@@ -57,18 +58,23 @@ class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     timeout_s: Annotated[float, MORE_THAN_0] = 1800.0
 
 
-class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `srft collect` does.
+class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Ray cluster to work on. address: `auto` (the one this machine belongs to) or HOST:PORT; `null`: threads of this
+    machine. cpus: that one episode, grading or critique takes of a node."""
 
-    tasks: what load_tasks reads. only: these instance ids. model: an endpoint's URL (`http://host/v1#name`),
-    `replay:FILE` or `script:FILE`; `openai` holds an endpoint's settings. attempts: episodes a task. workers:
-    episodes at a time. warm: open a worker's next workspace while it is busy.
-    infra_retries: further tries of an episode that the world, not the agent, ended.
+    address: str | None = None
+    cpus: Annotated[float, MORE_THAN_0] = 1.0
+
+
+class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How episodes are done.
+
+    attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
+    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that the world, not the
+    agent, ended. openai: how a model is asked and how it samples, whatever serves it.
+    demonstrator: the teacher that needs no endpoint. ray: many machines.
     """
 
-    tasks: str
-    model: str
-    only: tuple[str, ...] = ()
     attempts: Annotated[int, MORE_THAN_0] = 1
     workers: Annotated[int, MORE_THAN_0] = 4
     seed: int = 0
@@ -78,9 +84,23 @@ class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     format: Literal["backtick", "xml", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
+    demonstrator: DemonstratorConfig = DemonstratorConfig()
+    ray: RayConfig = RayConfig()
     sandbox: SandboxConfig = SandboxConfig()
     images: ImagesConfig = ImagesConfig()
     grading: GradingConfig = GradingConfig()
+
+
+class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft collect` does.
+
+    tasks: what load_tasks reads. only: these instance ids. model: what open_model opens: an endpoint's URL
+    (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or `script:FILE`.
+    """
+
+    tasks: str
+    model: str
+    only: tuple[str, ...] = ()
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:

@@ -1,25 +1,39 @@
 """The critic that a configuration names.
 
-open_critic("tool_error"), open_critic("file:labels.jsonl"), open_critic("oracle:labels.jsonl")
+open_critic("tool_error"), open_critic("edits"), open_critic("file:labels.jsonl"), open_critic("oracle:labels.jsonl")
+open_critic("oracle", tasks=lambda: load_tasks("practice"))           # of the demonstrator's runs
 open_critic("http://localhost:8000/v1#qwen", judge=JudgeConfig(information="outcome"))
 open_critic("judge", judge=JudgeConfig(model="http://localhost:8000/v1#qwen"))
 """
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
+from srft.critic.edits import EditsCritic
 from srft.critic.judge import Judge
 from srft.critic.judge_config import JudgeConfig
 from srft.critic.labels import Critic
+from srft.critic.oracle import OracleCritic
 from srft.env.errors import InputError
+from srft.env.task import Task
 
 
-def open_critic(name: str, *, judge: JudgeConfig | None = None) -> Critic:
-    """The critic, an endpoint not asked yet. Raises InputError."""
+def open_critic(
+    name: str, *, judge: JudgeConfig | None = None, tasks: Callable[[], Iterable[Task]] | None = None
+) -> Critic:
+    """The critic, an endpoint not asked yet. tasks: reads those of the runs, for `oracle`. Raises InputError."""
     kind, _, file = name.partition(":")
     if kind in {"file", "oracle"} and file:
         from srft.critic.label_file import FileCritic
 
         return FileCritic(file, source="human" if kind == "file" else "oracle")
+    if name == "oracle":
+        if tasks is None:
+            raise InputError("critic: oracle needs the tasks that the runs are on; give them, or labels as oracle:FILE")
+        return OracleCritic(tasks())
+    if name == "edits":
+        return EditsCritic()
     if name in {"tool_error", "exploit"}:
         from srft.critic.rules import ExploitCritic, ToolErrorCritic
 
@@ -29,8 +43,8 @@ def open_critic(name: str, *, judge: JudgeConfig | None = None) -> Critic:
     if name == "judge":
         return Judge(judge or JudgeConfig())
     raise InputError(
-        f"critic: {name!r} is none; expected tool_error, exploit, file:FILE, oracle:FILE, an endpoint's URL "
-        "(http://HOST/v1#NAME), or a judge's YAML file"
+        f"critic: {name!r} is none; expected tool_error, edits, exploit, oracle, file:FILE, oracle:FILE, an endpoint's "
+        "URL (http://HOST/v1#NAME), or a judge's YAML file"
     )
 
 

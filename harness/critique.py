@@ -23,15 +23,16 @@ import msgspec
 from loguru import logger
 
 from srft.agent.records import Trajectory, Usage
-from srft.critic.judge import add_usage
+from srft.critic.judge import Judge, add_usage
 from srft.critic.judge_config import JudgeConfig
 from srft.critic.labels import Critic, Critique, Information, check_complete
 from srft.env.errors import InfrastructureError, InputError
-from srft.env.task import load_tasks
+from srft.harness.cluster import Cluster
+from srft.harness.config import RayConfig
 from srft.harness.critics import check_critic, open_critic
 from srft.harness.evidence import EvidenceBook
 from srft.harness.progress import Progress
-from srft.harness.run_yaml import kept_config
+from srft.harness.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.store import Round, Run
 
 FAILURES_IN_A_ROW = 12
@@ -43,9 +44,10 @@ OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft critique` does.
 
-    critic: `tool_error`, `exploit`, `file:FILE`, `oracle:FILE`, an endpoint's URL (`http://HOST/v1#NAME`), or `judge`,
-    whose model then stands in the settings `judge`. only: the runs on these tasks. tasks: where the reference fixes
-    come from; those that the run was collected on unless given. only_unresolved: leave the resolved runs out.
+    critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an endpoint's
+    URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs on these
+    tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
+    only_unresolved: leave the resolved runs out. ray: ask a judge from many machines.
     """
 
     critic: str
@@ -55,6 +57,7 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tasks: str | None = None
     workers: Annotated[int, msgspec.Meta(gt=0)] = 4
     only_unresolved: bool = False
+    ray: RayConfig = RayConfig()
 
 
 @dataclass(kw_only=True)
@@ -133,28 +136,34 @@ def critique(
             f"{run.path}: round {config.round} has no trajectories; collect or import some, or check --run"
         )
     round_ = run.round(config.round)
-    critic = open_critic(config.critic, judge=config.judge)
+    critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
     information: Information = getattr(critic, "information", "none")
-    gold_patches = _gold_patches(config, run) if information == "gold_patch" else None
+    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
     evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
     subjects = _subjects(round_, critic, evidence, config)
     evidence.refuse_missing(subjects.missing, run=run.path)
     if subjects.pending:
         check_critic(critic)
-    stage = _Stage(config, round_, critic, evidence, subjects, stop)
-    with watch(stage.progress):
-        stage.run()
-    return stage.summary()
+    with _cluster(config, critic) as cluster:
+        asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
+        stage = _Stage(config, round_, asked, evidence, subjects, stop)
+        with watch(stage.progress):
+            stage.run()
+        return stage.summary()
 
 
-def _gold_patches(config: CritiqueConfig, run: Run) -> dict[str, str]:
-    collected = kept_config(run) if config.tasks is None else None
-    source = config.tasks or (collected.tasks if collected else None)
-    if source is None:
+def _cluster(config: CritiqueConfig, critic: Critic) -> AbstractContextManager[Cluster | None]:
+    """A rule needs no other machine: it is done before one is asked."""
+    return Cluster(config.ray) if config.ray.address and isinstance(critic, Judge) else nullcontext()
+
+
+def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
+    folder = config_folder(round_)
+    if config.tasks is None and kept_config(folder) is None:
         raise InputError(
-            f"{run.path}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
+            f"{folder}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
         )
-    return {task.instance_id: task.patch for task in load_tasks(source)}
+    return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
 
 
 class _Subjects(NamedTuple):

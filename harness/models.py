@@ -2,18 +2,38 @@
 
 open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
 open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml")
+open_model("demonstrator", tasks=tasks, demonstrator=DemonstratorConfig(style="short"), format="backtick")
 """
+
+from collections.abc import Iterable
 
 import msgspec
 
+from srft.agent.demonstrator import Demonstrator, DemonstratorConfig, FormatName
 from srft.agent.model import Model
 from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.scripted import ReplayModel, ScriptedModel
 from srft.env.errors import InputError
+from srft.env.task import Task
 
 
-def open_model(name: str, *, settings: OpenAIConfig | None = None) -> Model:
-    """The model, an endpoint not asked yet. Raises InputError."""
+def open_model(
+    name: str,
+    *,
+    settings: OpenAIConfig | None = None,
+    tasks: Iterable[Task] | None = None,
+    demonstrator: DemonstratorConfig | None = None,
+    format: FormatName = "backtick",
+) -> Model:
+    """The model, an endpoint not asked yet. Raises InputError.
+
+    settings: an endpoint's. tasks, demonstrator, format: what `demonstrator` needs: the tasks with their reference
+    fixes, its settings, and the action format that it is to write.
+    """
+    if name == "demonstrator":
+        if tasks is None:
+            raise InputError("model: demonstrator needs the tasks and their reference fixes; none were given")
+        return Demonstrator(tasks, demonstrator, format=format)
     kind, _, file = name.partition(":")
     if kind == "replay":
         return ReplayModel.load(file)
@@ -21,7 +41,8 @@ def open_model(name: str, *, settings: OpenAIConfig | None = None) -> Model:
         return ScriptedModel.load(file)
     if kind not in {"http", "https"}:
         raise InputError(
-            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), replay:FILE or script:FILE"
+            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), demonstrator, replay:FILE or "
+            "script:FILE"
         )
     settings = settings or OpenAIConfig()
     url, _, served_name = name.partition("#")

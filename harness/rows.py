@@ -10,6 +10,7 @@ An arm whose inputs and configuration are those of the rows on file is not made 
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -57,18 +58,20 @@ class Rows(NamedTuple):
     is_new: bool
 
 
-def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
-    """Make the rows that are missing. Raises InputError, StorageError."""
+def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = ()) -> dict[str, Rows]:
+    """Make the rows that are missing. earlier: rounds whose runs go in too. Raises InputError, StorageError."""
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
     renderer = Renderer.load(config.tokenizer, options=config.template, thinking=config.thinking)
-    critiques = critiques_by_run(round_)
+    rounds = [*earlier, round_]
+    critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}
     critics = critics_used(config.arms, config.critics, critiques, round_)
-    refuse_evaluated(round_, config.evaluation, by=config.contamination)
+    for one in rounds:
+        refuse_evaluated(one, config.evaluation, by=config.contamination)
     policies: dict[str, MaskPolicy] = {
         arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
     }
-    digest = _digest(round_)
+    digest = "".join(_digest(one) for one in rounds)
     fingerprints: dict[str, str] = {
         arm: _hash(digest, renderer.fingerprint, policy, config.rows, critics) for arm, policy in policies.items()
     }
@@ -78,7 +81,7 @@ def make_rows(config: RowsConfig, round_: Round) -> dict[str, Rows]:
     made: dict[str, Manifest] = {}
     if missing:
         arms = [arm for arm in config.arms if arm in missing]
-        runs = runs_with_facts(round_, critiques, critics, arms)
+        runs = chain.from_iterable(runs_with_facts(one, critiques, critics, arms) for one in rounds)
         made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints, critics=critics)
     return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
 

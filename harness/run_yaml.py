@@ -1,8 +1,11 @@
-"""run.yaml: what a run was asked to do, and what it ran on.
+"""run.yaml: what a collection was asked to do, and what it ran on.
 
-refuse_another_config(config, run)          # InputError when run.yaml says otherwise
-write_config(config, run, backend="docker")
-kept_config(run).tasks
+It lies in the run's folder, or, where a loop collects more than once, in the folder of the round or evaluation.
+
+    folder = config_folder(run.round(0))
+    refuse_another_config(config, folder)          # InputError when run.yaml says otherwise
+    write_config(config, folder, backend="docker")
+    kept_config(folder).tasks
 """
 
 import platform
@@ -19,18 +22,25 @@ from srft.agent.openai_model import OpenAIConfig
 from srft.env.errors import InputError
 from srft.env.task import Task, load_tasks
 from srft.harness.config import CollectConfig, differing_keys
-from srft.harness.store import Run, write_atomic
+from srft.harness.store import Round, write_atomic
+
+FILE_NAME = "run.yaml"
 
 # Another value of these changes how a run is done, not what comes out.
-FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only")
+FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only", "ray")
 
 # Of an endpoint's settings, these change its replies; the others say how it is reached and what it costs.
 SAMPLING_KEYS = ("temperature", "top_p", "max_tokens", "extra_body", "return_token_ids", "logprobs")
 
 
-def _read(run: Run) -> dict[str, Any]:
+def config_folder(round_: Round) -> Path:
+    """Where the run.yaml of a round's collection lies: beside its runs if it is there, else in the run's folder."""
+    return round_.path if (round_.path / FILE_NAME).exists() else round_.path.parent
+
+
+def _read(folder: Path) -> dict[str, Any]:
     """What run.yaml holds, nothing where there is none. Raises InputError."""
-    path = run.path / "run.yaml"
+    path = folder / FILE_NAME
     if not path.exists():
         return {}
     try:
@@ -42,37 +52,38 @@ def _read(run: Run) -> dict[str, Any]:
     return content
 
 
-def kept_config(run: Run) -> CollectConfig | None:
-    """The configuration that a run was begun with; `None` where nothing was collected yet. Raises InputError."""
-    content = _read(run)
+def kept_config(folder: Path) -> CollectConfig | None:
+    """The configuration that was begun with; `None` where nothing was collected yet. Raises InputError."""
+    content = _read(folder)
     if not content:
         return None
     try:
         return msgspec.convert(content["collect"], CollectConfig, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"{run.path}/run.yaml: {error}") from None
+        raise InputError(f"{folder / FILE_NAME}: {error}") from None
 
 
-def tasks_of_run(run: Run, *, tasks: str | None = None, only: Iterable[str] | None = None) -> list[Task]:
-    """The tasks that a run was collected on, or those of another source. Raises InputError."""
-    config = kept_config(run)
+def tasks_of_round(round_: Round, *, tasks: str | None = None, only: Iterable[str] | None = None) -> list[Task]:
+    """The tasks that a round was collected on, or those of another source. Raises InputError."""
+    folder = config_folder(round_)
+    config = kept_config(folder)
     source = tasks or (config.tasks if config else None)
     if source is None:
-        raise InputError(f"{run.path}: not a run (it has no run.yaml); give --predictions, or another --run")
+        raise InputError(f"{folder}: not a run (it has no run.yaml); give --predictions, or another --run")
     return load_tasks(source, only=only or (config.only if config and not tasks else None) or None)
 
 
-def refuse_another_config(config: CollectConfig, run: Run) -> None:
+def refuse_another_config(config: CollectConfig, folder: Path, round_: Round) -> None:
     """Raises InputError for a configuration that does not continue what is there, and where that was imported."""
-    kept = kept_config(run)
-    if kept is None and any(path.stat().st_size for path in run.path.glob("round-*/trajectories.jsonl")):
+    kept, path = kept_config(folder), round_.trajectories.path
+    if kept is None and path.exists() and path.stat().st_size:
         raise InputError(
-            f"{run.path}: has trajectories but no run.yaml, so they were imported, and a collection would count them "
+            f"{folder}: has trajectories but no run.yaml, so they were imported, and a collection would count them "
             "as its own attempts; collect into another --run"
         )
     if kept and (changed := differing_keys(_essence(kept), _essence(config), besides=FREE_KEYS)):
         raise InputError(
-            f"{run.path}/run.yaml: this run was begun with another {', '.join(changed)}; continue it with the same, "
+            f"{folder / FILE_NAME}: this run was begun with another {', '.join(changed)}; continue it with the same, "
             "or give another --run"
         )
 
@@ -85,34 +96,44 @@ def _essence(config: CollectConfig) -> CollectConfig:
     return msgspec.structs.replace(config, model=model, openai=OpenAIConfig(**sampling))
 
 
-def refuse_another_backend(backend: str, run: Run) -> None:
+def refuse_another_backend(backend: str, folder: Path) -> None:
     """Raises InputError when a run would go on in another kind of sandbox than it was begun in."""
-    kept = _read(run).get("backend", backend)
+    kept = _read(folder).get("backend", backend)
     if kept != backend:
         raise InputError(
-            f"{run.path}/run.yaml: this run was begun with the sandbox {kept}, and now it is {backend}; start the "
+            f"{folder / FILE_NAME}: this run was begun with the sandbox {kept}, and now it is {backend}; start the "
             "engine again, ask for the same with --sandbox, or give another --run"
         )
 
 
-def write_config(config: CollectConfig, run: Run, *, backend: str, images: dict[str, str | None] | None = None) -> None:
+def write_config(
+    config: CollectConfig, folder: Path, *, backend: str, images: dict[str, str | None] | None = None
+) -> None:
     """Write run.yaml, the tasks and attempts of earlier commands kept. `images`: name -> content id, once known."""
-    kept = kept_config(run) or config
+    kept = kept_config(folder) or config
     config = msgspec.structs.replace(
         config,
         attempts=max(kept.attempts, config.attempts),
         only=tuple(dict.fromkeys((*kept.only, *config.only))) if kept.only and config.only else (),
     )
     content = {
+        **software(),
+        "backend": backend,
+        "collect": msgspec.to_builtins(config),
+        "images": {**_read(folder).get("images", {}), **(images or {})},
+    }
+    write_atomic(folder / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def software(*further: str) -> dict[str, Any]:
+    """What a run was done with: the versions of srft, Python and the packages that decide what comes out."""
+    packages = ("swebench", "docker", "gymnasium", "openai", *further)
+    return {
         "srft": version("srft"),
         "git": _git_commit(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("swebench", "docker", "gymnasium", "openai")},
-        "backend": backend,
-        "collect": msgspec.to_builtins(config),
-        "images": {**_read(run).get("images", {}), **(images or {})},
+        "versions": {name: version(name) for name in packages},
     }
-    write_atomic(run.path / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
 def _git_commit() -> str | None:

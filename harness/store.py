@@ -158,6 +158,10 @@ class Round:
         self.predictions = path / "predictions.jsonl"
         self.logs = path / "logs"
 
+    def evaluation(self, name: str) -> "Round":
+        """The files of a model's runs on held-out tasks, which are a round's: its folder made, its torn lines cut."""
+        return _opened(Round(self.path / "evaluation" / name))
+
     def grades_by_patch(self) -> dict[tuple[str, str], Grade]:
         """(task id, patch hash) -> the newest grade that is a verdict."""
         graded = (grade for grade in self.grades.read() if grade.resolved is not None)
@@ -213,12 +217,15 @@ class Run:
 
     def round(self, number: int) -> Round:
         """A round's files, its folder made and its torn lines cut."""
-        round_ = Round(self.path / f"round-{number:03d}")
-        try:
-            round_.path.mkdir(exist_ok=True)
-            for lines in (round_.trajectories, round_.grades, round_.critiques):
-                if torn_bytes := lines.cut_torn_line():
-                    logger.warning("{}: cut off {} bytes of a line that was never finished", lines.path, torn_bytes)
-        except OSError as error:
-            raise _storage_error(round_.path, error) from error
-        return round_
+        return _opened(Round(self.path / f"round-{number:03d}"))
+
+
+def _opened(round_: Round) -> Round:
+    try:
+        round_.path.mkdir(parents=True, exist_ok=True)
+        for lines in (round_.trajectories, round_.grades, round_.critiques):
+            if torn_bytes := lines.cut_torn_line():
+                logger.warning("{}: cut off {} bytes of a line that was never finished", lines.path, torn_bytes)
+    except OSError as error:
+        raise _storage_error(round_.path, error) from error
+    return round_

@@ -87,14 +87,14 @@ def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, onl
     from srft.harness.collect import outlines
     from srft.harness.evaluate import Submission, submissions_of_run
     from srft.harness.predictions import read_predictions
-    from srft.harness.run_yaml import kept_config, tasks_of_run
+    from srft.harness.run_yaml import config_folder, kept_config, tasks_of_round
 
     if predictions is None:
-        collected = outlines(opened.round(0))
-        config = kept_config(opened)
+        round_ = opened.round(0)
+        collected, config = outlines(round_), kept_config(config_folder(round_))
         if not collected or config is None:
             raise InputError(f"{opened.path}: no finished episodes in it; collect some first, or give --predictions")
-        return submissions_of_run(tasks_of_run(opened, tasks=tasks, only=only), config.attempts, collected)
+        return submissions_of_run(tasks_of_round(round_, tasks=tasks, only=only), config.attempts, collected)
     loaded = load_tasks(required(tasks, "--tasks"), only=only)
     read = read_predictions(predictions, loaded, subset=only is not None)
     return [

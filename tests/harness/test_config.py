@@ -21,7 +21,7 @@ def test_options_beat_sets_beat_the_file(tmp_path):
     [
         (["atempts=2"], r"--set atempts=2: unknown key atempts; did you mean attempts\?"),
         (["episode.stepz=2"], r"unknown key episode\.stepz; did you mean episode\.steps\?"),
-        (["qqq=2"], r"unknown key qqq; known keys: tasks, model"),
+        (["qqq=2"], r"unknown key qqq; known keys: attempts, workers"),
         (["episode"], "expected key=value"),
         (["workers=many"], r"Expected `int`, got `str` - at `\$\.workers`"),
         (["workers.x=1"], "unknown key|not a group of keys|Expected `int`"),

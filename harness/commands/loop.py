@@ -1,0 +1,116 @@
+"""`srft loop`: rounds."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from srft.env.errors import InputError
+from srft.harness.commands.options import (
+    ConfigOption,
+    JsonOption,
+    RunOption,
+    SandboxOption,
+    SetOption,
+    end_at_once,
+    ids,
+    print_json,
+    required,
+    sandbox_kind,
+    stopping,
+)
+
+
+def loop(
+    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="demo, smollm2-gpu or paper.")] = None,
+    run: RunOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="DIR|NAME", help="The base model; the preset's unless given.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds.")] = None,
+    arms: Annotated[
+        str | None, typer.Option("--arms", metavar="ARM,ARM", help="all, resolved, srft, random, oracle, ...")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Each arm is trained with each.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Containers at a time.")] = None,
+    sandbox: SandboxOption = None,
+    stages: Annotated[
+        str | None,
+        typer.Option("--stages", metavar="STAGE,STAGE", help="These stages alone; the others are found done."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it would take instead of doing it.")] = False,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rounds: collect, critique, rows, train, serve, evaluate, promote. The same command again goes on.
+
+    Examples: `srft loop --preset demo --run runs/demo`,
+    `srft loop --preset demo --run runs/arms --arms all,resolved,srft,random,oracle --seeds 0,1,2`,
+    `srft loop --preset paper --plan`
+    """
+    from srft.harness.loop_config import read_loop_config
+
+    kind = None if sandbox is None else sandbox_kind(sandbox)
+    settings = read_loop_config(
+        preset,
+        file=config,
+        sets=sets or (),
+        **{
+            "model": model,
+            "rounds": rounds,
+            "arms": ids(arms),
+            "seeds": None if seeds is None else _numbers(seeds),
+            "collect.workers": workers,
+            "evaluate.workers": workers,
+            "collect.sandbox.kind": kind,
+            "evaluate.sandbox.kind": kind,
+        },
+    )
+    if plan:
+        _print_plan(settings, json=json)
+        return
+    _loop(settings, required(run, "--run"), only=ids(stages), json=json)
+
+
+def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
+    from srft.harness.commands.collect import figures as episode_figures
+    from srft.harness.commands.critique import figures as run_figures
+    from srft.harness.progress import watch
+    from srft.harness.rounds import Displays
+    from srft.harness.rounds import loop as go_round
+    from srft.harness.store import Run
+
+    displays = Displays(lambda shown: watch(shown, episode_figures), lambda shown: watch(shown, run_figures))
+    with stopping() as stop, Run(run) as opened:
+        outcome = go_round(settings, opened, stop=stop, displays=displays, only=only)
+    if json:
+        print_json(outcome._asdict())
+    else:
+        _print_outcome(outcome)
+    if not outcome.complete:
+        is_budget = str(outcome.reason).startswith("budget.")
+        remedy = "raise it and give the same command again" if is_budget else "the same command goes on"
+        end_at_once(f"{outcome.reason}; {remedy}", 1 if is_budget else 130)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--seeds {text}: expected whole numbers with commas between them, say 0,1,2") from None
+
+
+def _print_outcome(outcome: Any) -> None:
+    console = Console()
+    if outcome.report is not None:
+        console.print(outcome.report.with_suffix(".md").read_text().split("\n## ")[0].strip(), highlight=False)
+        console.print(f"\n{outcome.report}", soft_wrap=True, highlight=False)
+    console.print(f"model: {outcome.model}", soft_wrap=True, highlight=False)
+
+
+def _print_plan(settings: Any, *, json: bool) -> None:
+    from srft.harness.loop_plan import plan_loop, plan_table
+
+    planned = plan_loop(settings)
+    print_json(planned) if json else Console().print(plan_table(planned))

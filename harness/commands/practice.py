@@ -1,0 +1,114 @@
+"""`srft practice`: tasks made by putting bugs into small projects."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from srft.harness.commands.options import (
+    ConfigOption,
+    JsonOption,
+    SandboxOption,
+    SetOption,
+    WorkersOption,
+    end_at_once,
+    fail,
+    ids,
+    print_json,
+    required,
+    sandbox_kind,
+    stopping,
+)
+
+
+def practice(
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the tasks are written.")] = None,
+    families: Annotated[
+        str | None, typer.Option("--families", metavar="NAME,NAME", help="Of srft's own modules; all unless given.")
+    ] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-package",
+            metavar="NAME==VERSION|DIR",
+            help="A package of pip's index, or a git directory. Repeatable.",
+        ),
+    ] = None,
+    requirements: Annotated[
+        list[str] | None,
+        typer.Option("--requirement", metavar="SPEC", help="What the packages' tests need besides pytest. Repeatable."),
+    ] = None,
+    train: Annotated[int | None, typer.Option("--train", min=0, help="Training tasks.")] = None,
+    test: Annotated[int | None, typer.Option("--test", min=0, help="Test tasks.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="family|mutant", help="Test on other families, or on other bugs of the same."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides which bugs, and the words of the issues.")] = None,
+    workers: WorkersOption = None,
+    sandbox: SandboxOption = "auto",
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make practice tasks: bugs that real tests see, as task repos DIR/train and DIR/test.
+
+    Example: `srft practice --out runs/practice --train 100 --test 40 --split family --seed 0`, then
+    `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. The same command again goes on.
+    """
+    from srft.env.practice import PracticeConfig
+    from srft.harness.config import read_config
+    from srft.harness.practice import practice as make
+    from srft.harness.progress import watch
+
+    settings = read_config(
+        PracticeConfig,
+        file=config,
+        sets=sets or (),
+        **{
+            "families": ids(families),
+            "packages": tuple(packages) if packages else None,
+            "requirements": tuple(requirements) if requirements else None,
+            "train": train,
+            "test": test,
+            "split": split,
+            "seed": seed,
+            "workers": workers,
+        },
+    )
+    folder = Path(required(out, "--out"))
+    with stopping() as stop:
+        summary = make(
+            settings, folder, sandbox=sandbox_kind(sandbox), stop=stop, watch=lambda making: watch(making, _figures)
+        )
+        print_json(summary) if json else _print_made(summary, out)
+        if not summary.finished:
+            end_at_once("stopped; the same command goes on", 130)
+    if summary.missing:
+        fail(
+            f"{summary.missing} tasks fewer than asked for: the tests see no more bugs in these families; ask for "
+            "fewer, or name more families or packages",
+            1,
+        )
+
+
+def _figures(making: Any) -> list[str]:
+    return [f"tasks {making.done}/{making.total}", f"mutants tried {making.tried}"]
+
+
+def _print_made(summary: Any, out: str | None) -> None:
+    table = Table("what", "count", title=f"Practice tasks in {out}{' (as they were)' if summary.resumed else ''}")
+    rows = {
+        "training tasks": summary.train,
+        "test tasks": summary.test,
+        "families and packages": summary.sources,
+        "mutants tried": summary.tried,
+        "of them kept": summary.kept,
+        **{f"dropped: {why}": count for why, count in summary.dropped.items()},
+        **{f"kind: {kind}": count for kind, count in summary.kinds.items()},
+    }
+    for what, count in rows.items():
+        table.add_row(what, f"{count:,}")
+    Console().print(table)

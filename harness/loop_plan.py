@@ -1,0 +1,230 @@
+"""What a loop will take, said before anything is begun: episodes, containers, tokens, GPU hours, disk.
+
+Reads a LoopConfig, the tasks where they lie on this machine, and what its recipe's plan says; writes nothing.
+
+    planned = plan_loop(read_loop_config("paper"))
+    planned.total.gpu_hours, planned.total.disk_gib
+
+Everything is arithmetic over the assumptions in the configuration's `plan`, which are printed with it. Replace them by
+what a first, small round measured.
+"""
+
+from pathlib import Path
+
+import msgspec
+from rich.table import Table
+
+from srft.env.task import load_tasks
+from srft.harness.loop_config import LoopConfig
+from srft.train.plan import Plan
+from srft.train.plan import plan as plan_training
+from srft.train.recipe import Recipe
+
+TOKEN_BYTES_ON_DISK = 12
+"""Of a run: its text, about four bytes a token, and the token ids and log-probabilities that a server gives."""
+
+GIB = 1 << 30
+
+
+class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage, of all rounds and cells together. `None`: it has nothing of the kind.
+
+    prompt_tokens: all that requests carry; cached_tokens: those of them that a prefix cache saves. container_hours: a
+    container being open; wall_hours: at the configured number of workers and GPUs.
+    """
+
+    stage: str
+    count: int
+    of: str
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    reply_tokens: int | None = None
+    containers: int | None = None
+    container_hours: float | None = None
+    gpu_hours: float | None = None
+    wall_hours: float | None = None
+    disk_gib: float | None = None
+
+
+class LoopPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """stages, their sums, the training of one cell, and what all of it rests on."""
+
+    stages: list[StagePlan]
+    total: StagePlan
+    training: Plan
+    assumptions: list[str]
+
+
+def plan_loop(config: LoopConfig) -> LoopPlan:
+    """Raises InputError."""
+    tasks, held_out, known = _counts(config)
+    cells, rounds = len(config.cells()), config.rounds
+    episodes = tasks * config.collect.attempts * rounds
+    measured = held_out * config.evaluate.attempts * (1 + cells * rounds)
+    training = plan_training(_recipe(config, rows=tasks * config.collect.attempts), model=config.model, table=None)
+    students = sum(config.teacher(number) == "student" for number in range(1, rounds + 1))
+    stages = [
+        _images(config, tasks + held_out),
+        _episodes(config, "collect", episodes, workers=config.collect.workers, served=students / rounds),
+        _critique(config, episodes),
+        StagePlan(
+            stage="train",
+            count=cells * rounds,
+            of="models",
+            gpu_hours=cells * rounds * training.time_s * training.gpus / 3600,
+            wall_hours=cells * rounds * training.time_s / 3600,
+            disk_gib=cells * rounds * training.parameters * _bytes_of(config.recipe_of(config.seeds[0])) / GIB,
+        ),
+        _episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=1.0),
+    ]
+    return LoopPlan(
+        stages=stages,
+        total=_total(stages),
+        training=training,
+        assumptions=[*_assumptions(config, known=known), *training.assumptions],
+    )
+
+
+def _counts(config: LoopConfig) -> tuple[int, int, bool]:
+    """(tasks trained on, tasks held out, whether they were counted or assumed)."""
+    if config.practice is not None:
+        return config.practice.train, config.practice.test, True
+    sources = [str(config.tasks), str(config.evaluation)]
+    if all(Path(source).exists() for source in sources):
+        return len(load_tasks(sources[0])), len(load_tasks(sources[1])), True
+    return config.plan.tasks, config.plan.held_out, False
+
+
+def _recipe(config: LoopConfig, *, rows: int) -> Recipe:
+    """The recipe of one cell, with as many rows as a round of all earlier ones carries in the end."""
+    recipe = config.recipe_of(config.seeds[0])
+    carried = {"all": config.rounds, "new": 1}.get(str(config.carry)) or min(int(config.carry), config.rounds)
+    assumed = msgspec.structs.replace(recipe.plan, rows=max(1, rows * carried))
+    return msgspec.structs.replace(recipe, plan=assumed)
+
+
+def _bytes_of(recipe: Recipe) -> int:
+    return 2 if recipe.weights == "bfloat16" else 4
+
+
+def _images(config: LoopConfig, tasks: int) -> StagePlan:
+    return StagePlan(stage="images", count=tasks, of="images", disk_gib=tasks * config.plan.image_gib)
+
+
+def _episodes(config: LoopConfig, stage: str, episodes: int, *, workers: int, served: float) -> StagePlan:
+    """served: the share of them whose model this machine serves."""
+    assumed = config.plan
+    requests = round(episodes * assumed.steps)
+    prompts = requests * assumed.context_tokens
+    replies = requests * assumed.reply_tokens
+    reply_s = assumed.reply_tokens / assumed.reply_tokens_per_s
+    open_s = episodes * (assumed.steps * (assumed.command_s + reply_s) + assumed.start_s)
+    grading_s = episodes * assumed.grading_s
+    at_once = min(workers, max(1, episodes))
+    wall_s = open_s / at_once + grading_s / (at_once * 2)
+    return StagePlan(
+        stage=stage,
+        count=episodes,
+        of="episodes",
+        prompt_tokens=prompts,
+        cached_tokens=round(prompts * assumed.cached_share),
+        reply_tokens=replies,
+        containers=2 * episodes,
+        container_hours=(open_s + grading_s) / 3600,
+        gpu_hours=served * open_s / at_once * assumed.gpus / 3600,
+        wall_hours=wall_s / 3600,
+        disk_gib=episodes * (assumed.context_tokens * 2 + replies / max(1, episodes)) * TOKEN_BYTES_ON_DISK / GIB,
+    )
+
+
+def _critique(config: LoopConfig, episodes: int) -> StagePlan:
+    """A judge reads a run once: its last context and a little more. A rule reads no tokens."""
+    assumed = config.plan
+    if not config.critic.startswith(("http", "judge")):
+        return StagePlan(stage="critique", count=episodes, of="runs")
+    judged = round(episodes * (1 - assumed.resolved_share))
+    return StagePlan(
+        stage="critique",
+        count=judged,
+        of="unresolved runs",
+        prompt_tokens=judged * 2 * assumed.context_tokens,
+        reply_tokens=round(judged * assumed.steps * 40),
+    )
+
+
+def _total(stages: list[StagePlan]) -> StagePlan:
+    names = [field for field in StagePlan.__struct_fields__ if field not in ("stage", "of", "count")]
+    sums = {name: sum(getattr(stage, name) or 0 for stage in stages) for name in names}
+    return StagePlan(stage="total", count=len(stages), of="stages", **sums)
+
+
+def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
+    assumed = config.plan
+    where = "counted" if known else "plan.tasks and plan.held_out: the tasks are not on this machine"
+    return [
+        f"tasks: {where}",
+        f"an episode: {assumed.steps:g} steps, {assumed.context_tokens:,} tokens of prompt and "
+        f"{assumed.reply_tokens:,} of reply a step, {assumed.cached_share:.0%} of the prompt in the prefix cache "
+        "(plan.steps, ...)",
+        f"a step: {assumed.reply_tokens_per_s:g} reply tokens a second for each of the episodes at a time, and "
+        f"{assumed.command_s:g} s of command; {assumed.start_s:g} s to open and {assumed.grading_s:g} s to grade",
+        f"{assumed.gpus} GPUs serve while a model of ours is asked; a teacher behind an endpoint takes none of them",
+        f"{assumed.image_gib:g} GiB of disk for what a task's image has of its own",
+    ]
+
+
+def plan_table(plan: LoopPlan) -> Table:
+    """For a person."""
+    table = Table(
+        "stage",
+        "count",
+        "prompt tokens",
+        "cached",
+        "reply tokens",
+        "containers",
+        "GPU hours",
+        "wall hours",
+        "disk GiB",
+        title="Plan",
+    )
+    for name in table.columns[1:]:
+        name.justify = "right"
+    for stage in (*plan.stages, plan.total):
+        if stage.stage == "total":
+            table.add_section()
+        count = "" if stage.stage == "total" else f"{stage.count:,} {stage.of}"
+        table.add_row(
+            stage.stage,
+            count,
+            _large(stage.prompt_tokens),
+            _large(stage.cached_tokens),
+            _large(stage.reply_tokens),
+            _large(stage.containers),
+            _hours(stage.gpu_hours),
+            _hours(stage.wall_hours),
+            _hours(stage.disk_gib),
+        )
+    fits = "fits" if plan.training.fits else "DOES NOT FIT"
+    peak = f"{plan.training.memory.peak_bytes / GIB:.1f} GiB"
+    machine = f"{plan.training.gpus} x {plan.training.machine.name}"
+    lines = [f"training: {machine}, {peak} a process at its peak: {fits}"]
+    table.caption = "\n".join([*lines, *(f"assumed: {line}" for line in plan.assumptions)])
+    table.caption_justify = "left"
+    return table
+
+
+def _large(count: int | None) -> str:
+    """
+    >>> _large(1_234_567_890), _large(12_300), _large(None)
+    ('1.23 G', '12,300', '')
+    """
+    if count is None:
+        return ""
+    for unit, size in (("G", 10**9), ("M", 10**6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:,}"
+
+
+def _hours(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"

@@ -1,0 +1,45 @@
+"""Which weights a model folder holds.
+
+weights_id("models/base")         # 'a 16-digit hash': equal weights and configuration give the same, whatever the path
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from srft.env.errors import InputError
+
+SUFFIXES = (".safetensors", ".bin", ".gguf")
+CONFIGS = ("config.json", "adapter_config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja")
+
+WHOLE_BYTES = 4 << 30
+"""A larger file is told by its size and by samples: to read a 32B model through takes minutes."""
+
+SAMPLES = 64
+SAMPLE_BYTES = 1 << 20
+
+
+def weights_id(model: str | Path) -> str:
+    """A hash of the weights, configuration and tokenizer of a folder, or of a hub name. Raises InputError."""
+    folder, digest = Path(model), hashlib.sha256()
+    if not folder.is_dir():
+        return hashlib.sha256(f"hub:{model}".encode()).hexdigest()[:16]
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.name in CONFIGS)
+    if not any(path.suffix in SUFFIXES for path in files):
+        raise InputError(f"{folder}: no model weights in it ({', '.join(SUFFIXES)}); expected a Hugging Face folder")
+    for path in files:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        for part in _parts(path):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    """The file's bytes, or evenly spread samples of a large one's."""
+    size = path.stat().st_size
+    stride = SAMPLE_BYTES if size <= WHOLE_BYTES else size // SAMPLES
+    with path.open("rb") as file:
+        for offset in range(0, size, stride):
+            file.seek(offset, os.SEEK_SET)
+            yield file.read(SAMPLE_BYTES)
