@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def view(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run directory.")],
     port: Annotated[
-        int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="Where it answers; 8117 or a free one.")
+        int | None,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Where it answers: 8117 unless given; 0: any."),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
     export: Annotated[
@@ -48,10 +49,8 @@ def view(
     wanted = frozenset(ids(only) or ()) or None
     viewer = Viewer(Path(run), person=name, tasks=tasks, tokenizer=tokenizer, only=wanted)
     print("reading the run ...", file=sys.stderr)
-    places = viewer.library.places()
-    for place in places:
-        place.refresh()
-    known = {entry.task_id for place in places for entry in place.standing}
+    viewer.prepare()
+    known = {entry.task_id for place in viewer.library.places() for entry in place.standing}
     if unknown := sorted((wanted or frozenset()) - known):
         raise InputError(f"--only {', '.join(unknown)}: no trajectory on it in {run}")
     if export is not None:

@@ -13,6 +13,7 @@ GET  /report                    report.html, where the run has one
 POST /labels                    a person's word on a step
 """
 
+import gc
 import secrets
 import socket
 from collections.abc import Callable
@@ -151,5 +152,7 @@ def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[str], No
             await super().startup(sockets)
             on_ready(address)
 
+    gc.collect()
+    gc.freeze()  # the short records stay: a collection in the middle of a page need not walk over a million of them
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     Server(config).run(sockets=[listener])

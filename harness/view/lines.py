@@ -84,8 +84,8 @@ class Lines(Generic[T]):
         try:
             with self.path.open("rb", buffering=_BUFFER_BYTES) as file:
                 status = os.fstat(file.fileno())
-                if not self._loaded:
-                    self._loaded = True
+                is_first, self._loaded = not self._loaded, True
+                if is_first:
                     self._load(file, status.st_size)
                 state = (status.st_ino, status.st_mtime_ns)
                 if status.st_size == self._extent.end and state == self._inode:
@@ -96,7 +96,7 @@ class Lines(Generic[T]):
                 before = self._extent.end
                 self._scan(file)
                 self._inode = state
-                return is_other or self._extent.end != before
+                return is_first or is_other or self._extent.end != before
         except FileNotFoundError:
             was_there = bool(self.records or self.damaged)
             self._forget()

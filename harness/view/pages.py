@@ -154,15 +154,11 @@ class Pages:
             count=_count, usd=_usd, seconds=_seconds, share=_share, stretches=_stretches, fixed=_fixed
         )
 
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)  # compiled now, not while the first reader waits
+
     def html(self, template: str, **values: Any) -> str:
         return self._environment.get_template(template).render(**values)
-
-    def under(self, links: Links) -> "Pages":
-        """The same pages, seen from another folder."""
-        other = Pages.__new__(Pages)
-        other._environment = self._environment.overlay()
-        other._environment.globals = {**self._environment.globals, "links": links}
-        return other
 
 
 def _inert(value: Any) -> Any:
@@ -195,7 +191,7 @@ def _usd(cost: float | None) -> str:
 def _seconds(wall_s: float | None) -> str:
     """
     >>> _seconds(0.0123), _seconds(3.21), _seconds(75.0), _seconds(None)
-    ('12 ms', '3.2 s', '1:15', '–')
+    ('12 ms', '3.2 s', '0:01:15', '–')
     """
     if wall_s is None:
         return "–"

@@ -11,6 +11,7 @@ Reads a run directory; the short records that tables are made of stay in memory,
 
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,17 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     verdicts: str
     confidences: tuple[float | None, ...] | None
 
+    def labels(self) -> dict[int, StepLabel]:
+        """Step -> label, without the abstentions: what `effective_labels` says of this one critic alone."""
+        return {label.step: label for label in self.critique().labels if label.verdict is not None}
+
     def critique(self) -> Critique:
         """The Critique without its reasons and costs: all that masks depend on."""
-        confidences = self.confidences or (None,) * len(self.verdicts)
         steps = self.steps or range(len(self.verdicts))
-        labels = tuple(
-            StepLabel(step=step, verdict=VERDICTS[code], confidence=confidence)
-            for step, code, confidence in zip(steps, self.verdicts, confidences, strict=True)
-        )
+        if self.confidences is None:
+            labels = tuple(map(_label, steps, self.verdicts))
+        else:
+            labels = tuple(map(_label, steps, self.verdicts, self.confidences))
         return Critique(
             trajectory_id=self.trajectory_id,
             task_id="",
@@ -107,6 +111,12 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
             source=self.source,
             labels=labels,
         )
+
+
+@lru_cache(maxsize=1 << 14)
+def _label(step: int, code: str, confidence: float | None = None) -> StepLabel:
+    """Shared, as they never change: a table of 20,000 runs asks for a million of them."""
+    return StepLabel(step=step, verdict=VERDICTS[code], confidence=confidence)
 
 
 class Verdicted(msgspec.Struct, frozen=True, array_like=True):
@@ -190,7 +200,9 @@ class Place:
     def __init__(self, run: Path, folder: Path, *, only: frozenset[str] | None = None) -> None:
         parts = folder.relative_to(run).parts
         self.key = "~".join((parts[0], *parts[2:]))
-        self.title = parts[0].replace("-", " ") + (f", evaluation of {parts[2]}" if len(parts) > 2 else "")
+        number = parts[0].removeprefix("round-")
+        name = f"round {int(number)}" if number.isdecimal() else parts[0]
+        self.title = name + (f", evaluation of {parts[2]}" if len(parts) > 2 else "")
         self.round = Round(folder)
         self.only = only
         index = run / INDEX_FOLDER

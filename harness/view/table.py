@@ -19,6 +19,7 @@ from srft.harness.view.places import Entry, Place
 from srft.train.mask import Arm
 
 PAGE_ROWS = 100
+KEPT_ORDERS = 8
 OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 SORTS = {
     "file": "order of the file",
@@ -93,9 +94,10 @@ class TableRow(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One page. total: rows that the filter lets through. remark: why there is no mask where there should be one.
+    """One page.
 
-    outcomes, stops: of all trajectories of the place, value -> count.
+    total: rows that the filter lets through. judges: whose verdicts are shown. remark: why there is no mask where there
+    should be one. outcomes, stops: of all trajectories of the place, value -> count.
     """
 
     rows: list[TableRow]
@@ -103,6 +105,7 @@ class Table(NamedTuple):
     pages: int
     query: Query
     arm: Arm | None
+    judges: tuple[str, ...]
     remark: str | None
     outcomes: Counter[str]
     stops: Counter[str]
@@ -113,7 +116,7 @@ class _View:
     """What rows are made of, for one query."""
 
     def __init__(self, place: Place, arms: Arms, query: Query) -> None:
-        self.place, self.query = place, query
+        self.place, self.query, self.orders = place, query, arms.orders
         self.arm = arms.chosen(query.arm or None)
         self.judges = arms.judges(self.arm, query.critics)
         self.masks: Masks | None = None
@@ -134,7 +137,16 @@ class _View:
         )
 
     def entries(self) -> list[Entry]:
-        """Those that the filter lets through, in the order asked for."""
+        """Those that the filter lets through, in the order asked for; the last few such lists are kept."""
+        policy = self.masks.policy if self.masks else None
+        asked = (self.place.version, policy, self.judges, self.query._replace(page=1))
+        if asked not in self.orders:
+            while len(self.orders) >= KEPT_ORDERS:
+                del self.orders[next(iter(self.orders))]
+            self.orders[asked] = self._entries()
+        return self.orders[asked]
+
+    def _entries(self) -> list[Entry]:
         found = [entry for entry in self.place.standing if self._passes(entry)]
         name = self.query.sort.removeprefix("-")
         if name != "file":
@@ -191,6 +203,7 @@ def make_table(place: Place, arms: Arms, query: Query, *, page_rows: int = PAGE_
         pages=pages,
         query=query._replace(page=page),
         arm=view.arm,
+        judges=view.judges,
         remark=view.remark,
         outcomes=Counter(OUTCOMES[place.outcome(entry)] for entry in place.standing),
         stops=Counter(entry.stop_reason for entry in place.standing),

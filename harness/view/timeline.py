@@ -15,7 +15,7 @@ from srft.env.grading import Grade
 from srft.harness.show import Given
 from srft.harness.view.arms import Arms, Mask
 from srft.harness.view.evidence import Fix, TaskBook, test_log
-from srft.harness.view.folding import Diff, Folded, Part, diff, folded, parts
+from srft.harness.view.folding import Diff, Folded, diff, folded, parts
 from srft.harness.view.people import Agreement, Person, agreement
 from srft.harness.view.places import CODES, Entry, Place
 from srft.harness.view.table import Query
@@ -27,23 +27,26 @@ LOG_BYTES = 1 << 20
 
 
 class Said(NamedTuple):
-    """A piece of a reply: prose, or a command. language: of a fenced block, `None` for prose."""
+    """A piece of a reply. language: of a fenced block, `None` for prose. is_run: whether it is what was carried out."""
 
     text: Folded
     language: str | None
+    is_run: bool = False
 
 
 class StepView(NamedTuple):
     """One step.
 
-    code: the letter of the verdict that counts. given: what each critic said, people last. own: this person's label.
+    code: the letter of the verdict that counts. plain: the critics who gave that verdict and no more; spoken: what the
+    others said, people last. own: this person's label.
     weight: the arm's, `None` without an arm or where it leaves the run out. share: of the run's longest command time.
     """
 
     step: Step
     code: str
     verdict: str
-    given: list[Given]
+    plain: list[str]
+    spoken: list[Given]
     own: StepLabel | None
     weight: float | None
     reasoning: Folded | None
@@ -143,23 +146,40 @@ def _steps(
     weight_S = None if mask is None else mask.weight_S
     for step in run.steps:
         label = effective.get(step.index)
+        verdict = label.verdict if label else None
+        said = given.get(step.index, [])
+        plain = [one for one in said if verdict is not None and _is_plain(one, verdict)]
         yield StepView(
             step=step,
-            code=CODES[label.verdict if label else None],
-            verdict=(label.verdict if label else None) or "unlabelled",
-            given=given.get(step.index, []),
+            code=CODES[verdict],
+            verdict=verdict or "unlabelled",
+            plain=[one.critic for one in plain],
+            spoken=[one for one in said if one not in plain],
             own=own_labels.get(step.index),
             weight=None if weight_S is None else float(weight_S[step.index]),
             reasoning=folded(step.reasoning) if step.reasoning else None,
-            said=[Said(_folded_part(part), part.language) for part in parts(step.content)] if step.content else [],
-            calls=[Said(folded(text, head=30, tail=6), name) for name, text in _calls(step)],
+            said=list(_said(step)) if step.content else [],
+            calls=[Said(folded(text, head=30, tail=6), name, is_run=True) for name, text in _calls(step)],
             observation=None if step.observation is None else folded(step.observation, head=8, tail=5),
             share=(step.wall_s or 0.0) / longest_s if longest_s else 0.0,
         )
 
 
-def _folded_part(part: Part) -> Folded:
-    return folded(part.text, head=30, tail=8) if part.language else folded(part.text)
+def _is_plain(given: Given, verdict: str) -> bool:
+    """Whether it says the verdict that counts anyway, and nothing else."""
+    label = given.label
+    bare = label.reason is None and label.confidence is None and not label.votes
+    return bare and label.verdict == verdict and given.source != "human"
+
+
+def _said(step: Step) -> Iterator[Said]:
+    command = step.action.arguments.get("command") if step.action else None
+    for part in parts(step.content):
+        if part.language is None:
+            yield Said(folded(part.text), None)
+        else:
+            is_run = isinstance(command, str) and part.text.strip() == command.strip()
+            yield Said(folded(part.text, head=30, tail=8), part.language, is_run)
 
 
 def given_labels(critiques: list[Critique]) -> dict[int, list[Given]]:

@@ -4,6 +4,7 @@ viewer = Viewer(Path("runs/demo"), person="human", tasks=None, tokenizer=None)
 viewer.table(pages, "round-000", Query(outcome="unresolved"))
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ class Viewer:
         self._book, self._tokens = TaskBook(tasks), TokenViews(tokenizer)
         self._overviews = Overviews(self.library)
         self._arms: dict[str, Arms] = {}
+
+    def prepare(self) -> None:
+        """Read all that tables need, so that no page has to wait for it."""
+        for place in self.library.places():
+            self._place(place.key)
+            with contextlib.suppress(InputError):  # of a damaged file; its page says so
+                make_table(place, self._arms[place.key], Query(sort="-masked"))
 
     # ---- pages ----
 

@@ -1,0 +1,75 @@
+"""A person's labels: kept as they are given, winning over critics, surviving torn lines and a busy run."""
+
+import pytest
+
+from srft.critic.labels import Critique, effective_labels
+from srft.env.errors import InputError
+from srft.harness.rows import critiques_by_run, run_facts
+from srft.harness.store import JsonLines, Round, Run
+from srft.harness.view.people import Agreement, Person, agreement
+from srft.harness.view.places import Library
+
+
+@pytest.fixture
+def place(run):
+    return Library(run).place("round-000")
+
+
+def on_file(place):
+    return list(JsonLines(place.round.critiques.path, Critique).read())
+
+
+def test_a_label_is_kept_and_wins(run, place):
+    person, entry = Person("anna", run=run), place.by_id["abc1"]
+    person.label(place, entry, step=1, verdict="good", reason=None)
+    person.label(place, entry, step=1, verdict=None, reason="It was right.")
+    person.label(place, entry, step=2, verdict="mistake", reason=None)
+    last = on_file(place)[-1]
+    assert (last.critic, last.source, last.task_id) == ("anna", "human", "a__b-1")
+    assert [(label.verdict, label.reason) for label in last.labels] == [
+        (None, None),
+        ("good", "It was right."),
+        ("mistake", None),
+    ]
+    of_run = critiques_by_run(Round(run / "round-000"))["abc1"]
+    labels = effective_labels(of_run, critics=["judge"])
+    assert [labels[step].verdict for step in range(3)] == ["good", "good", "mistake"]
+    facts = run_facts(place.trajectory(entry), False, of_run, (), "human")  # what `srft rows --arm human` takes
+    assert {step: label.verdict for step, label in facts.labels.items()} == {1: "good", 2: "mistake"}
+
+
+def test_two_viewers_do_not_undo_each_other(run, place):
+    other = Library(run).place("round-000")
+    Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict="mistake", reason=None)
+    labels = Person("anna", run=run).label(other, other.by_id["abc1"], step=1, verdict="good", reason=None)
+    assert {step: label.verdict for step, label in labels.items()} == {0: "mistake", 1: "good", 2: None}
+
+
+def test_behind_a_torn_line_and_in_a_busy_run(run, place):
+    with place.round.critiques.path.open("ab") as file:
+        file.write(b'{"torn')
+    Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
+    assert len(on_file(place)) == 3
+    with Run(run):  # a collection goes on
+        Person("anna", run=run).label(place, place.by_id["abc1"], step=1, verdict="good", reason=None)
+    assert len(on_file(place)) == 4
+
+
+def test_what_is_refused(run, place):
+    with pytest.raises(InputError, match="has the steps 0 to 2"):
+        Person("anna", run=run).label(place, place.by_id["abc1"], step=3, verdict="good", reason=None)
+    with pytest.raises(InputError, match="a critic is named so"):
+        Person("judge", run=run).label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
+    with pytest.raises(InputError, match="at most 10,000"):
+        Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict=None, reason="x" * 10_001)
+    assert len(on_file(place)) == 2
+
+
+def test_agreement_is_counted_as_one_labels(run, place):
+    person = Person("anna", run=run)
+    assert agreement(place, "anna") == []
+    for step, verdict in enumerate(("good", "mistake", "mistake")):
+        person.label(place, place.by_id["abc1"], step=step, verdict=verdict, reason=None)
+    person.label(place, place.by_id["abc2"], step=0, verdict="good", reason=None)
+    assert agreement(place, "anna", run_id="abc1") == [Agreement("judge", 3, 2, 1, 1, 0, pytest.approx(0.4))]
+    assert agreement(place, "anna") == [Agreement("judge", 4, 3, 1, 1, 0, 0.5)]
