@@ -3,10 +3,11 @@
     forward = Forward(folder, dtype="auto")
     logits = forward.run([Piece(cache, tokens=[5, 7, 9], keep=1)])[0]      # (1, V) float32: after the last token
 
-What a conversation gets is the same to the bit whoever else is in the step: attention is a call a conversation (see
-`attention.py`), and matrix products give each row the same whatever the number of rows: on CPUs in bfloat16 for all but
-toy models, in float32 from four rows on, so fewer are padded. A GPU's library chooses its kernel by the number of rows: there results
-can differ in the last bits.
+What a conversation gets does not depend on who else is in the step: attention is a call a conversation (see
+`attention.py`), and matrix products give each row the same bits whatever the number of rows. On CPUs they do so in
+bfloat16 for all but toy models, and in float32 from four rows on, so fewer are padded. What is left is the last bit of
+an exponential where torch cuts an array among threads. A GPU's library chooses its kernel by the number of rows: there
+more bits can differ.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Forward:
             dtype=self.dtype,
             device=self.device,
         )
-        self.vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self.vocabulary = model.get_input_embeddings().weight.size(0)  # type: ignore[operator]
         self.max_positions = int(config.max_position_embeddings)
         self.model = model
         self.run([Piece(Cache(self.shape, reserved=2), [0, 0], 1)])  # raises here what the model cannot do

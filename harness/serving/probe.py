@@ -135,11 +135,7 @@ def direct_logprobs(weights: str | Path, token_ids: Sequence[int]) -> tuple[Tens
 def _complaint(
     weights: str | Path, base: str | Path | None, difference: float, tolerance: float, moved: _Moved | None
 ) -> str:
-    way = (
-        ""
-        if moved is None
-        else f", {moved.share:.0%} of the way from {base}, which is where old weights would be at 0%"
-    )
+    way = f", {round(100 * moved.share)}% of the way to them from {base}" if moved is not None else ""
     return (
         f"the server does not serve {weights}: expected logprobs of the probe text within {tolerance:g} nats of a "
         f"direct forward of these weights, on the mean, got {difference:.4g}{way}; start the server again with them, "

@@ -28,10 +28,12 @@ from benchmarks.recorded_action import recorded_action
 from benchmarks.reset import reset
 from benchmarks.rows import Bench, Row
 from benchmarks.rows_speed import rows_speed
+from benchmarks.serving import serving
 from benchmarks.shell_round_trip import shell_round_trip
 from benchmarks.throughput import collect_throughput
 from benchmarks.tiny_task import ROOT, build_tiny_image
 from benchmarks.trainer_peer import train_speed, train_speed_defaults
+from benchmarks.viewer import viewer
 
 from srft.env.errors import SrftError
 from srft.harness.store import write_atomic
@@ -49,7 +51,9 @@ TRAINING: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "train_speed": train_speed,
     "train_speed_defaults": train_speed_defaults,
 }
-BENCHMARKS = CONTAINERS | TRAINING
+SERVING: dict[str, Callable[[Bench], dict[str, Row]]] = {"serving": serving}
+PAGES: dict[str, Callable[[Bench], dict[str, Row]]] = {"viewer": viewer}
+BENCHMARKS = CONTAINERS | TRAINING | SERVING | PAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

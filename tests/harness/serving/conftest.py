@@ -47,7 +47,7 @@ def random_model(folder: Path, *, seed: int, template: str = CHATML) -> Path:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
-        intermediate_size=192,
+        intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -66,7 +66,7 @@ def random_model(folder: Path, *, seed: int, template: str = CHATML) -> Path:
 
 
 @pytest.fixture
-def engine(base) -> Iterator[Engine]:
+def tiny_engine(base) -> Iterator[Engine]:
     engine = Engine(base, dtype="float32", batch=4, cache_gib=0.01)
     yield engine
     engine.close()

@@ -60,8 +60,9 @@ def test_a_reply_is_that_of_the_model_in_process(served):
     in_process = LocalModel(engine, OpenAIConfig(**settings), name="tiny").for_episode("t", 0, 5)
     for _ in range(2):
         got, expected = over_http.reply(ASKED), in_process.reply(ASKED)
-        for field in ("content", "prompt_token_ids", "token_ids", "logprobs", "finish_reason"):
+        for field in ("content", "prompt_token_ids", "token_ids", "finish_reason"):
             assert getattr(got, field) == getattr(expected, field)
+        assert got.logprobs == pytest.approx(expected.logprobs, abs=1e-5)  # one of them had a part from the cache
         assert got.usage.completion_tokens == len(expected.token_ids)
 
 

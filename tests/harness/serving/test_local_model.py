@@ -13,8 +13,8 @@ from tests.train.conftest import make_run
 ASKED = [{"role": "user", "content": "Say something."}]
 
 
-def test_an_episode_repeats_itself_and_its_replies_differ(engine):
-    model = LocalModel(engine, OpenAIConfig(temperature=1.0, max_tokens=12), name="m")
+def test_an_episode_repeats_itself_and_its_replies_differ(tiny_engine):
+    model = LocalModel(tiny_engine, OpenAIConfig(temperature=1.0, max_tokens=12), name="m")
     one, same, other = (model.for_episode("t", 0, seed) for seed in (7, 7, 8))
     first = [one.reply(ASKED).token_ids for _ in range(2)]
     assert [same.reply(ASKED).token_ids for _ in range(2)] == first
@@ -23,19 +23,19 @@ def test_an_episode_repeats_itself_and_its_replies_differ(engine):
     assert one.sampling == {"temperature": 1.0, "max_tokens": 12, "seed": 7}
 
 
-def test_a_reply_says_what_was_asked_and_sampled(engine):
-    reply = LocalModel(engine, OpenAIConfig(temperature=0, max_tokens=5), name="m").reply(ASKED)
+def test_a_reply_says_what_was_asked_and_sampled(tiny_engine):
+    reply = LocalModel(tiny_engine, OpenAIConfig(temperature=0, max_tokens=5), name="m").reply(ASKED)
     assert len(reply.token_ids) == len(reply.logprobs) == reply.usage.completion_tokens <= 5
     assert len(reply.prompt_token_ids) == reply.usage.prompt_tokens
-    assert engine.decode(reply.prompt_token_ids) == (
+    assert tiny_engine.decode(reply.prompt_token_ids) == (
         "<|im_start|>user\nSay something.<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def test_what_an_episode_sampled_trains_as_one_row(engine, base):
+def test_what_an_episode_sampled_trains_as_one_row(tiny_engine, base):
     """Prompts go on from what was sampled, though these random replies would be encoded otherwise."""
     settings = OpenAIConfig(temperature=1.0, max_tokens=20, extra_body={"ignore_eos": True})
-    model = LocalModel(engine, settings, name="m").for_episode("t", 0, 3)
+    model = LocalModel(tiny_engine, settings, name="m").for_episode("t", 0, 3)
     messages, steps, seen = [*ASKED], [], ()
     for index in range(4):
         reply = model.reply(messages)
@@ -64,8 +64,8 @@ def test_what_an_episode_sampled_trains_as_one_row(engine, base):
     assert dict(rendering.remarks) == {}
 
 
-def test_settings_that_it_does_not_know_are_refused(engine):
+def test_settings_that_it_does_not_know_are_refused(tiny_engine):
     with pytest.raises(InputError, match="unknown field `min_p`; the engine in this process knows temperature"):
-        LocalModel(engine, OpenAIConfig(extra_body={"min_p": 0.1}), name="m")
+        LocalModel(tiny_engine, OpenAIConfig(extra_body={"min_p": 0.1}), name="m")
     with pytest.raises(InputError, match="`float` >= 0"):
-        LocalModel(engine, OpenAIConfig(temperature=-1), name="m")
+        LocalModel(tiny_engine, OpenAIConfig(temperature=-1), name="m")
