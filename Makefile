@@ -1,11 +1,10 @@
 # make demo, make test: each sets up what is missing first (see harness/setup.sh). make setup does that alone.
 SHELL := /bin/bash
 
-DEMO := harness/presets/demo
 DEMO_RUN ?= runs/demo
 # auto takes a container engine where one answers, else the local sandbox.
 SANDBOX ?= $(if $(filter no,$(SRFT_SYSTEM_SETUP)),local,auto)
-# PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--only python-humanize__humanize-4.12.2" and the like.
+# PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--set practice.train=12 --set practice.test=4" and the like.
 PYTEST_ARGS ?=
 # Tests wait for containers more than they compute: two at a time, each file on one worker.
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
@@ -26,10 +25,8 @@ test: setup
 slow: setup
 	.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
-demo: setup
-	.venv/bin/srft collect --tasks $(DEMO)/tasks --model script:$(DEMO)/runs.yaml --attempts 2 --workers 2 \
-		--sandbox $(SANDBOX) --run $(DEMO_RUN) --no-grade $(DEMO_ARGS)
-	.venv/bin/srft evaluate --run $(DEMO_RUN) --workers 2 --sandbox $(SANDBOX)
+demo: model
+	.venv/bin/srft loop --preset demo --sandbox $(SANDBOX) --run $(DEMO_RUN) $(DEMO_ARGS)
 
 bench: setup
 	.venv/bin/python -m tests.benchmarks

@@ -57,6 +57,8 @@ app.command()(clean)
 
 def main() -> NoReturn:
     """Run a command; turn what srft raises on purpose into one sentence."""
+    # Before torch is imported: its threads must not spin on the cores that containers and other processes work on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logger.remove()
     logger.add(
         sys.stderr,

@@ -6,6 +6,7 @@
 See `presets/*.yaml` for whole ones.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,7 +132,11 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def recipe_of(self, seed: int) -> Recipe:
         """The recipe that a cell is trained by. Raises InputError."""
-        return read_config(Recipe, file=str(recipe_file(self.recipe)), **{**self.training, "seed": seed})
+        return read_config(Recipe, file=str(recipe_file(self.recipe)), sets=self.recipe_sets(seed))
+
+    def recipe_sets(self, seed: int) -> list[str]:
+        """What a cell's recipe has in the place of the named one's, as `--set` takes it."""
+        return [f"{key}={json.dumps(value)}" for key, value in {**self.training, "seed": seed}.items()]
 
 
 def read_loop_config(

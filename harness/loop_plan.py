@@ -12,7 +12,10 @@ what a first, small round measured.
 from pathlib import Path
 
 import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from srft.env.task import load_tasks
 from srft.harness.loop_config import LoopConfig
@@ -146,7 +149,7 @@ def _critique(config: LoopConfig, episodes: int) -> StagePlan:
     return StagePlan(
         stage="critique",
         count=judged,
-        of="unresolved runs",
+        of="runs",
         prompt_tokens=judged * 2 * assumed.context_tokens,
         reply_tokens=round(judged * assumed.steps * 40),
     )
@@ -173,58 +176,38 @@ def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
     ]
 
 
-def plan_table(plan: LoopPlan) -> Table:
-    """For a person."""
-    table = Table(
-        "stage",
-        "count",
-        "prompt tokens",
-        "cached",
-        "reply tokens",
-        "containers",
-        "GPU hours",
-        "wall hours",
-        "disk GiB",
-        title="Plan",
-    )
-    for name in table.columns[1:]:
-        name.justify = "right"
-    for stage in (*plan.stages, plan.total):
-        if stage.stage == "total":
-            table.add_section()
-        count = "" if stage.stage == "total" else f"{stage.count:,} {stage.of}"
-        table.add_row(
-            stage.stage,
-            count,
-            _large(stage.prompt_tokens),
-            _large(stage.cached_tokens),
-            _large(stage.reply_tokens),
-            _large(stage.containers),
-            _hours(stage.gpu_hours),
-            _hours(stage.wall_hours),
-            _hours(stage.disk_gib),
-        )
+def plan_table(plan: LoopPlan) -> Group:
+    """For a person: a table that fits a terminal, and what it rests on."""
+    heads = ("stage", "count", "prompt", "cached", "reply", "containers", "GPU h", "wall h", "GiB")
+    table = Table(*heads, title="Plan", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in plan.stages:
+        table.add_row(stage.stage, *_cells(stage, count=_short(stage.count)))
+    table.add_section()
+    table.add_row("total", *_cells(plan.total, count=""))
     fits = "fits" if plan.training.fits else "DOES NOT FIT"
-    peak = f"{plan.training.memory.peak_bytes / GIB:.1f} GiB"
     machine = f"{plan.training.gpus} x {plan.training.machine.name}"
+    peak = f"{plan.training.memory.peak_bytes / GIB:.1f} GiB"
     lines = [f"training: {machine}, {peak} a process at its peak: {fits}"]
-    table.caption = "\n".join([*lines, *(f"assumed: {line}" for line in plan.assumptions)])
-    table.caption_justify = "left"
-    return table
+    lines += [f"assumed: {line}" for line in plan.assumptions]
+    return Group(table, *(Text(line) for line in lines))
 
 
-def _large(count: int | None) -> str:
+def _cells(stage: StagePlan, *, count: str) -> list[str]:
+    counts = (stage.prompt_tokens, stage.cached_tokens, stage.reply_tokens, stage.containers)
+    hours = (stage.gpu_hours, stage.wall_hours, stage.disk_gib)
+    return [count, *(_short(value) for value in counts), *("" if it is None else f"{it:,.1f}" for it in hours)]
+
+
+def _short(count: int | None) -> str:
     """
-    >>> _large(1_234_567_890), _large(12_300), _large(None)
-    ('1.23 G', '12,300', '')
+    >>> _short(1_234_567_890), _short(12_300), _short(880), _short(None)
+    ('1.23 G', '12.3 k', '880', '')
     """
     if count is None:
         return ""
-    for unit, size in (("G", 10**9), ("M", 10**6)):
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
-    return f"{count:,}"
-
-
-def _hours(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}"
+    return str(count)

@@ -1,11 +1,12 @@
 """The model that a configuration names.
 
 open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
-open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml")
+open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml"), open_model("local:models/base")
 open_model("demonstrator", tasks=tasks, demonstrator=DemonstratorConfig(style="short"), format="backtick")
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -35,20 +36,30 @@ def open_model(
             raise InputError("model: demonstrator needs the tasks and their reference fixes; none were given")
         return Demonstrator(tasks, demonstrator, format=format)
     kind, _, file = name.partition(":")
+    if kind == "local" and file:
+        return _served_here(Path(file), settings or OpenAIConfig())
     if kind == "replay":
         return ReplayModel.load(file)
     if kind == "script":
         return ScriptedModel.load(file)
     if kind not in {"http", "https"}:
         raise InputError(
-            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), demonstrator, replay:FILE or "
-            "script:FILE"
+            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), local:DIR, demonstrator, "
+            "replay:FILE or script:FILE"
         )
     settings = settings or OpenAIConfig()
     url, _, served_name = name.partition("#")
     if not (served_name := served_name or settings.name):
         raise InputError(f"model: {name!r} does not say which model; expected http://HOST/v1#NAME")
     return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
+
+
+def _served_here(folder: Path, settings: OpenAIConfig) -> Model:
+    """A model folder, served by the engine in this process until it ends."""
+    from srft.harness.serving.local_server import LocalServer
+    from srft.harness.serving.server import ServeConfig
+
+    return LocalServer(folder, name=folder.name, config=ServeConfig(), sampling=settings).model
 
 
 def check_model(model: Model) -> None:

@@ -17,7 +17,6 @@ again, and what it had made before is set aside, not deleted.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import threading
@@ -359,7 +358,7 @@ class _Round:
                 model=self.first,
                 out=out,
                 recipe=self.config.recipe,
-                sets=[f"{name}={json.dumps(value)}" for name, value in {**self.config.training, "seed": seed}.items()],
+                sets=self.config.recipe_sets(seed),
                 processes=self.config.processes,
                 stop=self.rounds.stop,
             )

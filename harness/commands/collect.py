@@ -30,7 +30,9 @@ def collect(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="URL|replay:FILE|script:FILE", help="http://HOST/v1#NAME, recorded runs, or a script."
+            "--model",
+            metavar="URL|KIND:PATH",
+            help="http://HOST/v1#NAME, local:DIR, demonstrator, replay:FILE, script:FILE.",
         ),
     ] = None,
     run: RunOption = None,

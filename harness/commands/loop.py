@@ -85,7 +85,7 @@ def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
     with stopping() as stop, Run(run) as opened:
         outcome = go_round(settings, opened, stop=stop, displays=displays, only=only)
     if json:
-        print_json(outcome._asdict())
+        print_json({**outcome._asdict(), "report": outcome.report and str(outcome.report)})
     else:
         _print_outcome(outcome)
     if not outcome.complete:

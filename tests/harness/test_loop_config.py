@@ -1,0 +1,79 @@
+"""The loop's configuration and its plan."""
+
+import pytest
+
+from srft.env.errors import InputError
+from srft.harness.loop_config import presets, read_loop_config
+from srft.harness.loop_plan import plan_loop
+
+GIVEN = {
+    "tasks": "a.jsonl",
+    "evaluation": "b.jsonl",
+    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "recipe": "smollm2-135m-cpu",
+}
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "loop.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in GIVEN.items()))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_whole_and_can_be_planned(name):
+    config = read_loop_config(name)
+    assert config.preset == name
+    planned = plan_loop(config)
+    assert planned.total.prompt_tokens > 0
+    assert planned.training.fits
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["practice={train: 1, test: 1}"], "expected either practice, or both tasks and evaluation"),
+        (["tasks=null"], "expected either practice, or both tasks and evaluation"),
+        (["promote.arm=all"], "promote.arm all is none of the arms srft"),
+        (["arms=[all, all]"], "arms: all, all: each may stand there once"),
+        (["seeds=[]"], "Expected `array` of length >= 1"),
+        (["training={epoch: 2}"], "unknown key epoch"),
+        (["collect.atempts=2"], r"unknown key collect\.atempts; did you mean collect\.attempts\?"),
+        (["recipe=none"], "no such recipe"),
+        (["rounds=0"], "Expected `int` >= 1"),
+    ],
+)
+def test_what_does_not_go_together_is_named(config_file, sets, message):
+    with pytest.raises(InputError, match=message):
+        read_loop_config(None, file=config_file, sets=sets)
+
+
+def test_a_preset_or_a_file():
+    with pytest.raises(InputError, match=r"give either --preset \(demo, paper, smollm2-gpu\) or --config FILE"):
+        read_loop_config(None)
+    with pytest.raises(InputError, match="--preset dmo: no such preset"):
+        read_loop_config("dmo")
+
+
+def test_the_first_seed_bears_the_arms_name_so_that_more_seeds_can_follow(config_file):
+    config = read_loop_config(None, file=config_file, arms=("srft", "all"), seeds=(3, 4))
+    assert config.cells() == [("srft", "srft", 3), ("srft.4", "srft", 4), ("all", "all", 3), ("all.4", "all", 4)]
+    assert [config.recipe_of(seed).seed for seed in config.seeds] == [3, 4]
+
+
+def test_teachers_go_on_with_the_last(config_file):
+    config = read_loop_config(None, file=config_file, teachers=("demonstrator", "student"), rounds=3)
+    assert [config.teacher(number) for number in (1, 2, 3)] == ["demonstrator", "student", "student"]
+
+
+def test_a_plan_adds_up(config_file):
+    sets = ["plan={tasks: 10, held_out: 5, steps: 4, context_tokens: 100, reply_tokens: 10, cached_share: 0.5}"]
+    planned = plan_loop(read_loop_config(None, file=config_file, sets=[*sets, "rounds=2", "seeds=[0,1]"]))
+    by_stage = {stage.stage: stage for stage in planned.stages}
+    assert (by_stage["collect"].count, by_stage["train"].count) == (20, 4)
+    assert by_stage["evaluate"].count == 5 * (1 + 2 * 2)
+    assert by_stage["collect"].prompt_tokens == 20 * 4 * 100
+    assert by_stage["collect"].cached_tokens == 20 * 4 * 50
+    assert planned.total.reply_tokens == (20 + 25) * 4 * 10
+    assert any("the tasks are not on this machine" in line for line in planned.assumptions)
