@@ -34,7 +34,7 @@ from srft.env.task import Task
 FormatName = Literal["backtick", "xml", "native"]
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raise it when the same arguments come to give another plan."""
 
 LONG_FILE = 150
@@ -56,11 +56,12 @@ class ErrorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         the change back.
     unfinished: in a run, that it is submitted without a fix having been tried.
     wrong_edit: in the other runs, that the first fix is wrong.
+    spoil: after a right fix, that it is changed once more, into a wrong one, and submitted.
     revert: after a wrong fix, that it is checked, taken back, and made right.
     ignore_tests: of the wrong fixes that are kept, the share that is submitted after a check whose result is passed
         over; the others are submitted unchecked.
 
-    So a run is right with probability (1 - unfinished) * (1 - wrong_edit * (1 - revert)).
+    So a run is right with probability (1 - unfinished) * (1 - wrong_edit * (1 - revert)) * (1 - spoil).
     """
 
     wrong_file: float = 0.15
@@ -69,6 +70,7 @@ class ErrorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ignore_tests: float = 0.5
     unfinished: float = 0.1
     unnecessary: float = 0.2
+    spoil: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -123,6 +125,7 @@ class Errors(NamedTuple):
     ignore_tests: bool
     unfinished: bool
     unnecessary: bool
+    spoil: bool
 
 
 def draw_errors(rates: ErrorRates, rng: random.Random) -> Errors:
@@ -187,6 +190,10 @@ class _Planner:
             self.check()
             self.add("revert", f"git checkout -- {self.path}", "recover", "takes the wrong change back")
         self.edit()
+        if errors.spoil:
+            self.slip()
+            self.add("submit", "submit", "mistake", "hands in a right change that was spoilt")
+            return
         if self.style == "full":
             self.check()
         self.add("submit", "submit", "good", "hands in the right change")
@@ -323,8 +330,13 @@ class DemonstratorEpisode:
         return DemonstratorEpisode(self._task, self._recorded, self._attempt)
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
-        """The next step of the plan, whatever was seen."""
-        return next(self._replies)  # the last one submits, after which nobody asks
+        """The next step of the plan, whatever was seen. Raises InputError at its end, where a person went on."""
+        reply = next(self._replies, None)
+        if reply is None:
+            raise InputError(
+                f"demonstrator: its plan for {self._task.instance_id} is at its end; write the step yourself"
+            )
+        return reply
 
 
 class Planned(NamedTuple):

@@ -171,6 +171,22 @@ def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
 
 
+def without_defaults(config: msgspec.Struct) -> dict[str, Any]:
+    """What a configuration says beyond its defaults, as plain values: an option that is new changes no key of old runs.
+
+    >>> without_defaults(SandboxConfig(mode="persistent"))
+    {'mode': 'persistent'}
+    """
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        if value == default:
+            continue
+        given[field.name] = without_defaults(value) if isinstance(value, msgspec.Struct) else msgspec.to_builtins(value)
+    return given
+
+
 def differing_keys(one: msgspec.Struct, other: msgspec.Struct, *, besides: Iterable[str] = ()) -> list[str]:
     """The top-level keys in which two configurations of one type differ."""
     names = [field.name for field in msgspec.structs.fields(one) if field.name not in set(besides)]

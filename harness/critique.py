@@ -44,9 +44,9 @@ OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft critique` does.
 
-    critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an endpoint's
-    URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs on these
-    tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
+    critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
+    endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs
+    on these tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
     only_unresolved: leave the resolved runs out. ray: ask a judge from many machines.
     """
 

@@ -36,7 +36,7 @@ from srft.env.practice import make_practice
 from srft.env.task import Task, load_tasks
 from srft.harness.budget import BudgetWatch
 from srft.harness.collect import Episodes, collect
-from srft.harness.config import CollectConfig, EpisodesConfig
+from srft.harness.config import CollectConfig, EpisodesConfig, without_defaults
 from srft.harness.critique import CritiqueConfig, Runs, critique
 from srft.harness.evaluate import as_json
 from srft.harness.loop_config import LoopConfig
@@ -50,6 +50,7 @@ from srft.harness.store import Round, Run
 from srft.harness.training_process import train_in_process
 from srft.harness.weights import weights_id
 from srft.train.mask import Arm
+from srft.train.recipe import Assumptions, Recipe
 from srft.train.rows import RowTable
 
 StageName = str
@@ -294,7 +295,7 @@ class _Round:
         critics = [self.config.critic]
         if self.teacher == "demonstrator" and "oracle" not in critics:
             critics.append("oracle")
-        key = _hash("critique", collected, critics, self.config.judge)
+        key = _hash("critique", collected, critics, without_defaults(self.config.judge))
 
         def work() -> dict[str, Any]:
             return {critic: self._judge(critic) for critic in critics}
@@ -349,7 +350,7 @@ class _Round:
     def _train(self, cell: str, arm: Arm, seed: int, rows: str) -> str:
         """The folder of the trained model."""
         recipe, out = self.config.recipe_of(seed), self.round.path / "model" / cell
-        key = _hash("train", rows, weights_id(self.first), msgspec.structs.replace(recipe, about=""))
+        key = _hash("train", rows, weights_id(self.first), without_defaults(_trained_by(recipe)))
 
         def work() -> dict[str, Any]:
             self.rounds.servers.close()  # its memory goes to the training
@@ -409,10 +410,14 @@ def _tasks_digest(tasks: Iterable[Task]) -> str:
 
 
 def essence(episodes: EpisodesConfig) -> dict[str, Any]:
-    """What of a configuration decides what comes out. More attempts are further ones, so they are free elsewhere; here
-    they count."""
+    """What of a configuration decides what comes out. More attempts add to what is there, but are another stage."""
     free = set(FREE_KEYS) - {"attempts"}
-    return {name: getattr(episodes, name) for name in episodes.__struct_fields__ if name not in free}
+    return {name: value for name, value in without_defaults(episodes).items() if name not in free}
+
+
+def _trained_by(recipe: Recipe) -> Recipe:
+    """The recipe without what does not change the training."""
+    return msgspec.structs.replace(recipe, about="", plan=Assumptions())
 
 
 def _share(evaluation: dict[str, Any]) -> str:

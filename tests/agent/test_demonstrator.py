@@ -90,6 +90,8 @@ def test_each_error_by_itself():
     assert verdicts(wrong_edit=1, ignore_tests=1, **short) == [good, mistake, good, mistake]
     assert verdicts(wrong_edit=1, revert=1, **short) == [good, mistake, good, recover, good, good]
     assert verdicts(wrong_edit=1, revert=1, ignore_tests=1, **short) == verdicts(wrong_edit=1, revert=1, **short)
+    assert verdicts(spoil=1, **short) == [good, good, mistake, mistake]
+    assert verdicts(spoil=1, wrong_edit=1, **short) == verdicts(wrong_edit=1, **short)
     assert verdicts(unfinished=1, **short) == [good, mistake]
     assert verdicts(unfinished=1, wrong_edit=1, **short) == [good, mistake]
     assert verdicts(revert=1, ignore_tests=1, **short) == [good] * 3
@@ -192,11 +194,11 @@ def test_a_higher_rate_only_adds_errors():
     assert all(after or not before for before, after in zip(low, high, strict=True))
 
 
-def test_seed_attempt_style_and_task_all_count():
+def test_seed_attempt_and_task_all_count():
     task = demonstrated.task()
-    arguments = itertools.product([task, demonstrated.task(issue="Another.")], (0, 1, None), (0, 1), STYLES)
-    found = [plan(of, rates=rates(), seed=seed, attempt=attempt, style=style) for of, seed, attempt, style in arguments]
-    assert len(set(found)) == len(found)
+    arguments = itertools.product([task, demonstrated.task(issue="Another.")], (0, 1, None), (0, 1))
+    found = [plan(of, rates=rates(), seed=seed, attempt=attempt) for of, seed, attempt in arguments]
+    assert len(set(found)) == len(found)  # short plans have too few wordings for that
 
 
 def test_another_process_plans_the_same():
