@@ -96,7 +96,7 @@ class Bench:
         return self._run(changed, self._command)
 
     def probe(self, changed: Mapping[str, bytes], *, calls: bool = False) -> tuple[TestRun, dict[str, Any]]:
-        """`run`, and what the probe tells of it (see probe.py), which is nothing where the run did not end by itself."""
+        """`run`, and what the probe (probe.py) tells of it: nothing where the run did not end by itself."""
         told = f"{PROBE_FOLDER}/told.json"
         variables = f"export PYTHONPATH={PROBE_FOLDER} SRFT_PROBE={told} SRFT_PROBE_CALLS={'1' if calls else ''}"
         plugin = package_files("srft.env.practice").joinpath("probe.py").read_text()

@@ -7,7 +7,7 @@ held_out(trials, 5, random.Random(7))                        # five of them, spr
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from srft.env.practice.mutations import Mutant
 from srft.env.practice.trials import Trial
@@ -58,7 +58,22 @@ def split_families(names: Sequence[str], train: int, test: int, draw: random.Ran
     return shuffled[count:], shuffled[:count]
 
 
-def held_out(kept: Sequence[Trial], count: int, draw: random.Random) -> list[Trial]:
+def held_out(kept: Mapping[str, Sequence[Trial]], *, share: float, draw: random.Random) -> set[tuple[str, str]]:
+    """{(source, mutant's id)} of a share of the kept trials of every source, in turn from each of its functions."""
+    left = round(share * sum(map(len, kept.values())))
+    out: set[tuple[str, str]] = set()
+    # Those with the fewest first, the last one making up for what was rounded.
+    ordered = sorted(kept, key=lambda name: (len(kept[name]), name))
+    for name in ordered:
+        trials = kept[name]
+        wanted = left if name == ordered[-1] else min(left, round(share * len(trials)))
+        chosen = over_functions(trials, wanted, draw)
+        out |= {(name, trial.mutant.id) for trial in chosen}
+        left -= len(chosen)
+    return out
+
+
+def over_functions(kept: Sequence[Trial], count: int, draw: random.Random) -> list[Trial]:
     """`count` of the trials in turn from every function, those with the most mutants first."""
     by_function: dict[tuple[str, str], list[Trial]] = defaultdict(list)
     for trial in kept:

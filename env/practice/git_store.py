@@ -1,6 +1,6 @@
 """A git repository of one commit, written without git: the same files give the same bytes.
 
-    files = repository({"ledger.py": File(b"..."), "run.sh": File(b"...", mode=0o755)}, message="ledger", exclude=["*.pyc"])
+    files = repository({"ledger.py": File(b"..."), "run.sh": File(b"...", mode=0o755)}, message="ledger")
     files["HEAD"]                                           # b"ref: refs/heads/main\\n"
 
 The result is the content of a .git folder: the commit, with the branch main and the tag base on it, in one pack, and an

@@ -13,6 +13,8 @@ from srft.env.practice.symptom import Symptom
 
 Length = Literal["full", "short"]
 
+TITLE_LIMIT = 60
+
 _TITLES = (
     "{call} gives a wrong result",
     "Wrong result of {call}",
@@ -77,7 +79,7 @@ def issue_text(symptom: Symptom, *, project: str, seed: int, length: Length = "f
         return _told_by_check(symptom, project, draw)
     if length == "short":
         return _in_short(symptom, symptom.call, symptom.code, draw)
-    called = _called(symptom.call)
+    called = _called(symptom.call, symptom.code)
     got = draw.choice(_GOT_RAISES if symptom.raises_got else _GOT)
     expected = draw.choice(_EXPECTED_RAISES if symptom.raises_expected else _EXPECTED)
     parts = [
@@ -95,13 +97,19 @@ def _in_short(symptom: Symptom, call: str, code: str, draw: random.Random) -> st
         f"{'an exception: ' if raises else ''}{_quoted(text)}"
         for raises, text in ((symptom.raises_got, symptom.got), (symptom.raises_expected, symptom.expected))
     )
-    sentence = draw.choice(_SHORT).format(call=_called(call), got=got, expected=expected)
+    sentence = draw.choice(_SHORT).format(call=_called(call, code), got=got, expected=expected)
     return f"{sentence}\n\n```python\n{code}```\n"
 
 
-def _called(call: str) -> str:
-    """What is called, for a title: the expression where it is short, else its function."""
-    if len(call) <= 60 and "\n" not in call:
+def _called(call: str, code: str) -> str:
+    """What is called, for a title: the expression where it is short, else its function.
+
+    >>> _called("found", "found = search('b', text='abc')\\nprint(found)")
+    "`search('b', text='abc')`"
+    """
+    if call.isidentifier() and (given := re.findall(rf"^{call} = (.+)$", code, re.MULTILINE)):
+        call = given[-1]
+    if len(call) <= TITLE_LIMIT and "\n" not in call:
         return f"`{call}`"
     found = re.match(r"[\w.]+(?=\()", call)
     return f"`{found[0]}`" if found else "a call"
@@ -119,11 +127,12 @@ def _quoted(text: str) -> str:
 
 def _told_by_check(symptom: Symptom, project: str, draw: random.Random) -> str:
     words = symptom.test.rpartition("::")[2].partition("[")[0].removeprefix("test_").replace("_", " ").strip()
+    told = re.search("[A-Za-z]{3}", words) is not None
+    opening = draw.choice(_IN_WORDS).format(project=f"`{project}`")
     parts = [
-        f"{words[:1].upper()}{words[1:]}: this does not hold",
-        draw.choice(_IN_WORDS).format(project=f"`{project}`"),
+        f"{words[0].upper()}{words[1:]}: this does not hold" if told else f"A check of {project} does not hold",
+        opening[0].upper() + opening[1:],
     ]
-    parts[1] = parts[1][0].upper() + parts[1][1:]
     if symptom.check:
         parts.append(f"What should hold:\n\n```\n{symptom.check}\n```")
     if symptom.message:

@@ -222,7 +222,7 @@ class _Workshop:
 
     def _trial(self, project: Project, benches: "queue.SimpleQueue[Bench]", mutant: Mutant) -> Trial:
         known = self._known.get((project.key, mutant.id))
-        if known is not None:
+        if known is not None and known.mutant == mutant:
             return known
         bench = benches.get()
         try:
@@ -258,17 +258,12 @@ def _chosen(workshop: _Workshop, config: PracticeConfig, pool: ThreadPoolExecuto
             parts[part] = [(name, trial) for name in of_part for trial in workshop.kept(name)]
         return parts
     workshop.fill(names, config.train + config.test, pool)
+    kept = {name: workshop.kept(name) for name in names}
+    out = held_out(kept, share=config.test / (config.train + config.test), draw=draw)
     parts = {"train": [], "test": []}
-    left = config.test
-    # Those with the fewest first: what they lack, the others give.
-    for place, name in enumerate(ordered := sorted(names, key=lambda name: len(workshop.kept(name)))):
-        kept = workshop.kept(name)
-        share = round(len(kept) * config.test / (config.train + config.test))
-        count = min(left, share) if place + 1 < len(ordered) else min(left, len(kept))
-        out = {trial.mutant.id for trial in held_out(kept, count, draw)}
-        left -= len(out)
-        for trial in kept:
-            parts["test" if trial.mutant.id in out else "train"].append((name, trial))
+    for name, trials in kept.items():
+        for trial in trials:
+            parts["test" if (name, trial.mutant.id) in out else "train"].append((name, trial))
     return parts
 
 

@@ -61,6 +61,7 @@ def symptom(
     test_files: Mapping[str, bytes],
 ) -> Symptom:
     """The symptom in the first of the failing tests that gives one. failures: the probe's. Raises SandboxDied."""
+    failures = {name.split()[0]: failure for name, failure in failures.items()}  # names as the log's parser cuts them
     ordered = sorted(tests, key=lambda test: (path_of(test), _line_of(test, test_files)))[:TESTS_TRIED]
     for test in ordered:
         if test in failures:
@@ -79,6 +80,7 @@ def _line_of(test: str, test_files: Mapping[str, bytes]) -> int:
 
 def _in_words(test: str, test_files: Mapping[str, bytes], failure: Mapping[str, Any]) -> Symptom:
     message = f"{failure['exception']}: {failure['message']}" if failure else ""
+    message = re.sub(r"0x[0-9a-f]+|/tmp/\S+", "...", message)  # others in every run
     return Symptom(test=test, check=_check(test, test_files, failure), message=message.partition("\n")[0][:TEXT_LIMIT])
 
 
@@ -90,12 +92,9 @@ def _check(test: str, test_files: Mapping[str, bytes], failure: Mapping[str, Any
 
 def _statement_at(tree: ast.AST, line: int) -> ast.stmt | None:
     """The innermost statement at a line; of a `with`, `for` or `if` that begins there, itself."""
-    found = None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno):
-            if found is None or node.lineno >= found.lineno:
-                found = node
-    return found
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    around = [node for node in statements if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    return max(reversed(around), key=lambda node: node.lineno, default=None)
 
 
 def _tried(bench: Bench, changed: Mapping[str, bytes], candidate: _Candidate) -> dict[str, Any] | None:

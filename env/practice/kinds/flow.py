@@ -5,6 +5,7 @@ Reads nodes, yields edits: `return x` -> `x` (missing_return), `total += n` -> `
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 
 from srft.env.practice.code import Code, Edit, Span
 from srft.env.practice.kinds.conditions import swapped
@@ -51,7 +52,7 @@ def wrong_element(node: ast.AST, code: Code) -> Iterator[Edit]:
     """`return a, b` becomes `return b, a`; the first element becomes the last."""
     if isinstance(node, (ast.Return, ast.Yield)) and isinstance(node.value, ast.Tuple):
         elements = node.value.elts
-        for one, other in zip(elements, elements[1:], strict=False):
+        for one, other in pairwise(elements):
             if code.text(one) != code.text(other):
                 yield swapped(code, one, other)
     if isinstance(node, ast.Subscript):

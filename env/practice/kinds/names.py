@@ -71,11 +71,15 @@ def wrong_variable(node: ast.AST, code: Code) -> Iterator[Edit]:
             for group in (_parameters(function), _locals_before(function, node.lineno)):
                 if node.id in group:
                     yield from (Edit(code.span(node), other) for other in _next(group, node.id))
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and code.text(node.value) == "self":
-        if not isinstance(code.parent(node), ast.Call):
-            group = _attributes(node, code)
-            if node.attr in group:
-                yield from (Edit(code.span(node), f"self.{other}") for other in _next(group, node.attr))
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and code.text(node.value) == "self"
+        and not isinstance(code.parent(node), ast.Call)
+    ):
+        group = _attributes(node, code)
+        if node.attr in group:
+            yield from (Edit(code.span(node), f"self.{other}") for other in _next(group, node.attr))
 
 
 def _next(group: list[str], name: str) -> list[str]:

@@ -60,11 +60,10 @@ def boundary(node: ast.AST, code: Code) -> Iterator[Edit]:
 
 def off_by_one(node: ast.AST, code: Code) -> Iterator[Edit]:
     """`i + 1` becomes `i`, a length is one too small."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)) and _is_int(node.right):
-        if code.text(node.right) == "1":
-            gap = code.text(Span(code.span(node.left).end, code.span(node.right).start))
-            if gap.strip() in {"+", "-"}:
-                yield Edit(Span(code.span(node.left).end, code.span(node.right).end), "")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)) and code.text(node.right) == "1":
+        gap = code.text(Span(code.span(node.left).end, code.span(node.right).start))
+        if gap.strip() in {"+", "-"}:
+            yield Edit(Span(code.span(node.left).end, code.span(node.right).end), "")
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
         parent = code.parent(node)
         if isinstance(parent, (ast.Return, ast.Assign, ast.Compare)):
