@@ -287,6 +287,8 @@ class Renderer:
             row.add_reply(turn.step, reply.ids, _action_tokens(reply, turn.action))
             if turn.ends:
                 row.add_end(turn.step, self.end_ids)
+            elif turn is not turns[-1]:
+                row.add_context(self.end_ids)  # the next prompt shows it, and the model did not write it
         return row.tokenized("rendered")
 
     # ---- from sampled ids ----

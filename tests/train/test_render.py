@@ -201,6 +201,17 @@ def test_a_cut_off_reply_does_not_end(tokenizer_with):
     assert said(renderer, row, 0) == ("I was cut of", "")
 
 
+def test_after_a_reply_that_was_cut_off_the_row_holds_what_the_next_prompt_shows(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = make_run([ACT, "Done."])
+    cut = msgspec.structs.replace(run.steps[0], finish_reason="length")
+    row = renderer.render(msgspec.structs.replace(run, steps=(cut, run.steps[1]))).rows[0]
+    uncut = renderer.render(run).rows[0]
+    assert row.input_ids.tolist() == uncut.input_ids.tolist()  # the template ends the turn, and so did the server
+    assert said(renderer, row, 0) == (ACT, "")  # which the model never wrote
+    assert said(renderer, row, 1) == said(renderer, uncut, 1)
+
+
 # ---- sampled ids ----
 
 
