@@ -126,9 +126,10 @@ class _Rounds:
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
         self.servers = ServedModels(config.serve, logs=run.path / "logs")
-        self.sources = self._tasks()
+        self.sources = _Sources("", "", "", "")
 
     def go(self) -> None:
+        self.sources = self._tasks()
         self._round_zero()
         for number in range(1, self.config.rounds + 1):
             _Round(self, number).go()

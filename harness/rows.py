@@ -21,7 +21,7 @@ from srft.critic.labels import Critique, Evidence, StepLabel, effective_labels
 from srft.critic.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.task import load_tasks
-from srft.harness.store import Round, resolved
+from srft.harness.store import JsonLines, Round, resolved
 from srft.train.contamination import By, refuse_contamination
 from srft.train.mask import Arm, MaskPolicy, RunFacts, label_source
 from srft.train.render import Renderer
@@ -129,9 +129,9 @@ def critics_used(
 def runs_with_facts(
     round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Sequence[Arm]
 ) -> Iterator[RunToRender]:
-    """The round's finished runs, each with what its mask depends on, by arm."""
+    """The round's finished runs by task and attempt, each with what its mask depends on, by arm."""
     grades = round_.grades_by_patch()
-    for trajectory in round_.finished():
+    for trajectory in round_.finished(in_order=True):
         of_run, outcome = critiques.get(trajectory.id, []), resolved(trajectory, grades)
         yield RunToRender(trajectory, {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms})
 
@@ -172,15 +172,40 @@ def refuse_evaluated(round_: Round, evaluation: Sequence[str], *, by: By) -> Non
         )
 
 
+class _TrainedStep(msgspec.Struct):
+    """Of a step, what its tokens and its weight depend on besides the messages, which the run's id stands for."""
+
+    reasoning: str | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: str | None = None
+    exit_code: int | None = None
+    timed_out: bool = False
+    error: str | None = None
+
+
+class _TrainedRun(msgspec.Struct):
+    """Of a trajectory, the same."""
+
+    task_id: str
+    attempt: int
+    id: str
+    patch: str | None
+    stop_reason: str
+    recorded_resolved: bool | None = None
+    steps: tuple[_TrainedStep, ...] = ()
+
+
 def _digest(round_: Round) -> str:
-    """A hash of the files that rows are made of."""
-    digest = hashlib.sha256()
-    for lines in (round_.trajectories, round_.critiques, round_.grades):
-        if lines.path.exists():
-            with lines.path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        digest.update(b"\0")
-    return digest.hexdigest()
+    """A hash of all that rows are made of. Times and the order in which threads were ready do not count."""
+    lines = JsonLines(round_.trajectories.path, _TrainedRun)
+    runs = {(run.task_id, run.attempt): _hash(run) for run in lines.read()}
+    labels = [
+        (told.trajectory_id, told.critic, told.source, told.fingerprint, told.labels)
+        for told in sorted(round_.critiques.read(), key=lambda told: (told.trajectory_id, told.source, told.critic))
+    ]
+    grades = {key: grade.resolved for key, grade in round_.grades_by_patch().items()}
+    return _hash(sorted(runs.items()), labels, sorted(grades.items()))
 
 
 def _hash(*parts: Any) -> str:

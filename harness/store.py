@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Generic, Self, TypeVar
@@ -86,19 +86,35 @@ class JsonLines(Generic[T]):
 
     def read(self) -> Iterator[T]:
         """Every record, oldest first. Raises InputError naming file, line and field."""
+        for _, record in self.read_with_offsets():
+            yield record
+
+    def read_with_offsets(self) -> Iterator[tuple[int, T]]:
+        """(where its line begins, record), oldest first. Raises InputError."""
+        offset = 0
         if not self.path.exists():
             return
         with self.path.open("rb") as lines:  # bytes: text mode would take U+2028 for the end of a line
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
-                    yield self._decode(line, number)
+                    yield offset, self._decode(line, number)
+                offset += len(line)
 
-    def _decode(self, line: bytes, number: int) -> T:
+    def read_at(self, offsets: Iterable[int]) -> Iterator[T]:
+        """The records whose lines begin there. Raises InputError."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as lines:
+            for offset in offsets:
+                lines.seek(offset)
+                yield self._decode(lines.readline(), f"byte {offset}")
+
+    def _decode(self, line: bytes, place: int | str) -> T:
         try:
             return self._decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{self.path}:{number}: not a {self.kind.__name__} of this version of srft ({error}); move the file "
+                f"{self.path}:{place}: not a {self.kind.__name__} of this version of srft ({error}); move the file "
                 "away to begin anew, or mend the line"
             ) from None
 
@@ -167,15 +183,15 @@ class Round:
         graded = (grade for grade in self.grades.read() if grade.resolved is not None)
         return {(grade.instance_id, grade.patch_hash): grade for grade in graded if grade.patch_hash is not None}
 
-    def finished(self) -> Iterator[Trajectory]:
+    def finished(self, *, in_order: bool = False) -> Iterator[Trajectory]:
         """The trajectories that stand: of each task's attempt the last one, in the order of the file.
 
-        Two passes, the first over the short form: an episode that was done again stands in the file twice.
+        in_order: of task and attempt; in the file they stand as the workers were ready. Two passes, the first over the
+        short form: an episode that was done again stands in the file twice.
         """
-        last = {(short.task_id, short.attempt): place for place, short in enumerate(self.outlines.read())}
-        for place, trajectory in enumerate(self.trajectories.read()):
-            if last[trajectory.task_id, trajectory.attempt] == place:
-                yield trajectory
+        last = {(short.task_id, short.attempt): offset for offset, short in self.outlines.read_with_offsets()}
+        offsets = [last[episode] for episode in sorted(last)] if in_order else sorted(last.values())
+        yield from self.trajectories.read_at(offsets)
 
 
 def resolved(trajectory: Trajectory, grades: Mapping[tuple[str, str], Grade]) -> bool | None:
