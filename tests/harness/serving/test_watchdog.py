@@ -62,7 +62,7 @@ def test_it_ends_with_its_owner(owner, tmp_path, number):
     assert not any(map(is_gone, pids))
     os.kill(process.pid, number)
     wait_for(lambda: all(map(is_gone, pids)))
-    assert (tmp_path / "log").read_text() == "serving\n" * 2
+    assert (tmp_path / "log").read_text().count("serving") == 2  # two processes write it, line ends as they come
 
 
 def test_it_ends_when_its_owner_lets_go_and_gives_the_servers_code(tmp_path):
