@@ -17,9 +17,12 @@ import json
 import re
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from srft.agent.edit import EDIT_SCHEMA
 from srft.agent.model import Reply, well_formed_within
 from srft.agent.records import Action
+from srft.env.errors import InputError
 
 
 class FormatError(Exception):
@@ -52,6 +55,10 @@ class ActionFormat(Protocol):
         """The messages that answer a reply without a readable action."""
         ...
 
+    def with_action(self, reply: Reply, action: Action) -> Reply:
+        """The reply with this action in the place of its own; what else it says stays. See `human.py`."""
+        ...
+
 
 class _TextFormat:
     """What the formats that live in the message text share."""
@@ -66,6 +73,21 @@ class _TextFormat:
 
     def render_format_error(self, reply: Reply, text: str) -> list[dict[str, Any]]:
         return [{"role": "user", "content": text}]
+
+    def with_action(self, reply: Reply, action: Action) -> Reply:
+        start, end = self.span(reply.content)
+        before = reply.content[:start]
+        if before and not before.endswith("\n"):
+            before += "\n\n"
+        content = before + self.written(action) + reply.content[end:]
+        return msgspec.structs.replace(reply, content=content, tool_calls=(), finish_reason="stop")
+
+    def span(self, text: str) -> tuple[int, int]:
+        """Where the action stands. Where there is not just one: from the first of them, or the end, to the end."""
+        raise NotImplementedError
+
+    def written(self, action: Action) -> str:
+        raise NotImplementedError
 
 
 class BacktickFormat(_TextFormat):
@@ -98,6 +120,15 @@ submit
         if blocks[0].strip() == "submit":
             return Action(tool="submit", format=self.name)
         return Action(tool="bash", arguments={"command": blocks[0]}, format=self.name)
+
+    def span(self, text: str) -> tuple[int, int]:
+        found = list(self._block.finditer(text))
+        return found[0].span() if len(found) == 1 else (found[0].start() if found else len(text), len(text))
+
+    def written(self, action: Action) -> str:
+        if action.tool == "edit":
+            raise InputError("the format backtick has no edit tool; write a command, or take the format xml or native")
+        return f"```bash\n{action.arguments.get('command', 'submit')}\n```"
 
 
 class XmlCall(NamedTuple):
@@ -175,6 +206,24 @@ One newline after an opening tag and one before a closing tag do not belong to t
             raise FormatError(f"<function={function}> does not end; expected </function> after its parameters.")
         return XmlCall(function, parameters), closing.end()
 
+    def span(self, text: str) -> tuple[int, int]:
+        opening = self._open.search(text)
+        if opening is None:
+            return len(text), len(text)
+        try:
+            if len(self._calls(text)) == 1:
+                return opening.start(), self._call(text, opening)[1]
+        except FormatError:
+            pass
+        return opening.start(), len(text)
+
+    def written(self, action: Action) -> str:
+        values = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in action.arguments.items()
+        }
+        parameters = "".join(f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in values.items())
+        return f"<function={action.tool}>\n{parameters}</function>"
+
 
 class NativeFormat:
     """One tool call of the chat API."""
@@ -229,6 +278,12 @@ changes files, `submit` hands in the work as it is.
             return [{"role": "user", "content": text}]
         # Servers refuse a conversation in which a call is left without an answer.
         return [{"role": "tool", "tool_call_id": call.get("id"), "content": text} for call in reply.tool_calls]
+
+    def with_action(self, reply: Reply, action: Action) -> Reply:
+        function = {"name": action.tool, "arguments": json.dumps(action.arguments, ensure_ascii=False)}
+        call_id = next((call["id"] for call in reply.tool_calls if call.get("id")), action.call_id)
+        call = {"id": call_id, "type": "function", "function": function}
+        return msgspec.structs.replace(reply, tool_calls=(call,), finish_reason="tool_calls")
 
 
 def _arguments(function: dict[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,12 @@ class Editor:
             "undo": (self._undo, frozenset(), frozenset()),
         }
 
+    def copy(self) -> Editor:
+        """An editor of the same sandbox that begins with this one's history."""
+        copied = Editor(self._sandbox, self._workdir)
+        copied._history = {path: list(changes) for path, changes in self._history.items()}
+        return copied
+
     def run(self, arguments: dict[str, Any]) -> EditResult:
         """Do one edit command. Raises SandboxDied."""
         try:

@@ -91,17 +91,17 @@ def run_episode(
     stop: when set, the step under way is finished and the episode ends as `cancelled`. on_step: called after each step.
     Raises InputError where the prompt is not meant for the action format.
     """
+    check_format(prompt, fmt)
+    episode = Episode(env, model, task, prompt, fmt, limits or EpisodeLimits(), attempt, seed, stop, on_step)
+    return episode.finished(ending_of(episode.play))
+
+
+def check_format(prompt: Prompt, fmt: ActionFormat) -> None:
+    """Raises InputError where the prompt is not meant for the action format."""
     if fmt.name not in prompt.text.formats:
         raise InputError(
             f"prompt {prompt.name} is for the formats {', '.join(prompt.text.formats)}; got format {fmt.name}"
         )
-    episode = _Episode(env, model, task, prompt, fmt, limits or EpisodeLimits(), attempt, seed, stop, on_step)
-    ending = _ending_of(episode.play)
-    taken = _ending_of(episode.take_patch)
-    if taken.reason == "infra_error" and ending.reason != "infra_error":
-        detail = f"the patch of an episode that ended as {ending.reason}: {taken.detail}"
-        ending = Ending("infra_error", detail, taken.failure)
-    return _named(episode.trajectory(ending._replace(detail=ending.detail or taken.detail)))
 
 
 def worth_retrying(trajectory: Trajectory) -> bool:
@@ -117,7 +117,7 @@ class Ending(NamedTuple):
     failure: Failure | None = None
 
 
-def _ending_of(work: Callable[[], Ending]) -> Ending:
+def ending_of(work: Callable[[], Ending]) -> Ending:
     """The boundary of an episode: here exceptions turn into endings."""
     try:
         return work()
@@ -135,7 +135,7 @@ def _failure(error: SrftError) -> Failure:
     return "input" if isinstance(error, InputError) else "bug"
 
 
-def _named(trajectory: Trajectory) -> Trajectory:
+def named(trajectory: Trajectory) -> Trajectory:
     """The trajectory with its id. One that no file could take is our bug: it is mended, and ends as an infra_error."""
     try:
         msgspec.json.encode(trajectory)
@@ -167,8 +167,11 @@ def _storable(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else well_formed(repr(value))
 
 
-class _Episode:
-    """The state of a running episode: the messages and the steps, and what they cost."""
+class Episode:
+    """The state of a running episode: the messages and the steps, and what they cost.
+
+    `run_episode` plays one to its end; the debugger asks and takes step by step.
+    """
 
     def __init__(
         self,
@@ -219,7 +222,10 @@ class _Episode:
 
     def step(self) -> StopReason | None:
         """Ask, parse, act, observe."""
-        reply = self.model.reply(self.messages, tools=self.fmt.tools)
+        return self.take(self.model.reply(self.messages, tools=self.fmt.tools))
+
+    def take(self, reply: Reply) -> StopReason | None:
+        """A reply as the episode's next step: parse, act, observe."""
         self.messages.append(self.fmt.assistant_message(reply))
         step = self.asked(reply)
         try:
@@ -278,6 +284,7 @@ class _Episode:
             logprobs=reply.logprobs,
             finish_reason=reply.finish_reason,
             usage=reply.usage,
+            author=reply.author,
         )
 
     def check_usage(self, reply: Reply) -> None:
@@ -334,6 +341,14 @@ class _Episode:
         self.steps.append(msgspec.structs.replace(step, **outcome))
         if self.on_step is not None:
             self.on_step(self.steps[-1])
+
+    def finished(self, ending: Ending) -> Trajectory:
+        """The record of an episode that is over, its patch taken."""
+        taken = ending_of(self.take_patch)
+        if taken.reason == "infra_error" and ending.reason != "infra_error":
+            detail = f"the patch of an episode that ended as {ending.reason}: {taken.detail}"
+            ending = Ending("infra_error", detail, taken.failure)
+        return named(self.trajectory(ending._replace(detail=ending.detail or taken.detail)))
 
     def take_patch(self) -> Ending:
         """Done on every ending of an episode whose environment was reset."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from srft.agent.records import Usage
+from srft.agent.records import Author, Usage
 
 
 class ContextOverflow(Exception):
@@ -26,6 +26,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     tool_calls: {"id", "type": "function", "function": {"name", "arguments"}} each, arguments a string.
     prompt_token_ids, token_ids, logprobs: what the server was asked and what it sampled (T,), where it says so.
+    author: who wrote it, where that is not the model alone.
     """
 
     content: str
@@ -36,6 +37,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     usage: Usage | None = None
+    author: Author = "model"
 
 
 class Model(Protocol):

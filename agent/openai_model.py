@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 import openai
 from loguru import logger
@@ -26,6 +27,7 @@ from openai.types.chat import ChatCompletion
 
 from srft.agent.model import ContextOverflow, Reply, well_formed
 from srft.agent.records import Usage
+from srft.agent.stream import OnText, gathered
 from srft.env.errors import InputError, ModelError
 
 
@@ -143,14 +145,26 @@ class OpenAIModel:
         return model
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
+        return self._replied(messages, tools, None)
+
+    def stream(
+        self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = (), on_text: OnText
+    ) -> Reply:
+        """The same reply; on_text is given its pieces as they come."""
+        return self._replied(messages, tools, on_text)
+
+    def _replied(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], on_text: OnText | None
+    ) -> Reply:
         extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
         try:
-            completion = self._ask(messages, tools, extras)
+            completion = self._ask(messages, tools, extras, on_text)
         except openai.APIStatusError as error:
             if not self._refuses(error, extras):
                 self._fail(error)
-            return self.reply(messages, tools=tools)
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
+            return self._replied(messages, tools, on_text)
+        # ValueError: a body that is not the JSON it says it is; HTTPError: a stream that breaks off
+        except (openai.OpenAIError, httpx.HTTPError, ValueError) as error:
             self._fail(error)
         reply = self._reply(completion)
         if self._replies is not None:
@@ -182,19 +196,26 @@ class OpenAIModel:
             self._fail(error, known)
 
     def _ask(
-        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], extras: frozenset[str]
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]],
+        extras: frozenset[str],
+        on_text: OnText | None,
     ) -> ChatCompletion:
         request = self._settings()
         if self._seed is not None:
             request["seed"] = _request_seed(self._seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
-        return self._shared.client.chat.completions.create(
+        if on_text is not None:
+            request |= {"stream": True, "stream_options": {"include_usage": True}}
+        answer: Any = self._shared.client.chat.completions.create(
             model=self.config.name,
             messages=list(messages),  # type: ignore[arg-type]
             extra_body={**dict.fromkeys(sorted(extras), True), **self.config.extra_body},
             **request,
         )
+        return answer if on_text is None else gathered(answer, on_text)
 
     def _refuses(self, error: openai.APIStatusError, extras: frozenset[str]) -> bool:
         """Whether the server refuses some of what was asked for beyond the text; remembered, said once."""

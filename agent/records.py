@@ -26,6 +26,9 @@ StopReason = Literal[
 
 Failure = Literal["world", "input", "bug"]
 
+Author = Literal["model", "human", "edited"]
+"""Who wrote a reply: the model; a person; or the model, and a person changed the action."""
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tokens and money of one reply, as the server counts them."""
@@ -59,6 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     prompt_shared, prompt_token_ids: what the server was asked, as the number of leading ids it shares with the step
         before (that step's prompt and reply), and the ids after those: whole prompts would grow quadratically.
     error: "format" (no action could be read), "infrastructure", or `None`.
+    author: who wrote it. What a person wrote was not sampled: it has no token ids and no logprobs.
     """
 
     index: int
@@ -78,6 +82,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     finish_reason: str | None = None
     usage: Usage | None = None
     error: Literal["format", "infrastructure"] | None = None
+    author: Author = "model"
 
 
 class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

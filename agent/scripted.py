@@ -22,6 +22,7 @@ import yaml
 
 from srft.agent.importers import read_runs
 from srft.agent.model import Reply, well_formed, well_formed_within
+from srft.agent.records import Step
 from srft.env.errors import InputError
 
 
@@ -93,13 +94,20 @@ class ReplayModel(ScriptedModel):
     def load(cls, path: str | Path) -> ReplayModel:
         """Raises InputError."""
         scripts = {
-            f"{run.task_id}#{run.attempt}": tuple(
-                Reply(content=step.content, reasoning=step.reasoning, tool_calls=step.tool_calls, finish_reason="stop")
-                for step in run.steps
-            )
-            for run in read_runs(path)
+            f"{run.task_id}#{run.attempt}": tuple(recorded_reply(step) for step in run.steps) for run in read_runs(path)
         }
         return cls(scripts, name=f"replay:{Path(path).name}")
+
+
+def recorded_reply(step: Step) -> Reply:
+    """A recorded step as the reply that it was."""
+    return Reply(
+        content=step.content,
+        reasoning=step.reasoning,
+        tool_calls=step.tool_calls,
+        finish_reason="stop",
+        author=step.author,
+    )
 
 
 def _well_formed(reply: Reply) -> Reply:

@@ -127,13 +127,15 @@ def scrub(sandbox: Sandbox) -> Start:
     return Start(commit=last[1], private_git=last[3], repacked=last[2] == "yes")
 
 
-def take_patch(sandbox: Sandbox, start: Start) -> str:
+def take_patch(sandbox: Sandbox, start: Start, *, kill: bool = True) -> str:
     """The difference between `start` and the working directory as it is, to be applied with `git apply`.
 
-    Everything that still runs in the sandbox is killed first, and a fresh shell is used. Files that are not UTF-8 come
+    kill: everything that still runs in the sandbox is killed first, and a fresh shell is used; without it, whoever
+    looks in between disturbs nothing. Files that are not UTF-8 come
     as binary hunks, so that the patch is text and yet exact. Raises PatchError, SandboxDied.
     """
-    sandbox.kill_all()
+    if kill:
+        sandbox.kill_all()
     patch = _diff(sandbox, start, _ADD_ALL)
     if not_utf8 := [path for path, change in _changes(patch) if not _is_utf8(change)]:
         lines = "".join(f"{_attribute_pattern(path)} -diff\n" for path in not_utf8)

@@ -17,6 +17,7 @@ from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
 from srft.harness.commands.compare import compare
 from srft.harness.commands.critique import critique
+from srft.harness.commands.debug import debug
 from srft.harness.commands.evaluate import evaluate
 from srft.harness.commands.export import export
 from srft.harness.commands.import_runs import import_runs
@@ -52,6 +53,7 @@ app.command()(compare)
 app.command()(export)
 app.command()(view)
 app.command()(loop)
+app.command()(debug)
 app.command()(clean)
 
 

@@ -68,7 +68,7 @@ def critique(
     }
     if config is None:
         required(critic, "--critic")
-    settings = read_config(CritiqueConfig, file=config, **_critic_options(critic, sets or []), **options)
+    settings = read_config(CritiqueConfig, file=config, **critic_options(critic, sets or []), **options)
     with stopping() as stop, Run(required(run, "--run")) as opened:
         summary = critique_runs(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary) if json else print_critique(summary)
@@ -78,7 +78,7 @@ def critique(
         fail(f"{summary.failed} of {summary.trajectories} runs failed: the same command again tries them", 1)
 
 
-def _critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
+def critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
     """What --critic and --set come to; a judge's YAML file stands for its settings, which --set can still change."""
     from msgspec import to_builtins
 

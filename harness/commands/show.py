@@ -121,6 +121,8 @@ def _print_step(console: Console, shown: "Shown", step: "Step", *, whole: bool) 
 def _facts(shown: "Shown", step: "Step") -> Iterator[str]:
     if shown.weights is not None:
         yield f"weight {shown.weights[step.index]:g}"
+    if step.author != "model":
+        yield f"{'written' if step.author == 'human' else 'edited'} by a person"
     if step.exit_code is not None:
         yield f"exit {step.exit_code}"
     if step.timed_out:

@@ -143,6 +143,8 @@ def quality(rounds: Sequence[tuple[Labels, OnFile]]) -> list[Quality]:
         for source in ("oracle", "human"):  # a person's verdict over an oracle's
             for critic in (one for one in labels.values() if one.source == source):
                 for id_, one in critic.told.items():
+                    if id_ not in finished:  # labelled, but the world or a person ended it
+                        continue
                     truth[id_] = _over(truth.get(id_), one.verdicts)
                     sources[id_] = source
                     episodes[id_] = finished[id_][1]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import EpisodeLimits, _Episode, delta_encode, prompts, run_episode, worth_retrying
+from srft.agent.loop import Episode, EpisodeLimits, delta_encode, prompts, run_episode, worth_retrying
 from srft.agent.model import ContextOverflow, Reply
 from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.prompt import Prompt
@@ -351,7 +351,7 @@ IDS = st.one_of(st.none(), st.lists(st.integers(0, 2), max_size=4).map(tuple))
 @given(st.lists(st.tuples(IDS, IDS), max_size=6))
 def test_prompts_gives_back_what_was_sent(sent):
     """Whatever a server leaves out, in the words of the loop itself."""
-    recorder = _Episode(
+    recorder = Episode(
         env=None, model=None, task=None, prompt=None, fmt=None, limits=EpisodeLimits(), attempt=0, seed=None,
         stop=None, on_step=None,
     )  # fmt: skip

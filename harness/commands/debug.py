@@ -1,0 +1,191 @@
+"""`srft debug`: one task, step by step."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from srft.env.errors import InputError
+from srft.harness.commands.critique import critic_options
+from srft.harness.commands.options import (
+    ConfigOption,
+    JsonOption,
+    RunOption,
+    SandboxOption,
+    SetOption,
+    TasksOption,
+    end_at_once,
+    fail,
+    print_json,
+    required,
+    stopping,
+)
+
+if TYPE_CHECKING:
+    from srft.critic.labels import Critic
+    from srft.harness.debug.session import Session
+
+
+def debug(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
+    tasks: TasksOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="URL|KIND:PATH",
+            help="http://HOST/v1#NAME, local:DIR, demonstrator, replay:FILE, script:FILE; human: you write all.",
+        ),
+    ] = None,
+    run: RunOption = None,
+    sandbox: SandboxOption = None,
+    mode: Annotated[str | None, typer.Option("--mode", metavar="MODE", help="stateless or persistent shell.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="NAME|FILE", help="default, mini, short, or a YAML file.")
+    ] = None,
+    format: Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml or native.")] = None,
+    critic: Annotated[
+        str,
+        typer.Option(
+            "--critic",
+            metavar="NAME|URL|FILE",
+            help="tool_error, edits, exploit, oracle, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
+        ),
+    ] = "tool_error",
+    replay: Annotated[
+        str | None, typer.Option("--replay", metavar="FILE", help="Start inside a recorded run of this task.")
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="K", min=0, help="With --replay: so many of its steps; all unless given."),
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="N", min=0, help="With --replay: which of the task's runs.")
+    ] = None,
+    script: Annotated[
+        str | None, typer.Option("--script", metavar="FILE", help="Commands from a YAML list, without a terminal.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the model's sampling.")] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take one task in hand: approve, edit or write each step, rewind, fork, test, ask the critic, save.
+
+    The file system is kept before each step, so that any of them can be gone back to. --run names where `save` goes.
+
+    Example: `srft debug my__task-1 --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --run runs/mine`
+    """
+    from srft.harness.config import CollectConfig, read_config
+    from srft.harness.debug.script import read_script
+    from srft.harness.debug.session import Session
+
+    if replay is None and (to is not None or attempt is not None):
+        raise InputError("--to and --attempt say where in a recorded run to start; name it with --replay FILE")
+    if json and script is None:
+        raise InputError("--json goes with --script")
+    commands = read_script(script) if script else None
+    if commands is None and not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        raise InputError("there is no terminal here; give the commands with --script FILE")
+    settings = read_config(
+        CollectConfig,
+        file=config,
+        sets=sets or (),
+        **{
+            "tasks": required(tasks, "--tasks"),
+            "model": required(model, "--model"),
+            "only": (task,),
+            "sandbox.kind": sandbox,
+            "sandbox.mode": mode,
+            "prompt": prompt,
+            "format": format,
+            "seed": seed,
+        },
+    )
+    session = Session.open(settings, critics=_critic_opener(critic, settings.tasks, task))
+    recorded = _Recorded(replay, to, attempt)
+    if commands is None:
+        _in_terminal(session, recorded, run)
+    else:
+        _by_script(session, recorded, commands, run, json=json)
+
+
+class _Recorded:
+    """The recorded run to start in, if one was named."""
+
+    def __init__(self, file: str | None, to: int | None, attempt: int | None) -> None:
+        self._file, self._to, self._attempt = file, to, attempt
+
+    def replay(self, session: Session) -> list[str]:
+        """Take its steps; what was otherwise than recorded."""
+        from srft.harness.debug.recorded import recorded_run
+
+        if self._file is None:
+            return []
+        found = recorded_run(Path(self._file), task_id=session.task.instance_id, attempt=self._attempt)
+        return session.replay(found, to=self._to)
+
+
+def _critic_opener(critic: str, tasks: str, task: str) -> Callable[[], Critic]:
+    """Opens the critic when it is first asked."""
+
+    def opened() -> Critic:
+        from srft.env.task import load_tasks
+        from srft.harness.config import read_config
+        from srft.harness.critics import check_critic, open_critic
+        from srft.harness.critique import CritiqueConfig
+
+        settings = read_config(CritiqueConfig, **critic_options(critic, []))
+        found = open_critic(settings.critic, judge=settings.judge, tasks=lambda: load_tasks(tasks, only=(task,)))
+        check_critic(found)
+        return found
+
+    return opened
+
+
+def _by_script(session: Session, recorded: _Recorded, commands: list[Any], run: str | None, *, json: bool) -> None:
+    from srft.harness.debug.script import run_script
+
+    results, failure = [], None
+    with stopping() as stop, session:
+        differing = recorded.replay(session)
+        for line in differing:
+            print(f"srft: replayed otherwise than recorded: {line}", file=sys.stderr)
+        for result in run_script(session, commands, run=run, stop=stop):
+            failure = failure or result.failure
+            results.append({"command": result.command, "result": result.result, "error": result.error})
+            if not json:
+                _print(results[-1])
+        if json:
+            print_json({"task": session.task.instance_id, "replayed_otherwise": differing, "results": results})
+    if failure is not None:
+        fail(results[-1]["error"], 2 if isinstance(failure, InputError) else 1)
+    if stop.is_set():
+        fail("stopped", 130)
+
+
+def _print(result: dict[str, Any]) -> None:
+    """A result for a reader, under the command's name; an error is said at the end, on stderr."""
+    from srft.harness.debug.script import readable
+
+    if result["error"] is None:
+        print(f"== {result['command']}\n{readable(result['result'])}\n", flush=True)
+
+
+def _in_terminal(session: Session, recorded: _Recorded, run: str | None) -> None:
+    from srft.harness.debug.app import DebugApp
+
+    app = DebugApp(session, begin=recorded.replay, run=run)
+    try:
+        app.run()
+    finally:
+        busy = app.is_busy
+        session.close(wait_for_tests=not busy)
+    if app.failure is not None:
+        fail(app.failure, 1)
+    if busy:  # a thread that waits for a server or for tests would keep the process
+        end_at_once("stopped", 130)

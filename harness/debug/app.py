@@ -1,0 +1,397 @@
+"""The debugger in a terminal: the conversation, the action, the facts; keys alone, from 80x24 on.
+
+Reads and writes what its session does. Containers and models work in a thread of their own, one job at a time, so that
+the panes stay alive; what cannot be done meanwhile is refused with a word.
+
+    app = DebugApp(session, begin=lambda session: [], run="runs/mine")
+    app.run()
+    session.close()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Footer, Input, Static, TextArea
+
+from srft.agent.human import HumanModel, action_text
+from srft.agent.records import Step
+from srft.critic.labels import Critique, StepLabel
+from srft.env.errors import SrftError
+from srft.env.grading import Grade
+from srft.harness.debug import shown
+from srft.harness.debug.conversation import Conversation
+from srft.harness.debug.facts import facts_of
+from srft.harness.debug.jobs import Done, Jobs
+from srft.harness.debug.keys import KEYS, OWN_ACTIONS, WHILE_WRITING
+from srft.harness.debug.screens import ChoiceScreen, Labelled, LabelScreen, LineScreen, TextScreen
+from srft.harness.debug.session import Session
+
+LOG_CHARS = 4000
+
+
+class DebugApp(App[None]):
+    """The terminal app over one session, which the caller closes.
+
+    begin: called after the start, in the work thread; gives lines to be told. run: where `save` proposes to go.
+    failure: why it could not start.
+    """
+
+    TITLE = "srft debug"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #panes { height: 1fr; }
+    #left { width: 1fr; }
+    #thought { display: none; height: 3; border: round $primary; }
+    #thought:focus { border: round $accent; }
+    #action { height: 7; border: round $primary; }
+    #action.writing { border: round $accent; }
+    #facts { width: 26; border: round $primary; padding: 0 1; overflow-y: auto; }
+    #line { height: 1; background: $boost; }
+    #status { width: 1fr; padding: 0 1; }
+    #more { width: auto; padding: 0 1; color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
+
+    class Piece(Message):
+        """Some of the reply that is coming."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, session: Session, *, begin: Callable[[Session], list[str]], run: str | None) -> None:
+        super().__init__()
+        self._session, self._begin, self._run = session, begin, run
+        self.failure: str | None = None
+        self._jobs = Jobs(self)
+        self._coming = ""
+        self._writing: Literal["edit", "own"] | None = None
+        self._told: dict[int, StepLabel] = {}  # the critic's, by the number of the point behind the step
+        self._selected = -1
+        self._has_started = False
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                conversation = Conversation()
+                conversation.border_title = "conversation"
+                yield conversation
+                thought = Input(id="thought")
+                thought.border_title = "what you say before it, if anything: shift+tab"
+                yield thought
+                yield TextArea(id="action", read_only=True, soft_wrap=True, show_line_numbers=False)
+            facts = Static(id="facts")
+            facts.border_title = "facts"
+            yield facts
+        with Horizontal(id="line"):
+            yield Static(id="status")
+            yield Static("j k select  o open  q quit", id="more")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.exit)
+        self._conversation.focus()
+        self._work("starting the container", self._start, self._started)
+
+    def _start(self) -> list[str]:
+        self._session.start()
+        self._has_started = True
+        return self._begin(self._session)
+
+    def _started(self, lines: list[str]) -> None:
+        for line in lines:
+            self.notify(f"replayed otherwise than recorded: {line}", severity="warning", timeout=15, markup=False)
+        self._show()
+        self._go_on()
+
+    # ---- one job at a time ----
+
+    def _work(
+        self,
+        name: str,
+        do: Callable[[], Any],
+        then: Callable[[Any], None],
+        *,
+        failed: Callable[[], None] | None = None,
+    ) -> None:
+        """Do it in the work thread, then the rest here; `failed` where it raised. Refused while another is done."""
+        if not self._refused():
+            self._jobs.begin(name, do, then=then, failed=failed or self._show)
+            self._say(f"{name} ...")
+
+    def _refused(self) -> bool:
+        if self._jobs.name is not None:
+            self.notify(f"not now: {self._jobs.name}", severity="warning", markup=False)
+        return self._jobs.name is not None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._jobs.name is not None
+
+    def on_done(self, done: Done) -> None:
+        self._jobs.ended()
+        self._say("ready")
+        try:
+            result = done.job.result()  # a bug of ours ends the app here, with its traceback
+        except SrftError as error:
+            if not self._has_started:
+                self.failure = str(error)
+                self.exit()
+                return
+            self.notify(str(error), title=done.name, severity="error", timeout=10, markup=False)
+            done.failed()
+            return
+        done.then(result)
+
+    def _say(self, words: str) -> None:
+        self.query_one("#status", Static).update(shown.Text(words, no_wrap=True, overflow="ellipsis"))
+
+    # ---- the panes ----
+
+    @property
+    def _conversation(self) -> Conversation:
+        return self.query_one(Conversation)
+
+    @property
+    def _action(self) -> TextArea:
+        return self.query_one("#action", TextArea)
+
+    def _show(self, *, select_last: bool = True) -> None:
+        """Bring the panes up to date with the session."""
+        session = self._session
+        opening = session.lines.here.points[0].messages
+        texts = [shown.message_text(str(message["role"]), str(message["content"])) for message in opening]
+        labels, points = session.labels(), session.lines.here.points
+        for step in session.episode.steps:
+            told = self._told.get(points[step.index + 1].number) if step.index + 1 < len(points) else None
+            texts.append(shown.step_text(step, label=labels.get(step.index), told=told))
+        if session.proposal is not None:
+            reply, problem = session.proposal.reply, session.proposal.problem
+            said = "\n".join(filter(None, (reply.reasoning, reply.content)))
+            texts.append(shown.proposal_text(session.step, said, problem))
+        if select_last:
+            self._selected = session.step - 1
+        self._conversation.put(texts, selected=len(opening) + self._selected, to_end=select_last)
+        self.query_one("#facts", Static).update(shown.facts_text(facts_of(session)))
+        self._show_action()
+
+    def _show_action(self) -> None:
+        proposal, action = self._session.proposal, self._action
+        if self._writing is None:
+            action.text = action_text(proposal.action) if proposal and proposal.action else ""
+        action.read_only = self._writing is None
+        action.set_class(self._writing is not None, "writing")
+        action.border_title = self._action_title()
+        self.query_one("#thought", Input).display = self._writing == "own"
+        self.refresh_bindings()
+
+    def _action_title(self) -> str:
+        proposal = self._session.proposal
+        kind = " (edit tool, JSON)" if proposal and proposal.action and proposal.action.tool == "edit" else ""
+        if self._writing == "own":
+            return "your own action: F2 does it, escape leaves"
+        if self._writing == "edit":
+            return f"edit the action{kind}: F2 does it, escape leaves"
+        if self._session.lines.tip.finished is not None:
+            return "the episode is over: r rewinds, s saves"
+        return f"action{kind}: a takes it" if proposal else "action: n asks the model, t is your own"
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While an action is written, letters are letters."""
+        if action not in OWN_ACTIONS:
+            return True
+        if len(self.screen_stack) > 1:
+            return False
+        return (action in WHILE_WRITING) == (self._writing is not None)
+
+    # ---- what comes next ----
+
+    def _go_on(self) -> None:
+        """Ask for the next reply, where there is somebody to ask."""
+        is_over = self._session.lines.tip.finished is not None
+        if not is_over and not isinstance(self._session.episode.model, HumanModel):
+            self.action_ask()
+
+    def action_ask(self) -> None:
+        self._coming = ""
+        self._work("asking the model", lambda: self._session.ask(self._piece), lambda _: self._show())
+
+    def _piece(self, text: str) -> None:
+        self.post_message(self.Piece(text))
+
+    def on_debug_app_piece(self, piece: Piece) -> None:
+        """Show the reply as far as it has come; what is there already stays as it is."""
+        self._coming += piece.text
+        place = len(self._session.lines.here.points[0].messages) + self._session.step
+        self._conversation.grow(place, shown.proposal_text(self._session.step, self._coming, None))
+
+    def _taken(self, _: Step) -> None:
+        self._show()
+        self._go_on()
+
+    def action_approve(self) -> None:
+        self._work("doing the step", self._session.approve, self._taken)
+
+    def action_edit(self) -> None:
+        if self._refused():
+            return
+        if self._session.proposal is None:
+            self.notify("there is no reply to edit; n asks the model, t is your own action", severity="warning")
+            return
+        self._write("edit")
+
+    def action_write(self) -> None:
+        if not self._refused():
+            self._action.text = ""
+            self._write("own")
+
+    def _write(self, mode: Literal["edit", "own"]) -> None:
+        """Let the person write, from what stands in the editor."""
+        self._writing = mode
+        self._show_action()
+        self._action.focus()
+
+    def action_do_it(self) -> None:
+        """Do what was written; where it cannot be done, it stands there still, to be mended."""
+        text, thought, mode = self._action.text, self.query_one("#thought", Input).value, self._writing
+        if mode is None:
+            return
+
+        def do() -> Step:
+            return self._session.edit(text) if mode == "edit" else self._session.write(text, thought=thought)
+
+        def failed() -> None:
+            self._action.text = text
+            self._write(mode)
+
+        self._writing = None
+        self._conversation.focus()
+        self.refresh_bindings()
+        self._work("doing the step", do, self._written, failed=failed)
+
+    def _written(self, step: Step) -> None:
+        self.query_one("#thought", Input).value = ""
+        self._taken(step)
+
+    def on_input_submitted(self, _: Input.Submitted) -> None:
+        """The words are written: now the action."""
+        self._action.focus()
+
+    def action_leave(self) -> None:
+        self._writing = None
+        self._show_action()
+        self._conversation.focus()
+
+    def action_rewind(self) -> None:
+        self.push_screen(LineScreen("rewind to before step", str(max(0, self._selected))), self._rewind)
+
+    def _rewind(self, written: str | None) -> None:
+        if written is None:
+            return
+        if not written.isdecimal():
+            self.notify(f"{written}: expected a step's number", severity="error", markup=False)
+            return
+        self._work(f"going back to before step {written}", lambda: self._session.rewind(int(written)), self._moved)
+
+    def _moved(self, _: Any) -> None:
+        self._show()
+
+    def action_forks(self) -> None:
+        lines = shown.fork_lines(self._session.lines.listed())
+
+        def chosen(number: int | None) -> None:
+            if number is not None:
+                self._work(f"going to fork {number}", lambda: self._session.fork(number), self._moved)
+
+        self.push_screen(ChoiceScreen("forks", lines, at=self._session.lines.here.number), chosen)
+
+    # ---- what is to be known ----
+
+    def action_diff(self) -> None:
+        def then(diff: str | None) -> None:
+            self.push_screen(TextScreen("diff so far", shown.diff_text(diff)))
+
+        self._work("taking the diff", self._session.diff, then)
+
+    def action_tests(self) -> None:
+        def then(grade: Grade) -> None:
+            self._show(select_last=False)
+            self.push_screen(TextScreen("hidden tests", shown.grade_text(grade, log=_log_end(grade))))
+
+        self._work("running the hidden tests", self._session.tests, then)
+
+    def action_critic(self) -> None:
+        def then(told: Critique) -> None:
+            points = self._session.lines.here.points
+            self._told |= {points[label.step + 1].number: label for label in told.labels}
+            self._show(select_last=False)
+            self.push_screen(TextScreen("critic", shown.critique_text(told)))
+
+        self._work("asking the critic", self._session.critique, then)
+
+    def action_open(self) -> None:
+        """The selected step, nothing folded; the opening messages where there is none."""
+        steps = self._session.episode.steps
+        if 0 <= self._selected < len(steps):
+            text = shown.step_text(steps[self._selected], label=None, told=None, whole=True)
+        else:
+            messages = self._session.lines.here.points[0].messages
+            parts = [shown.message_text(str(one["role"]), str(one["content"]), whole=True) for one in messages]
+            text = shown.Text("\n\n").join(parts)
+        self.push_screen(TextScreen(f"step {self._selected}" if self._selected >= 0 else "opening", text))
+
+    def action_select(self, by: int) -> None:
+        """Select the next step or the one before; before the first, the opening messages."""
+        self._selected = max(-1, min(self._session.step - 1, self._selected + by))
+        self._conversation.select(len(self._session.lines.here.points[0].messages) + self._selected)
+
+    # ---- what stays ----
+
+    def action_label(self) -> None:
+        step = self._selected
+        if step < 0:
+            self.notify("no step is selected; j and k select one", severity="warning")
+            return
+
+        def said(labelled: Labelled | None) -> None:
+            if labelled is not None:
+                self._session.label(step, labelled.verdict, reason=labelled.reason)
+                self._show(select_last=False)
+
+        self.push_screen(LabelScreen(step), said)
+
+    def action_save(self) -> None:
+        def chosen(folder: str | None) -> None:
+            if folder is not None:
+                self._run = folder
+                self._work(f"saving into {folder}", lambda: self._session.save(folder), self._saved)
+
+        self.push_screen(LineScreen("save this run into", self._run or "runs/debug"), chosen)
+
+    def _saved(self, saved: Any) -> None:
+        new = "saved" if saved.is_new else "on file before"
+        words = f"{new} as {saved.id}, attempt {saved.attempt}, {saved.stop_reason}; {saved.labels} labels"
+        if saved.stop_reason == "cancelled":
+            words += "; not submitted, so no arm trains on it"
+        self.notify(words, title=saved.run, timeout=10, markup=False)
+        self._show(select_last=False)
+
+    def action_quit_at_once(self) -> None:
+        self.exit()
+
+
+def _log_end(grade: Grade) -> str | None:
+    if grade.log_path is None:
+        return None
+    return Path(grade.log_path).read_bytes().decode(errors="replace")[-LOG_CHARS:]
