@@ -376,7 +376,7 @@ class _Round:
         cell = next(name for name, arm, _ in self.config.cells() if arm == self.config.promoted_arm)
         before, after = self.rounds.standing, evaluated[cell]
         rule = self.config.promote
-        key = _hash("promote", before, after, rule, self.rounds.model, models[cell])
+        key = _hash("promote", before, after, rule, weights_id(self.rounds.model), weights_id(models[cell]))
         is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose
         figures = {
             "decision": "promoted" if is_better else "rolled back",

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from srft.env.errors import InputError
 
-SUFFIXES = (".safetensors", ".bin", ".gguf")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model*.bin", "*.gguf")
+"""Not every .bin: the Trainer's training_args.bin holds paths."""
+
 CONFIGS = ("config.json", "adapter_config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja")
 
 WHOLE_BYTES = 4 << 30
@@ -25,10 +27,10 @@ def weights_id(model: str | Path) -> str:
     folder, digest = Path(model), hashlib.sha256()
     if not folder.is_dir():
         return hashlib.sha256(f"hub:{model}".encode()).hexdigest()[:16]
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES or path.name in CONFIGS)
-    if not any(path.suffix in SUFFIXES for path in files):
-        raise InputError(f"{folder}: no model weights in it ({', '.join(SUFFIXES)}); expected a Hugging Face folder")
-    for path in files:
+    weights = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
+    if not weights:
+        raise InputError(f"{folder}: no model weights in it ({', '.join(WEIGHTS)}); expected a Hugging Face folder")
+    for path in sorted(weights | {path for path in folder.iterdir() if path.name in CONFIGS}):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         for part in _parts(path):
             digest.update(part)
