@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 import openai
 from loguru import logger
@@ -163,8 +162,8 @@ class OpenAIModel:
             if not self._refuses(error, extras):
                 self._fail(error)
             return self._replied(messages, tools, on_text)
-        # ValueError: a body that is not the JSON it says it is; HTTPError: a stream that breaks off
-        except (openai.OpenAIError, httpx.HTTPError, ValueError) as error:
+        # ValueError: a body that is not the JSON it says it is
+        except (openai.OpenAIError, ValueError) as error:
             self._fail(error)
         reply = self._reply(completion)
         if self._replies is not None:
