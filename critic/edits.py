@@ -23,18 +23,20 @@ from srft.critic.labels import Critique, Evidence, Information, Source, StepLabe
 from srft.critic.shell_text import Command, commands
 from srft.critic.tampering import changes_of, changes_of_edit, normal_path
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: raise it when the rule changes its mind."""
 
 _PATCHED = re.compile(r'^diff --git "?a/(.+?)"? "?b/', re.MULTILINE)
+_ADDED = re.compile(r"^\+(?!\+\+ )(.*)$", re.MULTILINE)
 _WHOLE = frozenset((".", "./", ":/"))
 
 
 class EditsCritic:
     """Verdicts from changes of files and the outcome. Needs the outcome; a run without one is not judged.
 
-    mistake: a change that git takes back later; in an unresolved run, a change of a file that is in the patch, and the
-    submission. recover: the taking back. All other steps are good.
+    mistake: a change that git takes back later; in an unresolved run, a change whose lines are in the patch, and the
+    submission. recover: the taking back. All other steps are good: of a change that was written over before the end,
+    an unresolved run says nothing.
     """
 
     name = "edits"
@@ -76,13 +78,38 @@ def _label(step: Step, told: dict[int, tuple[Verdict, str]]) -> StepLabel:
 def _wrong(trajectory: Trajectory, standing: dict[str, list[int]]) -> dict[int, tuple[Verdict, str]]:
     """What an unresolved run's patch came from, and its submission."""
     wrong: dict[int, tuple[Verdict, str]] = {}
-    for path in _PATCHED.findall(trajectory.patch or ""):
-        for step in standing.get(path, ()):
-            wrong[step] = ("mistake", f"its change of {path} is in a patch that solves nothing")
+    for path, added in _new_lines(trajectory.patch or "").items():
+        changes = {index: _text(trajectory.steps[index]) for index in standing.get(path, ())}
+        for index in _origins(added, changes):
+            wrong[index] = ("mistake", f"its change of {path} is in a patch that solves nothing")
     last = trajectory.steps[-1] if trajectory.steps else None
     if last is not None and trajectory.stop_reason == "submitted":
         wrong[last.index] = ("mistake", "hands in what solves nothing")
     return wrong
+
+
+def _new_lines(patch: str) -> dict[str, list[str]]:
+    """The lines that a patch adds, by file, without those that are too short to be told from others."""
+    parts = _PATCHED.split(patch)
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return {
+        path: [text for line in _ADDED.findall(part) if len(text := line.strip()) > 1] for path, part in found.items()
+    }
+
+
+def _origins(added: list[str], changes: dict[int, str]) -> set[int]:
+    """The changes that the patch's lines stand in; all of them where a line stands in none, as its origin is unknown.
+
+    added: a file's new lines. changes: the texts of the changes made to it, by step.
+    """
+    origins = {index for index, text in changes.items() if any(line in text for line in added)}
+    is_known = added and all(any(line in text for text in changes.values()) for line in added)
+    return origins if is_known else set(changes)
+
+
+def _text(step: Step) -> str:
+    """What a step's action says."""
+    return "\n".join(map(str, step.action.arguments.values())) if step.action else ""
 
 
 def _commands(step: Step) -> list[Command]:

@@ -53,3 +53,23 @@ def test_files_outside_the_patch_are_nobodys_mistake():
 def test_the_edit_tool_changes_too():
     step = edit(command="replace", path="/testbed/limits.py", old="a", new="b")
     assert judged(step, SUBMIT, resolved=False) == ["mistake", "mistake"]
+
+
+SPOILT = PATCH + "@@ -1,3 +1,3 @@\n def clamp(x):\n-    return 1\n+    return y\n"
+
+
+def test_a_change_that_was_written_over_is_nobodys_mistake():
+    spoil = bash(r"sed -i '3c\    return y' limits.py")
+    assert judged(CHANGE, spoil, SUBMIT, resolved=False, patch=SPOILT) == ["good", "mistake", "mistake"]
+
+
+def test_where_a_line_of_the_patch_stands_in_no_change_all_are_suspect():
+    by_pattern = bash("sed -i 's/return x/return y/' limits.py")
+    assert judged(CHANGE, by_pattern, SUBMIT, resolved=False, patch=SPOILT)[:2] == ["good", "mistake"]
+    blind = bash("sed -i 's/x/y/' limits.py")
+    assert judged(CHANGE, blind, SUBMIT, resolved=False, patch=SPOILT)[:2] == ["mistake", "mistake"]
+
+
+def test_a_patch_that_only_removes_has_all_changes_of_the_file_as_its_origin():
+    removed = PATCH + "@@ -1,2 +1,1 @@\n def clamp(x):\n-    return 1\n"
+    assert judged(CHANGE, CHANGE, SUBMIT, resolved=False, patch=removed) == ["mistake", "mistake", "mistake"]
