@@ -63,6 +63,8 @@ def main() -> NoReturn:
     """Run a command; turn what srft raises on purpose into one sentence."""
     # Before torch is imported: its threads must not spin on the cores that containers and other processes work on.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not sys.stderr.isatty():  # a log is not to be filled with bars of downloads and of loading weights
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logger.remove()
     logger.add(
         sys.stderr,

@@ -24,6 +24,7 @@ def plot_losses(log: Sequence[dict[str, Any]], path: Path, *, title: str) -> Non
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if axes.lines:  # a short training may have logged nothing
+        axes.legend(frameon=False)
     figure.savefig(path)
     pyplot.close(figure)
