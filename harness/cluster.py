@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from srft.harness.episodes import EpisodeRunner
 from srft.harness.models import open_model
 
 POLL_S = 0.5
+CONNECT_S = 10.0
 NODE_RETRIES = 2
 """How often Ray does a task again whose node died."""
 
@@ -58,8 +60,9 @@ class Cluster:
     def __enter__(self) -> Self:
         if not self._ray.is_initialized():
             try:
+                _reach(self._config.address)
                 self._ray.init(address=self._config.address, log_to_driver=False, logging_level=logging.WARNING)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise InputError(f"ray.address {self._config.address}: no cluster answers ({error})") from None
             self._began = True
         return self
@@ -103,6 +106,13 @@ class Cluster:
 
     def judge(self, judge: Judge) -> RemoteJudge:
         return RemoteJudge(self, judge)
+
+
+def _reach(address: str | None) -> None:
+    """Raises OSError where HOST:PORT takes no connection: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
 class RemoteEpisodes:

@@ -1,11 +1,14 @@
 """Two Ray nodes collect what threads do."""
 
+import socket
 import threading
 
 import msgspec
 import pytest
 import yaml
 
+from srft.env.errors import InputError
+from srft.harness.cluster import Cluster
 from srft.harness.collect import collect
 from srft.harness.config import CollectConfig, RayConfig, read_config
 from srft.harness.store import Run
@@ -45,6 +48,13 @@ def came_of(folder):
         round_ = run.round(0)
         runs = {(it.task_id, it.attempt, it.id, it.patch, it.stop_reason) for it in round_.finished()}
         return runs, {(grade.instance_id, grade.resolved, grade.key) for grade in round_.grades.read()}
+
+
+def test_an_address_where_nothing_listens_is_said_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InputError, match=f"ray.address 127.0.0.1:{port}: no cluster answers"):
+        Cluster(RayConfig(address=f"127.0.0.1:{port}")).__enter__()
 
 
 @pytest.mark.slow  # Ray takes its time to start
