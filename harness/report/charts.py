@@ -118,7 +118,7 @@ def forest(marks: Sequence[Mark], *, narrow: bool, share: bool = True, whole: bo
             if mark.heading:
                 tick.set(fontweight="bold")
             _mark(axes, row, mark)
-        axes.set_xlim(0, top)
+        axes.set_xlim(-0.02 * top, top)  # a mark at 0 does not touch its label
         notes = axes.secondary_yaxis("right")
         notes.set_yticks(range(len(marks)), [mark.note for mark in marks], color=MUTED, fontsize=8.5)
         notes.tick_params(length=0)

@@ -48,8 +48,12 @@ class TaskBook:
 
 
 def _source(place: Place) -> str | None:
+    """What the configuration names; tasks that a loop made itself lie in the run, wherever that is now."""
     config = kept_config(config_folder(place.round))
-    return config.tasks if config else None
+    if config is None or Path(config.tasks).exists():
+        return config.tasks if config else None
+    within = place.run / "practice" / Path(config.tasks).name
+    return str(within) if within.exists() else config.tasks
 
 
 def test_log(place: Place, grade: Grade) -> Path | None:

@@ -151,7 +151,14 @@ class Pages:
             none_query=Query(),
         )
         self._environment.filters.update(
-            count=_count, usd=_usd, seconds=_seconds, share=_share, stretches=_stretches, fixed=_fixed
+            count=_count,
+            usd=_usd,
+            seconds=_seconds,
+            share=_share,
+            stretches=_stretches,
+            fixed=_fixed,
+            brief=_brief,
+            moment=_moment,
         )
 
         for name in self._environment.list_templates():
@@ -185,7 +192,34 @@ def _fixed(number: float | None, digits: int = 2) -> str:
 
 
 def _usd(cost: float | None) -> str:
-    return "–" if cost is None else f"${cost:,.4f}" if cost < 0.01 else f"${cost:,.2f}"
+    """
+    >>> _usd(0.0), _usd(0.0012), _usd(1234.5), _usd(None)
+    ('$0', '$0.0012', '$1,234.50', '–')
+    """
+    if not cost:
+        return "–" if cost is None else "$0"
+    return f"${cost:,.4f}" if cost < 0.01 else f"${cost:,.2f}"
+
+
+def _brief(value: Any) -> str:
+    """A figure of a stage.
+
+    >>> _brief(0.24222979), _brief([0.5, 134515008]), _brief(None), _brief("promoted")
+    ('0.2422', '0.5, 134,515,008', '–', 'promoted')
+    """
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _moment(stamp: str) -> str:
+    """
+    >>> _moment("2026-11-24T19:17:47+00:00")
+    '2026-11-24 19:17:47'
+    """
+    return stamp.replace("T", " ").removesuffix("+00:00")
 
 
 def _seconds(wall_s: float | None) -> str:

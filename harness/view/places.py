@@ -199,6 +199,7 @@ class Place:
 
     def __init__(self, run: Path, folder: Path, *, only: frozenset[str] | None = None) -> None:
         parts = folder.relative_to(run).parts
+        self.run = run
         self.key = "~".join((parts[0], *parts[2:]))
         number = parts[0].removeprefix("round-")
         name = f"round {int(number)}" if number.isdecimal() else parts[0]

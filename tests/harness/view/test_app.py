@@ -4,6 +4,7 @@ import re
 
 import msgspec
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from srft.harness.store import Run
@@ -173,6 +174,19 @@ def test_the_fix_comes_from_the_tasks(run, tmp_path):
     assert "+42" in client.get("/run/round-000/tiny1").text
     assert "has no task a__b-1" in client.get("/run/round-000/abc1").text
     assert "give --tasks" in client_of(run).get("/run/round-000/tiny1").text
+
+
+def test_of_tasks_that_a_loop_made_the_fix_is_found_where_the_run_lies_now(run):
+    from tests import tiny
+
+    config = {"collect": {"tasks": "runs/gone/practice/train.jsonl", "model": "demonstrator"}}
+    (run / "run.yaml").write_text(yaml.safe_dump(config))
+    with Run(run) as opened:
+        opened.round(0).trajectories.append(make_run([ACT], id="tiny1", task_id="tiny__tiny-0"))
+    assert "give --tasks" in client_of(run).get("/run/round-000/tiny1").text
+    (run / "practice").mkdir()
+    tiny.write_tasks(run / "practice/train.jsonl", 1)
+    assert "+42" in client_of(run).get("/run/round-000/tiny1").text
 
 
 def test_a_log_elsewhere_is_not_read(run):
