@@ -1,33 +1,35 @@
 """The Docker sandbox (and Podman's, through its Docker socket in DOCKER_HOST).
 
+Reads and writes the engine alone: containers and snapshots, which are images, each labelled with its owner.
+
+    with DockerSandbox(SandboxSpec(image="srft/base:bookworm")) as sandbox:
+        sandbox.run("git --version", timeout_s=10).output      # 'git version 2.39.5\n'
+    reap()                                                     # []: nothing was left behind
+
 Process 1 of the container is the control bash, on the engine's attach socket with `StdinOnce`: when this process dies,
 however it dies, the engine closes that socket, process 1 reads the end of its script and the container removes itself.
 `reap` is for what is left when the engine itself went down.
 """
 
 import contextlib
-import io
 import os
 import posixpath
-import socket
-import struct
-import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import CancellableStream
-from docker.utils import decode_json_header
 
+from srft.env.docker_archive import STAT_HEADER, Found, content_of, found_in, tar_of
+from srft.env.docker_channel import DockerChannel
 from srft.env.errors import EngineError, ImageError, SandboxDied
+from srft.env.owner import is_orphan, owner
 from srft.env.sandbox import SandboxSpec
-from srft.env.shell import BASH, ChannelClosed, Control, ShellSandbox
+from srft.env.shell import BASH, Control, ShellSandbox
 
 LABEL = "srft"
 OWNER_LABEL = "srft.owner"
@@ -37,12 +39,6 @@ MAX_CONNECTIONS = 256
 EXIT_CODE_TIMEOUT_S = 5.0
 MAX_LINKS = 16
 KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
-
-# The engine's mode bits are those of Go's os.FileMode.
-GO_DIRECTORY = 1 << 31
-GO_SYMLINK = 1 << 27
-GO_KIND_BITS = 0x8F28_0000
-STAT_HEADER = "X-Docker-Container-Path-Stat"
 
 
 def engine() -> docker.DockerClient:
@@ -61,70 +57,6 @@ def _engine(_pid: int) -> docker.DockerClient:
             f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
             "socket), or take --sandbox local"
         ) from None
-
-
-class DockerChannel:
-    """A hijacked HTTP connection to the engine, its stream demultiplexed.
-
-    Each frame is an 8-byte header (stream number, 3 zero bytes, big-endian length) and its payload.
-    """
-
-    def __init__(self, hijacked: Any, exit_code: Callable[[], int | None]) -> None:
-        self._hijacked = hijacked  # closing the response that owns the socket is what ends the connection
-        self._socket: socket.socket = getattr(hijacked, "_sock", hijacked)
-        self._exit_code = exit_code
-        self._frame_left = 0
-        self._header = b""
-
-    def send(self, content: bytes, timeout_s: float) -> None:
-        try:
-            self._socket.settimeout(timeout_s)
-            self._socket.sendall(content)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise ChannelClosed from error
-
-    def receive(self, timeout_s: float) -> bytes:
-        self._socket.settimeout(max(timeout_s, 1e-4))  # 0 would mean non-blocking, which raises another error
-        while True:
-            try:
-                chunk = self._socket.recv(1 << 18)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise ChannelClosed from error
-            if not chunk:
-                raise ChannelClosed
-            if payload := self._demultiplex(chunk):
-                return payload
-
-    def _demultiplex(self, chunk: bytes) -> bytes:
-        parts = []
-        at = 0
-        while at < len(chunk):
-            if self._frame_left:
-                part = chunk[at : at + self._frame_left]
-                parts.append(part)
-                self._frame_left -= len(part)
-                at += len(part)
-            else:
-                taken = chunk[at : at + 8 - len(self._header)]
-                self._header += taken
-                at += len(taken)
-                if len(self._header) == 8:
-                    (self._frame_left,) = struct.unpack(">4xL", self._header)
-                    self._header = b""
-        return b"".join(parts)
-
-    def exit_code(self) -> int | None:
-        return self._exit_code()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self._hijacked.close()
 
 
 class DockerSandbox(ShellSandbox):
@@ -243,10 +175,7 @@ class DockerSandbox(ShellSandbox):
             raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
         with self._file_errors(path):
             stream, _ = self.api.get_archive(self._running(), path)
-            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
-                member = archive.next()
-                content = archive.extractfile(member) if member else None
-                return content.read() if content else b""
+            return content_of(stream)
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         path, found = self._find(path)
@@ -265,9 +194,9 @@ class DockerSandbox(ShellSandbox):
 
     def _put(self, folder: str, name: str, content: bytes, mode: int) -> None:
         with self._file_errors(folder):
-            self.api.put_archive(self._running(), folder, _tar(name, content, mode, self._ids))
+            self.api.put_archive(self._running(), folder, tar_of(name, content, mode=mode, ids=self._ids))
 
-    def _find(self, path: str) -> tuple[str, "_Found | None"]:
+    def _find(self, path: str) -> tuple[str, Found | None]:
         """(path with a final symlink followed, what is there or None). Relative to the workdir."""
         path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
         for _ in range(MAX_LINKS):
@@ -280,7 +209,7 @@ class DockerSandbox(ShellSandbox):
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found.link_target))
         raise OSError(f"{path}: more than {MAX_LINKS} levels of symlinks in the sandbox")
 
-    def _stat(self, path: str) -> "_Found | None":
+    def _stat(self, path: str) -> Found | None:
         # docker-py only has the transfer, of which an open one locks the container.
         url = f"{self.api.base_url}/v{self.api.api_version}/containers/{self._running()}/archive"
         with _engine_errors(self.spec.image):
@@ -293,11 +222,7 @@ class DockerSandbox(ShellSandbox):
             raise OSError(
                 f"{path}: the engine cannot look it up: a loop of symlinks, or a file where a directory must be"
             )
-        stat = decode_json_header(said)
-        kind = stat["mode"] & GO_KIND_BITS
-        # Podman gives every path a link target.
-        link_target = stat["linkTarget"] if kind == GO_SYMLINK else ""
-        return _Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, link_target)
+        return found_in(said)
 
     @contextlib.contextmanager
     def _file_errors(self, path: str) -> Iterator[None]:
@@ -356,55 +281,6 @@ def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) ->
         (client or engine()).api.remove_image(image, noprune=True)
 
 
-class _Found(NamedTuple):
-    """What the engine says of a path in the container. `link_target` is "" for all but symlinks."""
-
-    is_directory: bool
-    is_regular: bool
-    permissions: int
-    link_target: str
-
-
-class _Reader(io.RawIOBase):
-    """The engine's stream of chunks as a file."""
-
-    def __init__(self, chunks: CancellableStream) -> None:
-        self._chunks = iter(chunks)
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._left = chunk
-        taken = self._left[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._left = self._left[len(taken) :]
-        return len(taken)
-
-
-def _tar(path: str, content: bytes, mode: int, ids: tuple[int, ...]) -> bytes:
-    """An archive of one file and the directories in its path; ids: user and group."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        folders = [path[:at] for at, character in enumerate(path) if character == "/"]
-        for name in [*folders, path]:
-            member = tarfile.TarInfo(name)
-            member.uid, member.gid = ids
-            member.mtime = int(time.time())  # or Python would trust a stale .pyc of the file it replaces
-            if name == path:
-                member.mode, member.size = mode, len(content)
-                tar.addfile(member, io.BytesIO(content))
-            else:
-                member.mode, member.type = 0o755, tarfile.DIRTYPE
-                tar.addfile(member)
-    return archive.getvalue()
-
-
 @contextlib.contextmanager
 def _engine_errors(image: str) -> Iterator[None]:
     """The engine's and the HTTP client's exceptions as ours."""
@@ -422,19 +298,6 @@ def _engine_errors(image: str) -> Iterator[None]:
         raise EngineError(f"the container engine refused: {error.explanation or error}") from error
     except (requests.RequestException, DockerException) as error:
         raise EngineError(f"the container engine does not answer ({error}); is it still running?") from error
-
-
-def owner() -> str:
-    """Names this process for the reaper: host, pid, and the pid's start time, since pids come round again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
-
-
-def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat, counted after the process name, which may hold spaces. `None`: no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
 
 
 def reap(*, everything: bool = False, client: docker.DockerClient | None = None) -> list[str]:
@@ -456,9 +319,3 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
                     client.api.remove_image(image["Id"], force=True)
                     removed.append(f"snapshot {image['Id'][7:19]}")
     return removed
-
-
-def is_orphan(owned_by: str | None) -> bool:
-    host, _, rest = (owned_by or "").rpartition(":")[0].rpartition(":")
-    start_time = (owned_by or "").rpartition(":")[2]
-    return host == socket.gethostname() and rest.isdigit() and _start_time(int(rest)) != start_time

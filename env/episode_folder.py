@@ -25,8 +25,8 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from srft.env.docker import owner
 from srft.env.errors import EngineError
+from srft.env.owner import owner
 from srft.env.shell import BASH
 
 UNCLAIMED_UID = 2_000_000_000

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from srft.env.shell import ChannelClosed
+from srft.env.channel import ChannelClosed
 
 END_TIMEOUT_S = 10.0
 

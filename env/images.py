@@ -8,44 +8,34 @@ used, to a small state file (`~/.cache/srft/images-<engine>.json` unless told ot
         with images.hold(task):                 # there now, and not evicted before the block ends
             ...
 
-A task of a task repo is built from its Dockerfile, with its folder as the context, less the files that hold the answer
-(`ANSWER_FILES`); any other is pulled. A build gets
-
-- the build argument BASE_IMAGE (`$SRFT_BASE_IMAGE`, else srft/base:bookworm), for `ARG BASE_IMAGE` and
-  `FROM ${BASE_IMAGE}`;
-- a folder certs/ in its context, for `COPY certs/ /etc/ssl/certs/`. Where SSL_CERT_FILE or PIP_CERT is set on this
-  machine, certs/ca-certificates.crt is that bundle, and the build arguments PIP_CERT, REQUESTS_CA_BUNDLE and
-  SSL_CERT_FILE name it as it then lies in the image. Behind a proxy that inspects TLS, pip needs them.
+A task of a task repo is built from its Dockerfile, any other is pulled. A build gets what `build_context.py` says, and
+the build argument BASE_IMAGE (`$SRFT_BASE_IMAGE`, else srft/base:bookworm), for `ARG BASE_IMAGE` and
+`FROM ${BASE_IMAGE}`.
 """
 
 import contextlib
-import fcntl
-import json
 import os
-import shutil
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import docker
 import requests
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 from loguru import logger
 
-from srft.env.errors import EngineError, ImageError, InfrastructureError, InputError
+from srft.env.build_context import make_context
+from srft.env.errors import EngineError, ImageError, InfrastructureError
+from srft.env.image_record import ImageRecord
 from srft.env.task import Task
+from srft.env.token_bucket import TokenBucket
 
 DEFAULT_BASE_IMAGE = "srft/base:bookworm"
-CA_IN_IMAGE = "/etc/ssl/certs/ca-certificates.crt"
-CA_BUILD_ARGS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-
-ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh"})
-"""Of a task's folder in a task repo. `COPY .` would put them where the agent can read them."""
 
 PREFETCH_AHEAD = 4
 """Images that may lie ready and unused: the prefetch waits for the episodes to catch up."""
@@ -59,44 +49,6 @@ PASSING_PULL_ERRORS = ("toomanyrequests", "429", "timeout", "timed out", "connec
 
 # The diff id of a layer that holds nothing (1,024 zero bytes): history lists it with a size of 0.
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-
-
-class TokenBucket:
-    """Lets `per_minute` callers through a minute, a burst of as many at once; `None` lets all through.
-
-    `clock` and `wait` are time.monotonic and time.sleep unless a test says otherwise.
-    """
-
-    def __init__(
-        self,
-        per_minute: float | None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], object] = time.sleep,
-    ) -> None:
-        if per_minute is not None and per_minute <= 0:
-            raise ValueError(f"expected more than 0 a minute, got {per_minute}; give None for no limit")
-        self._per_minute = per_minute
-        self._clock = clock
-        self._wait = wait
-        self._tokens = max(1.0, per_minute or 0)
-        self._filled_at = clock()
-        self._lock = threading.Lock()
-
-    def take(self) -> float:
-        """Wait for the turn. Returns the seconds waited."""
-        if self._per_minute is None:
-            return 0.0
-        with self._lock:
-            now = self._clock()
-            earned = (now - self._filled_at) * self._per_minute / 60
-            # A debt is a place in the queue: whoever comes next waits the longer.
-            self._tokens = min(max(1.0, self._per_minute), self._tokens + earned) - 1
-            self._filled_at = now
-            delay_s = max(0.0, -self._tokens * 60 / self._per_minute)
-        if delay_s:
-            self._wait(delay_s)
-        return delay_s
 
 
 class ImageStore:
@@ -120,7 +72,7 @@ class ImageStore:
         self._client = client
         self._disk_budget_bytes = disk_budget_bytes
         self._pulls = TokenBucket(pulls_per_minute)
-        self._state = _StateFile(state_file or _default_state_file(client))
+        self._record = ImageRecord(state_file or _default_state_file(client))
         self._lock = threading.Condition()
         self._evicting = threading.Lock()
         self._getting: dict[str, threading.Lock] = {}
@@ -152,13 +104,13 @@ class ImageStore:
             getting = self._getting.setdefault(image, threading.Lock())
         with getting, _engine_errors(image):
             if self._present(image):
-                self._state.touch(image)
+                self._record.touch(image)
                 return
             if task.dockerfile is not None and task.dockerfile.is_file():
                 self._build(image, task.dockerfile)
             else:
                 self._pull(image)
-            self._state.add(image)
+            self._record.add(image)
         self._evict(keep=image)
 
     @contextlib.contextmanager
@@ -172,7 +124,7 @@ class ImageStore:
         finally:
             with self._lock:
                 self._held[task.image] -= 1
-            self._state.touch(task.image)
+            self._record.touch(task.image)
 
     def _no_longer_ahead(self, image: str) -> None:
         with self._lock:
@@ -233,7 +185,8 @@ class ImageStore:
     def _build(self, image: str, dockerfile: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="srft-build-") as folder:
             context = Path(folder, "context")
-            build_args = _make_context(context, dockerfile)
+            base = os.environ.get("SRFT_BASE_IMAGE") or DEFAULT_BASE_IMAGE
+            build_args = {"BASE_IMAGE": base} | make_context(context, dockerfile)
             try:
                 self._client.images.build(
                     path=str(context),
@@ -250,7 +203,8 @@ class ImageStore:
                 reason = getattr(error, "msg", None) or getattr(error, "explanation", None) or str(error)
                 raise ImageError(
                     f"image {image}: building it from {dockerfile} failed ({str(reason).strip()}"
-                    f"{_last_line(log)}); mend the Dockerfile, or its base image or CA bundle (see srft.env.images)"
+                    f"{_last_line(log)}); mend the Dockerfile, or its base image or CA bundle (see "
+                    "srft.env.build_context)"
                 ) from error
 
     def _evict(self, *, keep: str) -> None:
@@ -258,7 +212,7 @@ class ImageStore:
         if self._disk_budget_bytes is None:
             return
         with self._evicting, _engine_errors(keep):
-            layers = {image: found for image in self._state.by_use() if (found := self._layers_of(image)) is not None}
+            layers = {image: found for image in self._record.by_use() if (found := self._layers_of(image)) is not None}
             for image in list(layers):
                 if _union_bytes(layers.values()) <= self._disk_budget_bytes:
                     return
@@ -289,7 +243,7 @@ class ImageStore:
             return False  # a container has come to use it meanwhile
         finally:
             getting.release()
-        self._state.drop(image)
+        self._record.drop(image)
         self.evicted.append(image)
         logger.info("image {}: evicted", image)
         return True
@@ -299,7 +253,7 @@ class ImageStore:
         try:
             found = self._client.images.get(image)
         except ImageNotFound:
-            self._state.drop(image)
+            self._record.drop(image)
             return None
         if found.id not in self._layers:
             sizes = [step["Size"] for step in reversed(found.history()) if step["Size"]]
@@ -321,32 +275,6 @@ def _union_bytes(images: Iterable[dict[str, int]]) -> int:
     return sum({chain: size for layers in images for chain, size in layers.items()}.values())
 
 
-def _make_context(context: Path, dockerfile: Path) -> dict[str, str]:
-    """Copy the Dockerfile's folder without the answers, add certs/. Returns the build arguments."""
-
-    def answers(folder: str, _names: list[str]) -> frozenset[str]:
-        return ANSWER_FILES if Path(folder) == dockerfile.parent else frozenset()
-
-    shutil.copytree(dockerfile.parent, context, symlinks=True, ignore=answers)
-    certs = context / "certs"
-    certs.mkdir(exist_ok=True)
-    (certs / ".keep").touch()  # COPY refuses a folder without files
-    build_args = {"BASE_IMAGE": os.environ.get("SRFT_BASE_IMAGE") or DEFAULT_BASE_IMAGE}
-    if bundle := _ca_bundle():
-        shutil.copyfile(bundle, certs / "ca-certificates.crt")
-        build_args |= dict.fromkeys(CA_BUILD_ARGS, CA_IN_IMAGE)
-    return build_args
-
-
-def _ca_bundle() -> str | None:
-    named = {variable: os.environ[variable] for variable in ("SSL_CERT_FILE", "PIP_CERT") if os.environ.get(variable)}
-    for variable, path in named.items():
-        if os.path.isfile(path):
-            return path
-        logger.warning("{}={}: no such file; the build goes without it", variable, path)
-    return None
-
-
 def _last_line(log: list[str]) -> str:
     """What the failing step said last; the builder's own lines stand between."""
     lines = [line.strip() for line in "".join(log).splitlines()]
@@ -360,69 +288,6 @@ def _default_state_file(client: docker.DockerClient) -> Path:
         engine_id = "".join(letter for letter in str(client.info()["ID"]) if letter.isalnum())
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "srft", f"images-{engine_id}.json")
-
-
-class _StateFile:
-    """{image: seconds since the epoch at its last use}, for the images that srft got. Shared between processes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".lock").touch()
-        except OSError as error:
-            raise InputError(
-                f"{path}: the record of images cannot be kept there ({error}); set XDG_CACHE_HOME"
-            ) from None
-
-    def add(self, image: str) -> None:
-        with self._changing() as used_at:
-            used_at[image] = time.time()
-
-    def touch(self, image: str) -> None:
-        """Note a use, of an image that is ours."""
-        with self._changing() as used_at:
-            if image in used_at:
-                used_at[image] = time.time()
-
-    def drop(self, image: str) -> None:
-        with self._changing() as used_at:
-            used_at.pop(image, None)
-
-    def by_use(self) -> list[str]:
-        """Our images, the least recently used first."""
-        with self._changing() as used_at:
-            return sorted(used_at, key=lambda image: used_at[image])
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, float]]:
-        with self._lock, self._path.with_suffix(".lock").open("w") as locked:
-            fcntl.flock(locked, fcntl.LOCK_EX)
-            before = self._path.read_bytes() if self._path.exists() else b"{}"
-            used_at = self._parsed(before)
-            yield used_at
-            after = json.dumps(used_at, indent=1, sort_keys=True).encode()
-            if after != before:
-                self._write(after)
-
-    def _write(self, content: bytes) -> None:
-        temporary = self._path.with_suffix(".new")
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, self._path)
-        except OSError as error:
-            # A full disk is no reason to stop the episodes: an image not noted here is only never evicted.
-            logger.warning("{}: cannot be written ({}); srft will not evict what it gets now", self._path, error)
-
-    def _parsed(self, content: bytes) -> dict[str, float]:
-        try:
-            parsed: dict[str, Any] = json.loads(content)
-            return {str(image): float(used_at) for image, used_at in parsed.items()}
-        except (ValueError, AttributeError, TypeError):
-            # Nothing of ours is lost but the right to remove images that srft got.
-            logger.warning("{}: not readable; srft begins a new one and leaves the images it named alone", self._path)
-            return {}
 
 
 @contextlib.contextmanager

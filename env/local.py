@@ -32,12 +32,12 @@ from urllib.parse import unquote
 
 from srft.env.bubblewrap import BubblewrapGround, check_bubblewrap, has_overlay
 from srft.env.cgroups import cgroup_pids, remove_cgroup
-from srft.env.docker import is_orphan
 from srft.env.episode_folder import EpisodeFolder, copy_command, episodes_folder, host_uid, remove_tree, run_checked
 from srft.env.errors import EngineError, InputError, SandboxDied
 from srft.env.fd_channel import FdChannel
 from srft.env.local_files import SandboxFiles
 from srft.env.local_rootfs import LocalImage, furnish, image_folder, load_image, put_image
+from srft.env.owner import is_orphan
 from srft.env.sandbox import SandboxSpec
 from srft.env.shell import Control, ShellSandbox
 from srft.env.unsandboxed import HostGround

@@ -11,8 +11,9 @@ the host must have what the base image is expected to have (Python 3 with venv, 
 Understood: FROM (recorded, not used), ARG, ENV, COPY from the context, RUN, WORKDIR, USER root; LABEL, EXPOSE, CMD,
 ENTRYPOINT, STOPSIGNAL and MAINTAINER change no file and are passed over, as the Docker sandbox does with them.
 
-The conventions of image builds hold here too: the context gets a folder certs/ with the host's CA bundle, where there
-is one, and then the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name the place it is copied to.
+The conventions of image builds (`build_context.py`) hold here too: the context gets a folder certs/ with the host's CA
+bundle, where there is one, and then the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name the place
+it is copied to.
 """
 
 import fcntl
@@ -27,16 +28,14 @@ from typing import NamedTuple
 
 from loguru import logger
 
+from srft.env.build_context import ANSWER_FILES, CA_BUILD_ARGS, CA_IN_IMAGE
 from srft.env.errors import ImageError
-from srft.env.images import ANSWER_FILES
 from srft.env.local import LocalSandbox, new_image
 from srft.env.local_rootfs import PATH, LocalImage, image_folder
 from srft.env.sandbox import Limits, SandboxSpec
 from srft.env.task import Task
 
 RUN_TIMEOUT_S = 3600.0
-CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 IGNORED = frozenset({"LABEL", "EXPOSE", "CMD", "ENTRYPOINT", "STOPSIGNAL", "MAINTAINER"})
 
@@ -67,7 +66,7 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
     args = {**_proxies(), **(build_args or {})}
     bundle = _host_ca_bundle()
     if bundle is not None:
-        args = {**dict.fromkeys(CA_VARIABLES, CA_BUNDLE), **args}
+        args = {**dict.fromkeys(CA_BUILD_ARGS, CA_IN_IMAGE), **args}
     scratch = SandboxSpec(image=new_image("srft/scratch"), workdir="/", network="host", limits=Limits(None, None, None))
     with LocalSandbox(scratch) as sandbox:
         build = _Build(sandbox, dockerfile, args, bundle)
@@ -77,7 +76,7 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
 
 
 def _host_ca_bundle() -> Path | None:
-    candidates = [os.environ.get(name) for name in CA_VARIABLES] + [CA_BUNDLE]
+    candidates = [os.environ.get(name) for name in CA_BUILD_ARGS] + [CA_IN_IMAGE]
     return next((Path(path) for path in candidates if path and Path(path).is_file()), None)
 
 
@@ -228,7 +227,7 @@ class _Build:
     def _copy_one(self, source: str, target: str, *, into_folder: bool) -> None:
         if source.strip("/").removeprefix("./").split("/")[0] == "certs" and not self._in_context("certs").exists():
             if self._bundle is not None:
-                self._sandbox.write(os.path.join(target, Path(CA_BUNDLE).name), self._bundle.read_bytes())
+                self._sandbox.write(os.path.join(target, Path(CA_IN_IMAGE).name), self._bundle.read_bytes())
             return
         found = self._in_context(source)
         if not found.exists() or self._is_answer(found):

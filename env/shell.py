@@ -1,8 +1,9 @@
 r"""A persistent bash behind a byte stream, and the sandbox logic that every backend shares.
 
-A sandbox has two of them. The *control* bash is its process 1: it outlives `kill -9 -1`, and kills from within, as a
-builtin, so also when no process can be forked any more. The *work* bash runs the agent's commands; it may die (`exit`,
-`exec`, `set -e`) and is then replaced in the same directory.
+Reads and writes the channels that a backend opens, one to each bash. A sandbox has two. The *control* bash is its
+process 1: it outlives `kill -9 -1`, and kills from within, as a builtin, so also when no process can be forked any
+more. The *work* bash runs the agent's commands; it may die (`exit`, `exec`, `set -e`) and is then replaced in the same
+directory.
 
 A command travels as one quoted word, so that an open quote or heredoc ends with it, and is framed by two markers that
 carry a fresh nonce (RS is the byte 0x1e; in the script it stands as an octal escape, so that `set -v` and `set -x`
@@ -11,6 +12,8 @@ cannot print a marker):
     -> ( printf '\036%s B %d \036' NONCE $BASHPID; cd -- DIR; eval 'COMMAND' ) </dev/null 2>&1
        printf '\036%s E %d %q\036' NONCE $? "$PWD"
     <- RS NONCE B <process group> RS   ...output...   RS NONCE E <exit code> <directory> RS
+
+`markers.py` reads the answer, `head_tail.py` keeps what fits of the output.
 
 In persistent mode a brace group takes the place of the subshell. There is no server, no installation and no Python in
 the sandbox. A command that finds out the nonce can forge its own end; what it prints after that is dropped, and the
@@ -24,9 +27,12 @@ import shlex
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from srft.env.channel import Channel, ChannelClosed
 from srft.env.errors import SandboxDied
+from srft.env.head_tail import HeadTail
+from srft.env.markers import MarkerReader
 from srft.env.sandbox import OUTPUT_LIMIT_BYTES, CommandResult, Mode, Sandbox
 
 BASH = ("bash", "--noprofile", "--norc")
@@ -35,8 +41,6 @@ BEGIN_TIMEOUT_S = 15.0
 """A command that has not begun by then met a shell that cannot fork or read: all is killed, and it is sent again."""
 
 KILL_TIMEOUT_S = 5.0
-LIVENESS_INTERVAL_S = 0.5
-LONGEST_MARKER_BYTES = 1 << 16
 LONGEST_DIRECTORY = 16_000
 """Longer ones are cut, or their marker would be too long: a byte takes up to four characters when bash quotes it."""
 
@@ -48,165 +52,7 @@ OPENS = re.compile(r"['\"`({\[]")
 """A command without any of these has nothing that can be left open."""
 
 LEFT_OPEN = re.compile(rb"unexpected EOF|conditional")
-RS = b"\x1e"
 CONTROL_TIMEOUT_S = 20.0
-
-
-class ChannelClosed(Exception):
-    """The other end of a byte stream is gone."""
-
-
-class Channel(Protocol):
-    """Two-way byte stream to a bash: its stdin, and its stdout and stderr."""
-
-    def send(self, content: bytes, timeout_s: float) -> None:
-        """Send all of it. Raises ChannelClosed, TimeoutError."""
-
-    def receive(self, timeout_s: float) -> bytes:
-        """What has come, at least one byte. Raises ChannelClosed at its end, TimeoutError."""
-
-    def exit_code(self) -> int | None:
-        """The exit code of the bash behind it once it has ended, where that can be known."""
-
-    def close(self) -> None:
-        """Let go of it. Idempotent."""
-
-
-class HeadTail:
-    """The first and the last bytes of a stream of any length, in bounded memory.
-
-    >>> kept = HeadTail(limit_bytes=6)
-    >>> for chunk in (b"abcd", b"efgh", b"ij"): kept.append(chunk)
-    >>> kept.head(), kept.tail(), kept.elided_bytes
-    (b'abc', b'hij', 4)
-    """
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        self._head_bytes = limit_bytes // 2
-        self._tail_bytes = limit_bytes - self._head_bytes
-        self._head = bytearray()
-        self._tail = bytearray()
-        self._dropped = 0
-
-    def append(self, chunk: bytes) -> None:
-        if room := self._head_bytes - len(self._head):
-            self._head += chunk[:room]
-            chunk = chunk[room:]
-        self._tail += chunk
-        if len(self._tail) > 2 * self._tail_bytes:  # trimmed in gulps, so that each byte is moved once
-            self._trim()
-
-    def _trim(self) -> None:
-        excess = max(0, len(self._tail) - self._tail_bytes)
-        del self._tail[:excess]
-        self._dropped += excess
-
-    @property
-    def elided_bytes(self) -> int:
-        self._trim()
-        return self._dropped
-
-    def head(self) -> bytes:
-        return bytes(self._head)
-
-    def tail(self) -> bytes:
-        self._trim()
-        return bytes(self._tail)
-
-    def text(self) -> "KeptText":
-        """It decoded. A character that the elision cuts is left out and counted with it."""
-        head, tail = self.head(), self.tail()
-        if not self._dropped:
-            text = (head + tail).decode(errors="replace")
-            return KeptText(text, len(text), 0)
-        head = re.sub(rb"([\xc0-\xf7]|[\xe0-\xf7][\x80-\xbf]|[\xf0-\xf7][\x80-\xbf]{2})\Z", b"", head)
-        tail = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", tail)
-        cut_bytes = len(self._head) + len(self._tail) - len(head) - len(tail)
-        before = head.decode(errors="replace")
-        return KeptText(before + tail.decode(errors="replace"), len(before), self._dropped + cut_bytes)
-
-
-class KeptText(NamedTuple):
-    """What was kept of a stream: `elided_bytes` are missing at `elided_at` characters into `text`."""
-
-    text: str
-    elided_at: int
-    elided_bytes: int
-
-
-class _Marker(NamedTuple):
-    """`B` with a process group, `E` with an exit code and the directory, `S` with a process."""
-
-    kind: str
-    number: int
-    directory: str
-
-
-_AFTER_START = re.compile(rb"([BES]) ([0-9]{1,9}) ([^\x1e]{0,%d})\x1e" % LONGEST_MARKER_BYTES)
-
-
-class _MarkerReader:
-    """Splits a channel's bytes into output and the markers of one nonce. Whatever is not exactly a marker is output."""
-
-    def __init__(self, channel: Channel, nonce: str) -> None:
-        self._channel = channel
-        self._start = b"\x1e%s " % nonce.encode()
-        self._pending = b""
-
-    def read(self, deadline: float, sink: Callable[[bytes], None], idle: Callable[[], None]) -> _Marker | None:
-        """The next marker, what stands before it given to `sink`; `None` at the deadline (of time.monotonic).
-
-        `idle` is called every LIVENESS_INTERVAL_S and may raise. Raises ChannelClosed.
-        """
-        next_idle = time.monotonic() + LIVENESS_INTERVAL_S
-        while True:
-            if marker := self._take_marker(sink):
-                return marker
-            now = time.monotonic()
-            if now >= deadline:
-                return None
-            if now >= next_idle:
-                idle()
-                next_idle = time.monotonic() + LIVENESS_INTERVAL_S
-            try:
-                self._pending += self._channel.receive(max(0.0, min(deadline, next_idle) - now))
-            except TimeoutError:
-                continue
-            except ChannelClosed:
-                self.flush(sink)
-                raise
-
-    def _take_marker(self, sink: Callable[[bytes], None]) -> _Marker | None:
-        if RS not in self._pending:  # nearly always, and quicker to see than that nothing matches
-            self.flush(sink)
-            return None
-        if whole := self._find():
-            sink(self._pending[: whole.start() - len(self._start)])
-            self._pending = self._pending[whole.end() :]
-            kind, number, directory = (field.decode(errors="surrogateescape") for field in whole.groups())
-            return _Marker(kind, int(number), directory)
-        # What follows the last RS may be the beginning of a marker, if it is that of any.
-        at = self._pending.rfind(RS)
-        rest = self._pending[at:]
-        beginning = rest.startswith(self._start) or self._start.startswith(rest)
-        if not beginning or len(rest) > len(self._start) + 12 + LONGEST_MARKER_BYTES:
-            rest = b""
-        sink(self._pending[: len(self._pending) - len(rest)])
-        self._pending = rest
-        return None
-
-    def _find(self) -> re.Match[bytes] | None:
-        at = self._pending.find(self._start)
-        while at >= 0:
-            # Compiled once for all nonces: to compile takes longer than the whole round trip.
-            if whole := _AFTER_START.match(self._pending, at + len(self._start)):
-                return whole
-            at = self._pending.find(self._start, at + 1)
-        return None
-
-    def flush(self, sink: Callable[[bytes], None]) -> None:
-        sink(self._pending)
-        self._pending = b""
 
 
 def _ignore(_chunk: bytes) -> None:
@@ -223,7 +69,7 @@ class Control:
         """The exit code of one builtin. Raises SandboxDied when there is no answer."""
         nonce = secrets.token_hex(8)
         script = f"{builtin} 2>/dev/null; builtin printf '\\036%s E %d \\036' {nonce} $?\n"
-        reader = _MarkerReader(self._channel, nonce)
+        reader = MarkerReader(self._channel, nonce)
         try:
             self._channel.send(script.encode(), timeout_s)
             marker = reader.read(time.monotonic() + timeout_s, _ignore, lambda: None)
@@ -286,7 +132,7 @@ class Shell:
         )
         try:
             self._send(script)
-            marker = _MarkerReader(self._channel, nonce).read(
+            marker = MarkerReader(self._channel, nonce).read(
                 time.monotonic() + CONTROL_TIMEOUT_S, _ignore, lambda: None
             )
         except (ChannelClosed, TimeoutError):
@@ -319,7 +165,7 @@ class Shell:
         self, lead: str, command: str, *, in_subshell: bool, timeout_s: float, sink: Callable[[bytes], None]
     ) -> _Ran:
         nonce = secrets.token_hex(8)
-        reader = _MarkerReader(self._channel, nonce)
+        reader = MarkerReader(self._channel, nonce)
         ran = _Ran(begun=False, died=False, timed_out=False, exit_code=None)
         try:
             self._send(_script(lead, command, nonce, in_subshell=in_subshell))

@@ -17,6 +17,7 @@ import pytest
 
 TESTBED = "/testbed/"
 TEXT_LIMIT = 2000
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 calls: set = set()
 failures: dict = {}
@@ -55,12 +56,20 @@ def _literals(variables):
     written = {}
     for name, value in variables.items():
         try:
-            text = repr(value)
-            if len(text) <= TEXT_LIMIT and ast.literal_eval(text) == value:
-                written[name] = text
-        except Exception:  # noqa: BLE001 - the repr and the comparison are the project's own code
+            if _is_plain(value):
+                text = repr(value)
+                if len(text) <= TEXT_LIMIT and ast.literal_eval(text) == value:
+                    written[name] = text
+        except (ValueError, SyntaxError, MemoryError, RuntimeError):  # infinity; too long or too deep; itself in itself
             continue
     return written
+
+
+def _is_plain(value):
+    """Whether it is of Python's own types throughout. The repr of any other is the project's code."""
+    if type(value) is dict:
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return type(value) in PLAIN or (type(value) in (list, tuple, set) and all(map(_is_plain, value)))
 
 
 def pytest_sessionfinish(session):

@@ -85,16 +85,13 @@ NAMES = {
     "FAIL_TO_PASS": ["tests/test_calc.py::test_double[two]"],
     "PASS_TO_PASS": ["tests/test_calc.py::test_half"],
 }
+FROM_BASE = NAMES | {"base_commit": "base", "patch": FIXES, "test_patch": TEST_PATCH}
 SMITH = SWE_SMITH | NAMES | {"repo": "swesmith/tiny__calc.0123abcd", "patch": INTRODUCES}
 ROWS = {
-    "rebench": SWE_REBENCH
-    | NAMES
-    | {"base_commit": "base", "patch": FIXES, "test_patch": TEST_PATCH}
-    | {"install_config": SWE_REBENCH["install_config"] | {"install": "true"}},
-    "gym": SWE_GYM | NAMES | {"base_commit": "base", "patch": FIXES, "test_patch": TEST_PATCH},
+    "rebench": SWE_REBENCH | FROM_BASE | {"install_config": SWE_REBENCH["install_config"] | {"install": "true"}},
+    "gym": SWE_GYM | FROM_BASE,
     "v2": SWE_REBENCH_V2
-    | NAMES
-    | {"base_commit": "base", "patch": FIXES, "test_patch": TEST_PATCH}
+    | FROM_BASE
     | {"install_config": SWE_REBENCH_V2["install_config"] | {"test_cmd": ["python -m pytest -rA"]}},
     "smith": SMITH
     | {"instance_id": "tiny__calc.0123abcd.lm_rewrite__row"}
@@ -128,6 +125,13 @@ def built(
         engine.images.remove(task.image, force=True)
 
 
+@pytest.fixture
+def pool() -> Iterator[WorkspacePool]:
+    pool = WorkspacePool(DockerBackend())
+    yield pool
+    pool.close()
+
+
 def _grade(task: Task, patch: str, tmp_path: Path) -> Grade:
     return grade(task, patch, open_sandbox=DockerSandbox, log_dir=tmp_path)
 
@@ -151,36 +155,28 @@ def test_verdicts(built, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ROWS)
-def test_the_patch_of_an_agent_holds_its_changes_alone_and_is_graded(built, tmp_path, layout):
+def test_the_patch_of_an_agent_holds_its_changes_alone_and_is_graded(built, pool, tmp_path, layout):
     task = built[layout]
-    pool = WorkspacePool(DockerBackend())
-    try:
-        for _ in range(3):  # the third starts from a snapshot
-            workspace = pool.take(task)
-            seen = workspace.sandbox.run("cat calc.py notes.ini left.txt; git status --porcelain").output
-            assert seen == BAD + "[x]\nchanged\nleft\n"
-            workspace.sandbox.run("sed -i 's/3 \\* x/2 * x/' calc.py && echo new >new.txt", 60)
-            patch = take_patch(workspace.sandbox, workspace.start)
-            pool.release(workspace)
-            assert [line for line in patch.split("\n") if line.startswith("diff")] == [
-                "diff --git a/calc.py b/calc.py",
-                "diff --git a/new.txt b/new.txt",
-            ]
-    finally:
-        pool.close()
+    for _ in range(3):  # the third starts from a snapshot
+        workspace = pool.take(task)
+        seen = workspace.sandbox.run("cat calc.py notes.ini left.txt; git status --porcelain").output
+        assert seen == BAD + "[x]\nchanged\nleft\n"
+        workspace.sandbox.run("sed -i 's/3 \\* x/2 * x/' calc.py && echo new >new.txt", 60)
+        patch = take_patch(workspace.sandbox, workspace.start)
+        pool.release(workspace)
+        assert [line for line in patch.split("\n") if line.startswith("diff")] == [
+            "diff --git a/calc.py b/calc.py",
+            "diff --git a/new.txt b/new.txt",
+        ]
     assert _grade(task, patch, tmp_path).resolved is True
 
 
 @pytest.mark.parametrize("layout", ["smith", "smith-branch"])
-def test_an_agent_finds_neither_the_fix_nor_the_tests_in_swe_smith_s_repository(built, layout):
-    pool = WorkspacePool(DockerBackend())
-    try:
-        workspace = pool.take(built[layout])
-        look = "git log --all --format=%s; git cat-file --batch-all-objects --batch; ls tests 2>&1; git branch -a"
-        seen = workspace.sandbox.run(look, 60).output
-        pool.release(workspace)
-    finally:
-        pool.close()
+def test_an_agent_finds_neither_the_fix_nor_the_tests_in_swe_smith_s_repository(built, pool, layout):
+    workspace = pool.take(built[layout])
+    look = "git log --all --format=%s; git cat-file --batch-all-objects --batch; ls tests 2>&1; git branch -a"
+    seen = workspace.sandbox.run(look, 60).output
+    pool.release(workspace)
     assert seen.startswith("Initial commit\n")
     assert "3 * x" in seen
     assert "2 * x" not in seen
@@ -200,18 +196,14 @@ def test_test_files_of_a_prediction_do_not_count_in_swe_smith(built, tmp_path):
     assert _grade(built["smith"], anew, tmp_path).outcome == "not_applied"
 
 
-def test_an_image_that_is_not_the_row_s_is_not_graded(built, tmp_path):
+def test_an_image_that_is_not_the_row_s_is_not_graded(built, pool, tmp_path):
     task = replace(built["smith"], image=built["gym"].image)
     verdict = _grade(task, FIXES, tmp_path)
     assert (verdict.resolved, verdict.outcome) == (None, "not_graded")
     assert verdict.detail is not None
     assert "it cannot be brought to the task's state" in verdict.detail
-    pool = WorkspacePool(DockerBackend())
-    try:
-        with pytest.raises(ImageError, match=r"expected the image that the row was made for, got: .*calc\.py"):
-            pool.take(task)
-    finally:
-        pool.close()
+    with pytest.raises(ImageError, match=r"expected the image that the row was made for, got: .*calc\.py"):
+        pool.take(task)
 
 
 def test_the_official_harness_grades_adapted_rows_unmodified(built, tmp_path):

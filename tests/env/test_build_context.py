@@ -1,11 +1,11 @@
-"""No build context holds a task's answers. (Of `srft.env.images` and `srft.env.local_images`.)"""
+"""No build context holds a task's answers. (Of `srft.env.build_context` and `srft.env.local_images`.)"""
 
 from pathlib import Path
 
 import pytest
 
+from srft.env.build_context import ANSWER_FILES, make_context
 from srft.env.errors import ImageError
-from srft.env.images import ANSWER_FILES, _make_context
 from srft.env.local_images import _Build, read_dockerfile
 
 
@@ -23,7 +23,7 @@ def dockerfile(tmp_path: Path) -> Path:
 
 def test_an_engines_build_context_has_no_answers(dockerfile: Path, tmp_path: Path) -> None:
     context = tmp_path / "context"
-    _make_context(context, dockerfile)
+    make_context(context, dockerfile)
     kept = sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
     assert [name for name in kept if not name.startswith("certs/")] == ["Dockerfile", "note.txt", "project/tests.json"]
 

@@ -8,18 +8,18 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import docker
 import pytest
 
-from srft.env.docker import LABEL, OWNER_LABEL, DockerSandbox, engine, owner, reap
+from srft.env.docker import LABEL, OWNER_LABEL, DockerSandbox, engine, reap
 from srft.env.errors import EngineError, ImageError, SandboxDied
-from srft.env.sandbox import SandboxSpec
+from srft.env.owner import owner
+from srft.env.sandbox import Limits, SandboxSpec
+from tests.env.waiting import wait_until
 
 IMAGE = "srft/base:bookworm"
-GONE_WITHIN_S = 30.0
 
 pytestmark = pytest.mark.engine
 
@@ -40,13 +40,6 @@ def sandbox() -> Iterator[DockerSandbox]:
 
 def exists(client: docker.DockerClient, container: str) -> bool:
     return bool(client.api.containers(all=True, filters={"id": container}))
-
-
-def wait_until(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while not (so := is_so()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return so
 
 
 STARTED = """
@@ -78,7 +71,7 @@ def test_a_killed_owner_leaves_no_container(client: docker.DockerClient, mode: s
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    assert wait_until(lambda: not exists(client, container))
+    wait_until(lambda: not exists(client, container))
 
 
 def leave(client: docker.DockerClient, owned_by: str) -> str:
@@ -187,8 +180,6 @@ def test_a_container_that_dies_under_a_command(client: docker.DockerClient, sand
 
 
 def test_out_of_memory_is_the_commands_end_and_not_the_sandboxes() -> None:
-    from srft.env.sandbox import Limits
-
     with DockerSandbox(SandboxSpec(image=IMAGE, limits=Limits(memory_bytes=64 << 20))) as sandbox:
         result = sandbox.run("head -c 300000000 /dev/zero | tail -c 299999999 | wc -c", timeout_s=60)
         assert result.output != "299999999\n"

@@ -6,52 +6,23 @@ ends that) or an end that is typed (`SandboxDied`, within a bounded time).
 """
 
 import contextlib
-import importlib.util
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from srft.env import shell
-from srft.env.docker import DockerSandbox, engine
-from srft.env.errors import EngineError, SandboxDied
-from srft.env.sandbox import CommandResult, Limits, Mode, Sandbox, SandboxSpec
+from srft.env.errors import SandboxDied
+from srft.env.sandbox import CommandResult, Limits, Mode, Sandbox
 
 MODES: tuple[Mode, ...] = ("stateless", "persistent")
-BACKENDS = [pytest.param("docker", marks=pytest.mark.engine), "local"]
 EXACT, NOISY = "exact", "noisy"
 MiB = 1 << 20
 HOST_GROWTH_BYTES = 50 * MiB
 
 Opener = Callable[..., Sandbox]
-
-
-def open_docker(mode: Mode, **fields: object) -> Sandbox:
-    return DockerSandbox(replace(SandboxSpec(image="srft/base:bookworm", mode=mode), **fields))
-
-
-def open_local(mode: Mode, **fields: object) -> Sandbox:
-    from srft.env.local import LocalSandbox, empty_image
-
-    return LocalSandbox(replace(SandboxSpec(image=empty_image(), mode=mode), **fields))
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def opener(request: pytest.FixtureRequest) -> Opener:
-    if request.param == "docker":
-        try:
-            engine()
-        except EngineError as error:
-            pytest.skip(str(error))
-        return open_docker
-    if importlib.util.find_spec("srft.env.local") is None:
-        pytest.skip("srft.env.local is not there yet")
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bwrap on this machine (Debian: apt-get install bubblewrap)")
-    return open_local
 
 
 @pytest.fixture(scope="module")
@@ -252,10 +223,6 @@ def test_the_next_command_works(sandbox: Sandbox, hostile: Hostile) -> None:
 
 
 # What such commands themselves give
-
-
-def test_binary_nul_and_ansi_come_through(sandbox: Sandbox) -> None:
-    assert run(sandbox, r"printf 'a\0\377\033[1m\303'").output == "a\0\ufffd\x1b[1m\ufffd"
 
 
 def test_a_character_split_across_reads(sandbox: Sandbox) -> None:

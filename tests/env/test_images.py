@@ -18,9 +18,10 @@ import docker
 import pytest
 
 from srft.env import images
-from srft.env.errors import EngineError, ImageError, InputError
-from srft.env.images import ImageStore, TokenBucket
+from srft.env.errors import EngineError, ImageError
+from srft.env.images import ImageStore
 from srft.env.task import Task
+from tests.env.waiting import wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -105,14 +106,6 @@ def printed(engine: docker.DockerClient, task: Task, command: str) -> str:
     return engine.containers.run(task.image, ["bash", "-c", command], remove=True).decode()
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if happened():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not happen within a minute")
-
-
 def size_bytes(engine: docker.DockerClient, image: str) -> int:
     size = engine.images.get(image).attrs["Size"]
     assert isinstance(size, int)
@@ -189,7 +182,7 @@ def test_a_build_that_fails(engine: docker.DockerClient, buildable: MakeTask, st
     assert "returned a non-zero code: 7" in message
     assert message.endswith(
         "; its last line was: the compiler is missing); "
-        "mend the Dockerfile, or its base image or CA bundle (see srft.env.images)"
+        "mend the Dockerfile, or its base image or CA bundle (see srft.env.build_context)"
     )
     assert json.loads(state_file.read_text() if state_file.exists() else "{}") == {}
 
@@ -405,11 +398,11 @@ def test_prefetch_stays_a_little_ahead(engine: docker.DockerClient, buildable: M
     tasks = [buildable(f"ahead-{number}") for number in range(4)]
     with ImageStore(engine, state_file=state_file, disk_budget_bytes=0) as store:
         store.prefetch([tasks[0], tasks[0], *tasks[1:]], ahead=2)
-        wait_for(lambda: present(engine, tasks[1].image))
+        wait_until(lambda: present(engine, tasks[1].image))
         time.sleep(1)
         assert [present(engine, task.image) for task in tasks] == [True, True, False, False]
         with store.hold(tasks[0]):
-            wait_for(lambda: present(engine, tasks[2].image))
+            wait_until(lambda: present(engine, tasks[2].image))
             assert [present(engine, task.image) for task in tasks] == [True, True, True, False]
     assert store.prefetch_failures == {}
 
@@ -422,14 +415,14 @@ def test_prefetch_leaves_out_what_was_held_before(
         with store.hold(early):
             pass
         store.prefetch([early, late], ahead=1)
-        wait_for(lambda: present(engine, late.image))
+        wait_until(lambda: present(engine, late.image))
 
 
 def test_prefetch_goes_on_after_a_failure(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
     task = buildable("after-failure")
     with ImageStore(engine, state_file=state_file) as store:
         store.prefetch([make_task(NO_REGISTRY), task], ahead=1)
-        wait_for(lambda: present(engine, task.image))
+        wait_until(lambda: present(engine, task.image))
         assert list(store.prefetch_failures) == [NO_REGISTRY]
         with store.hold(make_task(NO_REGISTRY)), pytest.raises(ImageError):
             store.ensure(make_task(NO_REGISTRY))
@@ -439,48 +432,6 @@ def test_close_ends_the_prefetch(engine: docker.DockerClient, buildable: MakeTas
     tasks = [buildable(f"close-{number}") for number in range(3)]
     with ImageStore(engine, state_file=state_file) as store:
         store.prefetch(tasks, ahead=1)
-        wait_for(lambda: present(engine, tasks[0].image))
-    wait_for(lambda: not any(thread.name == "prefetch" for thread in threading.enumerate()))
+        wait_until(lambda: present(engine, tasks[0].image))
+    wait_until(lambda: not any(thread.name == "prefetch" for thread in threading.enumerate()))
     assert not present(engine, tasks[2].image)
-
-
-def test_a_state_file_that_cannot_be_read(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
-    state_file.parent.mkdir()
-    state_file.write_text('["not", "a", "record"]')
-    task = buildable("unreadable")
-    ImageStore(engine, state_file=state_file).ensure(task)
-    assert list(json.loads(state_file.read_text())) == [task.image]
-
-
-def test_a_state_file_that_cannot_be_written(engine: docker.DockerClient, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"the record of images cannot be kept there .*; set XDG_CACHE_HOME"):
-        ImageStore(engine, state_file=tmp_path / "file" / "images.json")
-
-
-def test_the_pull_limit() -> None:
-    now = [100.0]
-    waits: list[float] = []
-    bucket = TokenBucket(2, clock=lambda: now[0], wait=waits.append)
-    assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 30.0, 60.0]
-    assert waits == [30.0, 60.0]
-    now[0] += 60  # both who waited have gone
-    assert bucket.take() == 30.0
-    now[0] += 3600  # unused turns are kept up to a minute's
-    assert [bucket.take() for _ in range(3)] == [0.0, 0.0, 30.0]
-
-
-def test_a_slow_pull_limit() -> None:
-    bucket = TokenBucket(0.5, clock=lambda: 0.0, wait=lambda _: None)
-    assert [bucket.take() for _ in range(3)] == [0.0, 120.0, 240.0]
-
-
-def test_no_pull_limit() -> None:
-    bucket = TokenBucket(None, wait=lambda _: None)
-    assert [bucket.take() for _ in range(1000)] == [0.0] * 1000
-
-
-@pytest.mark.parametrize("per_minute", [0, -1])
-def test_an_impossible_pull_limit(per_minute: float) -> None:
-    with pytest.raises(ValueError, match="expected more than 0 a minute"):
-        TokenBucket(per_minute)

@@ -1,4 +1,4 @@
-"""The head and tail rings and the marker reader against references that keep everything in memory."""
+"""The marker reader against a reference that keeps everything in memory."""
 
 import math
 import re
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from srft.env.shell import LONGEST_MARKER_BYTES, ChannelClosed, HeadTail, _MarkerReader
+from srft.env.channel import ChannelClosed
+from srft.env.markers import LONGEST_MARKER_BYTES, MarkerReader
 
 NONCE = "0123456789abcdef"
 
@@ -45,7 +46,7 @@ def split(content: bytes, cuts: list[int]) -> list[bytes]:
 
 def read_all(chunks: Iterable[bytes]) -> list[object]:
     """Output (bytes, joined) and markers (kind, fields) of a stream, in their order."""
-    reader = _MarkerReader(Chunks(chunks), NONCE)
+    reader = MarkerReader(Chunks(chunks), NONCE)
     seen: list[object] = []
 
     def sink(chunk: bytes) -> None:
@@ -122,7 +123,7 @@ def test_a_marker_that_never_ends_becomes_output_and_hides_none() -> None:
 
 
 def test_a_deadline_gives_none_and_loses_no_output() -> None:
-    reader = _MarkerReader(Chunks([b"ab", b"", b"c\x1e0123", b"", b"456789abcdef E 0 /\x1e"]), NONCE)
+    reader = MarkerReader(Chunks([b"ab", b"", b"c\x1e0123", b"", b"456789abcdef E 0 /\x1e"]), NONCE)
     output = bytearray()
     assert reader.read(time.monotonic() - 1, output.extend, lambda: None) is None
     assert reader.read(math.inf, output.extend, lambda: None) == ("E", 0, "/")
@@ -139,52 +140,4 @@ def test_idle_may_end_the_reading() -> None:
             yield b""
 
     with pytest.raises(KeyError):
-        _MarkerReader(Chunks(trickle()), NONCE).read(math.inf, lambda chunk: None, idle)
-
-
-@given(st.lists(st.binary(max_size=30), max_size=20), st.integers(0, 40))
-def test_head_and_tail_are_those_of_the_whole(chunks: list[bytes], limit_bytes: int) -> None:
-    kept = HeadTail(limit_bytes=limit_bytes)
-    for chunk in chunks:
-        kept.append(chunk)
-    whole = b"".join(chunks)
-    if len(whole) <= limit_bytes:
-        assert kept.head() + kept.tail() == whole
-        assert kept.elided_bytes == 0
-    else:
-        half = limit_bytes // 2
-        assert kept.head() == whole[:half]
-        assert kept.tail() == whole[len(whole) - (limit_bytes - half) :]
-        assert kept.elided_bytes == len(whole) - limit_bytes
-
-
-@given(st.text(alphabet="aé€😀\x00\n", max_size=60), st.lists(st.integers(0, 10_000), max_size=6), st.integers(0, 60))
-def test_kept_text_cuts_no_character_and_counts_every_byte(whole: str, cuts: list[int], limit_bytes: int) -> None:
-    kept = HeadTail(limit_bytes=limit_bytes)
-    for chunk in split(whole.encode(), cuts):
-        kept.append(chunk)
-    text, elided_at, elided_bytes = kept.text()
-    assert len(text.encode()) + elided_bytes == len(whole.encode())
-    assert whole.startswith(text[:elided_at])
-    assert whole.endswith(text[elided_at:])
-    # Of the limit only what is needed to cut between characters is not used: at most 3 bytes on each side.
-    assert len(text.encode()) >= min(limit_bytes, len(whole.encode())) - 6
-
-
-@given(st.binary(max_size=60), st.integers(0, 40))
-def test_any_bytes_decode(whole: bytes, limit_bytes: int) -> None:
-    kept = HeadTail(limit_bytes=limit_bytes)
-    kept.append(whole)
-    text, elided_at, elided_bytes = kept.text()
-    assert 0 <= elided_at <= len(text)
-    assert 0 <= elided_bytes <= len(whole)
-    if len(whole) <= limit_bytes:
-        assert (text, elided_at, elided_bytes) == (whole.decode(errors="replace"), len(text), 0)
-
-
-def test_memory_is_bounded() -> None:
-    kept = HeadTail(limit_bytes=1000)
-    for _ in range(10_000):
-        kept.append(b"x" * 1000)
-        assert len(kept._head) + len(kept._tail) <= 2000
-    assert kept.elided_bytes == 10_000_000 - 1000
+        MarkerReader(Chunks(trickle()), NONCE).read(math.inf, lambda chunk: None, idle)
