@@ -38,7 +38,7 @@ from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task
 from srft.harness.config import CollectConfig, RayConfig, SandboxConfig
 from srft.harness.episodes import EpisodeRunner
-from srft.harness.models import open_model
+from srft.harness.models import close_model, configured_model
 
 POLL_S = 0.5
 CONNECT_S = 10.0
@@ -178,15 +178,14 @@ def _judge_of(config: bytes) -> Judge:
 
 def _episode(config: CollectConfig, task: Task, attempt: int) -> Trajectory:
     backend = _backend(config.sandbox)
-    model = open_model(
-        config.model, settings=config.openai, tasks=[task], demonstrator=config.demonstrator, format=config.format
-    )
+    model = configured_model(config, [task])
     runner = EpisodeRunner(config, backend, model, Prompt.load(config.prompt), FORMATS[config.format])
     try:
         with backend.hold(task):
             return runner.run(task, attempt, stop=threading.Event())
     finally:
         runner.close()
+        close_model(model)
 
 
 def _grade(config: CollectConfig, task: Task, patch: str | None) -> RemoteGrade:

@@ -15,8 +15,9 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from loguru import logger
@@ -33,7 +34,7 @@ from srft.harness.cluster import Cluster, RemoteEpisodes
 from srft.harness.config import CollectConfig
 from srft.harness.episodes import EpisodeRunner, first_line
 from srft.harness.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
-from srft.harness.models import check_model, open_model
+from srft.harness.models import check_model, close_model, configured_model
 from srft.harness.predictions import Prediction, prediction_line
 from srft.harness.progress import Progress
 from srft.harness.run_yaml import refuse_another_backend, refuse_another_config, write_config
@@ -92,7 +93,7 @@ def collect(
 
     stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it goes on, to
     show the progress. into: another place than the run's round 0; the configuration then lies there too. model: one
-    that is open already, in the place of the one that the configuration names.
+    that is open already, in the place of the one that the configuration names; it stays open.
     """
     round_ = run.round(0) if into is None else into
     folder = run.path if into is None else into.path
@@ -103,26 +104,16 @@ def collect(
         raise InputError(
             f"prompt {config.prompt} is for {', '.join(prompt.text.formats)}; got format {fmt.name}: change one of them"
         )
-    is_open = model is not None
-    model = model or open_model(
-        config.model,
-        settings=config.openai,
-        tasks=tasks,
-        demonstrator=config.demonstrator,
-        format=config.format,
-    )
-    backend = choose_backend(
-        config.sandbox.kind,
-        disk_budget_bytes=_gib(config.images.disk_budget_gib),
-        pulls_per_minute=config.images.pulls_per_minute,
-    )
-    refuse_another_backend(backend.name, folder)
-    for left in backend.reap():
-        logger.info("removed what a killed process left: {}", left)
-    with _cluster(config, is_open=is_open) as cluster:
-        collection = _Collection(config, backend, round_, tasks, model, prompt, fmt, stop, cluster)
+    with ExitStack() as opened:
+        asked = model
+        if asked is None:
+            asked = configured_model(config, tasks)
+            opened.callback(close_model, asked)
+        backend = _backend(config, folder)
+        cluster = opened.enter_context(_cluster(config, is_open=model is not None))
+        collection = _Collection(config, backend, round_, tasks, asked, prompt, fmt, stop, cluster)
         if collection.pending:
-            check_model(model)
+            check_model(asked)
         write_config(config, folder, backend=backend.name)
         try:
             with watch(collection.progress):
@@ -133,6 +124,19 @@ def collect(
             images = {task.image: backend.image_id(task.image) for task in tasks}
             write_config(config, folder, backend=backend.name, images=images)
             collection.close()
+
+
+def _backend(config: CollectConfig, folder: Path) -> Backend:
+    """What the episodes run in, without what killed processes left there. Raises InputError, EngineError."""
+    backend = choose_backend(
+        config.sandbox.kind,
+        disk_budget_bytes=_gib(config.images.disk_budget_gib),
+        pulls_per_minute=config.images.pulls_per_minute,
+    )
+    refuse_another_backend(backend.name, folder)
+    for left in backend.reap():
+        logger.info("removed what a killed process left: {}", left)
+    return backend
 
 
 def _cluster(config: CollectConfig, *, is_open: bool) -> AbstractContextManager[Cluster | None]:

@@ -3,10 +3,13 @@
 open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
 open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml"), open_model("local:models/base")
 open_model("demonstrator", tasks=tasks, demonstrator=DemonstratorConfig(style="short"), format="backtick")
+model = configured_model(config, tasks)                 # the one of a CollectConfig
+close_model(model)
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,6 +19,7 @@ from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.scripted import ReplayModel, ScriptedModel
 from srft.env.errors import InputError
 from srft.env.task import Task
+from srft.harness.config import CollectConfig
 
 
 def open_model(
@@ -54,8 +58,26 @@ def open_model(
     return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
 
 
+def configured_model(config: CollectConfig, tasks: Iterable[Task]) -> Model:
+    """The model that a collection names; `close_model` ends it. Raises InputError."""
+    return open_model(
+        config.model, settings=config.openai, tasks=tasks, demonstrator=config.demonstrator, format=config.format
+    )
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_model(model: Model) -> None:
+    """End what runs in this process for a model: the engine of `local:DIR`. The others hold nothing."""
+    if isinstance(model, _Closable):
+        model.close()
+
+
 def _served_here(folder: Path, settings: OpenAIConfig) -> Model:
-    """A model folder, served by the engine in this process until it ends."""
+    """A model folder, served by the engine in this process until the model is closed."""
     from srft.harness.serving.local_server import LocalServer
     from srft.harness.serving.server import ServeConfig
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +52,7 @@ from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run
 from srft.harness.evaluate import Grader, Submission
 from srft.harness.evidence import EvidenceBook
-from srft.harness.models import check_model, open_model
+from srft.harness.models import check_model, close_model, configured_model
 from srft.harness.store import Round
 
 HUMAN = "human"
@@ -106,7 +106,7 @@ class Session:
         tasks = load_tasks(config.tasks, only=config.only)
         if len(tasks) != 1:
             raise InputError(f"{config.tasks}: expected one task to debug, got {len(tasks)}; name its id")
-        model = HumanModel() if config.model == HUMAN else _model(config, tasks)
+        model = HumanModel() if config.model == HUMAN else configured_model(config, tasks)
         backend = choose_backend(config.sandbox.kind)
         backend.reap()
         check_model(model)
@@ -349,10 +349,11 @@ class Session:
         return save_run(self.trajectory(), Path(folder), labels=self.labels(), grades=self._round.grades.read())
 
     def close(self, *, wait_for_tests: bool = True) -> None:
-        """Remove the container, its snapshots and the scratch files. Idempotent."""
+        """Remove the container, its snapshots and the scratch files, and close the model. Idempotent."""
         self._env.close()
         self._grader.close(wait_for_running=wait_for_tests)
         self._backend.close()
+        close_model(self._model)
         self._scratch.cleanup()
 
     def __enter__(self) -> Self:
@@ -367,9 +368,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _model(config: CollectConfig, tasks: Iterable[Task]) -> Model:
-    return open_model(
-        config.model, settings=config.openai, tasks=tasks, demonstrator=config.demonstrator, format=config.format
-    )
