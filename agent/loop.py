@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ from srft.agent.actions import ActionFormat, FormatError
 from srft.agent.edit import Editor
 from srft.agent.model import ContextOverflow, Model, Reply, well_formed
 from srft.agent.prompt import Prompt
+from srft.agent.prompt_delta import delta_encode
 from srft.agent.records import Action, Failure, Step, StopReason, Trajectory, trajectory_id
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.hygiene import PatchError
@@ -392,38 +393,3 @@ def _outcome(result: CommandResult | None) -> dict[str, Any]:
     if result is None:
         return {}
     return {"exit_code": result.exit_code, "wall_s": result.wall_s, "timed_out": result.timed_out}
-
-
-class PromptDelta(NamedTuple):
-    """A prompt's ids as the number it shares with what came before, and the rest."""
-
-    shared: int
-    token_ids: tuple[int, ...]
-
-
-def delta_encode(before: Sequence[int], prompt: Sequence[int] | None) -> PromptDelta | None:
-    """A prompt against the prompt and reply of the step before.
-
-    >>> delta_encode((1, 2, 3), (1, 2, 9, 4))
-    PromptDelta(shared=2, token_ids=(9, 4))
-    """
-    if prompt is None:
-        return None
-    shared = next(
-        (place for place, (old, new) in enumerate(zip(before, prompt, strict=False)) if old != new),
-        min(len(before), len(prompt)),
-    )
-    return PromptDelta(shared, tuple(prompt[shared:]))
-
-
-def prompts(steps: Iterable[Step]) -> Iterator[tuple[int, ...] | None]:
-    """The whole prompt ids of each step, from what `delta_encode` kept. `None` where the server gave none."""
-    before: tuple[int, ...] = ()
-    for step in steps:
-        if step.prompt_token_ids is None:
-            before = ()
-            yield None
-        else:
-            prompt = (*before[: step.prompt_shared], *step.prompt_token_ids)
-            before = (*prompt, *(step.token_ids or ()))
-            yield prompt

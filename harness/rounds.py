@@ -16,9 +16,7 @@ The same command goes on where the last one ended, however it ended. A stage who
 again, and what it had made before is set aside, not deleted.
 """
 
-import hashlib
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +31,6 @@ from srft.agent.model import Model
 from srft.env.backends import choose_backend
 from srft.env.errors import InputError, SrftError
 from srft.env.practice import make_practice
-from srft.env.task import Task, load_tasks
 from srft.harness.budget import BudgetWatch
 from srft.harness.collect import Episodes, collect
 from srft.harness.config import CollectConfig, EpisodesConfig, without_defaults
@@ -43,14 +40,13 @@ from srft.harness.loop_config import LoopConfig
 from srft.harness.loop_yaml import keep_loop_config
 from srft.harness.report import write_report
 from srft.harness.rows import RowsConfig, make_rows
-from srft.harness.run_yaml import FREE_KEYS
 from srft.harness.served import ServedModels
-from srft.harness.stages import Stages
+from srft.harness.stage_keys import Sources, essence, stage_key, trained_by
+from srft.harness.stages import Stages, set_aside
 from srft.harness.store import Round, Run
 from srft.harness.training_process import train_in_process
 from srft.harness.weights import weights_id
 from srft.train.mask import Arm
-from srft.train.recipe import Assumptions, Recipe
 from srft.train.rows import RowTable
 
 StageName = str
@@ -126,7 +122,7 @@ class _Rounds:
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
         self.servers = ServedModels(config.serve, logs=run.path / "logs")
-        self.sources = _Sources("", "", "", "")
+        self.sources = Sources("", "", "", "")
 
     def go(self) -> None:
         self.sources = self._tasks()
@@ -136,10 +132,10 @@ class _Rounds:
             if number < self.config.rounds:
                 self.report()
 
-    def _tasks(self) -> "_Sources":
+    def _tasks(self) -> Sources:
         """What is trained on and what is held out, made first where the loop makes it."""
         if self.config.practice is None:
-            return _Sources.load(str(self.config.tasks), str(self.config.evaluation))
+            return Sources.load(str(self.config.tasks), str(self.config.evaluation))
         folder = self.run.path / "practice"
         if "practice" in self.only:
             backend = choose_backend(self.config.collect.sandbox.kind)
@@ -148,7 +144,7 @@ class _Rounds:
             finally:
                 backend.close()
             self.check_stop()
-        return _Sources.load(str(folder / "train"), str(folder / "test"))
+        return Sources.load(str(folder / "train"), str(folder / "test"))
 
     def _round_zero(self) -> None:
         round_ = self.run.round(0)
@@ -158,7 +154,7 @@ class _Rounds:
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
         """The figures of a model's runs on the held-out tasks."""
         evaluation = self.config.evaluate
-        key = _hash("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
+        key = stage_key("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
 
         def work() -> dict[str, Any]:
             served = self.servers.serve(
@@ -208,7 +204,7 @@ class _Rounds:
             self.leave(stage, f"{stages.path}: {name} is not finished")
         if before := stages.others(name, key):
             for path in made:
-                _set_aside(path, before)
+                set_aside(path, before)
         logger.info("{}: {}", stages.path.parent.name, name)
         stages.begin(name, key)
         began = time.monotonic()
@@ -267,7 +263,7 @@ class _Round:
         """The stage's key, on which the next ones depend."""
         episodes = self._episodes()
         student = weights_id(self.rounds.model) if self.teacher == "student" else None
-        key = _hash("collect", self.rounds.sources.trained_digest, essence(episodes), self.teacher, student)
+        key = stage_key("collect", self.rounds.sources.trained_digest, essence(episodes), self.teacher, student)
 
         def work() -> dict[str, Any]:
             model = None
@@ -296,7 +292,7 @@ class _Round:
         critics = [self.config.critic]
         if self.teacher == "demonstrator" and "oracle" not in critics:
             critics.append("oracle")
-        key = _hash("critique", collected, critics, without_defaults(self.config.judge))
+        key = stage_key("critique", collected, critics, without_defaults(self.config.judge))
 
         def work() -> dict[str, Any]:
             return {critic: self._judge(critic) for critic in critics}
@@ -351,7 +347,7 @@ class _Round:
     def _train(self, cell: str, arm: Arm, seed: int, rows: str) -> str:
         """The folder of the trained model."""
         recipe, out = self.config.recipe_of(seed), self.round.path / "model" / cell
-        key = _hash("train", rows, weights_id(self.first), without_defaults(_trained_by(recipe)))
+        key = stage_key("train", rows, weights_id(self.first), trained_by(recipe))
 
         def work() -> dict[str, Any]:
             self.rounds.servers.close()  # its memory goes to the training
@@ -376,7 +372,7 @@ class _Round:
         cell = next(name for name, arm, _ in self.config.cells() if arm == self.config.promoted_arm)
         before, after = self.rounds.standing, evaluated[cell]
         rule = self.config.promote
-        key = _hash("promote", before, after, rule, weights_id(self.rounds.model), weights_id(models[cell]))
+        key = stage_key("promote", before, after, rule, weights_id(self.rounds.model), weights_id(models[cell]))
         is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose
         figures = {
             "decision": "promoted" if is_better else "rolled back",
@@ -393,46 +389,5 @@ class _Round:
             self.rounds.promote(models[cell], after)
 
 
-class _Sources(NamedTuple):
-    """Where the tasks lie, and hashes of all in them that an agent or a grader sees."""
-
-    trained: str
-    trained_digest: str
-    held_out: str
-    held_out_digest: str
-
-    @classmethod
-    def load(cls, trained: str, held_out: str) -> "_Sources":
-        return cls(trained, _tasks_digest(load_tasks(trained)), held_out, _tasks_digest(load_tasks(held_out)))
-
-
-def _tasks_digest(tasks: Iterable[Task]) -> str:
-    return _hash([(task.fingerprint, task.problem_statement, task.patch) for task in tasks])
-
-
-def essence(episodes: EpisodesConfig) -> dict[str, Any]:
-    """What of a configuration decides what comes out. More attempts add to what is there, but are another stage."""
-    free = set(FREE_KEYS) - {"attempts"}
-    return {name: value for name, value in without_defaults(episodes).items() if name not in free}
-
-
-def _trained_by(recipe: Recipe) -> Recipe:
-    """The recipe without what does not change the training."""
-    return msgspec.structs.replace(recipe, about="", plan=Assumptions())
-
-
 def _share(evaluation: dict[str, Any]) -> str:
     return f"{evaluation['resolved']} of {evaluation['predictions']}"
-
-
-def _set_aside(path: Path, key: str) -> None:
-    """Rename what was made from other inputs, so that nothing is lost and nothing mixed up."""
-    if path.exists():
-        aside = path.with_name(f".{path.name}.{key}")
-        shutil.rmtree(aside, ignore_errors=True)  # set aside before, and made again from the same since
-        logger.warning("{}: made from other inputs than there are now; set aside as {}", path, aside.name)
-        path.rename(aside)
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]

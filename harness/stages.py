@@ -12,11 +12,13 @@ stage wrote lies beside it, so nothing here is state that a file does not also h
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from loguru import logger
 
 from srft.env.errors import InputError
 from srft.harness.store import write_atomic
@@ -101,3 +103,12 @@ class Stages:
     def _write(self) -> None:
         content = msgspec.json.encode(StagesFile(stages=self._stages, begun=self._begun))
         write_atomic(self.path, msgspec.json.format(content, indent=2) + b"\n")
+
+
+def set_aside(path: Path, key: str) -> None:
+    """Rename what was made from other inputs, so that nothing is lost and nothing mixed up."""
+    if path.exists():
+        aside = path.with_name(f".{path.name}.{key}")
+        shutil.rmtree(aside, ignore_errors=True)  # set aside before, and made again from the same since
+        logger.warning("{}: made from other inputs than there are now; set aside as {}", path, aside.name)
+        path.rename(aside)

@@ -18,7 +18,7 @@ import numpy
 from numpy.typing import NDArray
 
 from srft.train.mask import Part
-from srft.train.render import TokenizedRow
+from srft.train.tokenized_row import TokenizedRow
 
 Overlong = Literal["cut", "drop", "slide"]
 

@@ -29,34 +29,23 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jinja2
-import numpy
-from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InputError
-from srft.train.mask import Part
 from srft.train.template import Placeholders, chat_messages
+from srft.train.tokenized_row import RowBuilder, TokenizedRow
 
-MaskSource = Literal["sampled", "rendered"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class RenderError(InputError):
     """A run that this template or tokenizer cannot render faithfully. It costs the run, not the batch."""
-
-
-class TokenizedRow(NamedTuple):
-    """One sequence, T tokens. step_index: -1 outside steps. part: of each token, see `mask.Part`."""
-
-    input_ids: NDArray[numpy.int32]
-    step_index: NDArray[numpy.int32]
-    part: NDArray[numpy.uint8]
-    mask_source: MaskSource
 
 
 class Rendering(NamedTuple):
@@ -111,6 +100,8 @@ class Renderer:
     @classmethod
     def load(cls, name: str | Path, *, options: Mapping[str, Any] | None = None, thinking: bool = False) -> Renderer:
         """From a folder or a hub name. Raises InputError."""
+        from transformers import AutoTokenizer  # takes seconds, which who only looks at rows need not wait
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(name))
         except (OSError, ValueError) as error:
@@ -280,7 +271,7 @@ class Renderer:
 
     def _tokenized(self, turns: list[Turn], encoded: Iterator[tuple[Encoding, Encoding]]) -> TokenizedRow:
         """A row from its turns; `encoded` gives (context, reply) of each turn."""
-        row = _Row()
+        row = RowBuilder()
         for turn in turns:
             context, reply = next(encoded)
             row.add_context(context.ids)
@@ -306,7 +297,7 @@ class Renderer:
     def _sampled_rows(self, trajectory: Trajectory, remarks: Counter[str]) -> list[TokenizedRow]:
         """Rows of the ids that were asked and sampled. `prompt_shared` tells what the prompt repeats."""
         rows: list[TokenizedRow] = []
-        row = _Row()
+        row = RowBuilder()
         asked: list[int] = []  # the prompt and the reply of the step before
         for step in trajectory.steps:
             prompt = [*asked[: step.prompt_shared], *(step.prompt_token_ids or ())]
@@ -314,7 +305,7 @@ class Renderer:
             if prompt[:shared] != row.ids:
                 rows.append(row.tokenized("sampled"))
                 remarks["sampled_drift"] += 1
-                row, shared = _Row(), 0
+                row, shared = RowBuilder(), 0
             row.add_context(prompt[shared:])
             sampled = list(step.token_ids or ())
             asked = prompt + sampled
@@ -346,41 +337,6 @@ class _Draft(NamedTuple):
     turns: list[list[Turn]]
     rows: list[TokenizedRow]
     remarks: Counter[str]
-
-
-class _Row:
-    """A row that grows by spans of tokens, each of one step and one part."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self._spans: list[tuple[int, Part, int]] = []  # step, part, how many tokens
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def add_context(self, ids: Sequence[int]) -> None:
-        self.ids += ids
-        self._spans.append((-1, Part.CONTEXT, len(ids)))
-
-    def add_reply(self, step: int, ids: Sequence[int], action: slice) -> None:
-        self.ids += ids
-        before, acting = action.start, action.stop - action.start
-        self._spans.append((step, Part.THOUGHT, before))
-        self._spans.append((step, Part.ACTION, acting))
-        self._spans.append((step, Part.THOUGHT, len(ids) - before - acting))
-
-    def add_end(self, step: int, ids: Sequence[int]) -> None:
-        self.ids += ids
-        self._spans.append((step, Part.END, len(ids)))
-
-    def tokenized(self, source: MaskSource) -> TokenizedRow:
-        steps, parts, counts = zip(*self._spans, strict=True)
-        return TokenizedRow(
-            numpy.array(self.ids, dtype=numpy.int32),
-            numpy.repeat(numpy.array(steps, dtype=numpy.int32), counts),
-            numpy.repeat(numpy.array(parts, dtype=numpy.uint8), counts),
-            source,
-        )
 
 
 def is_byte_level(tokenizer: Tokenizer) -> bool:

@@ -29,7 +29,8 @@ from srft.agent.records import Trajectory
 from srft.env.errors import InputError, StorageError
 from srft.train.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
 from srft.train.overlong import Overlong, fit
-from srft.train.render import Renderer, RenderError, Rendering, TokenizedRow
+from srft.train.render import Renderer, RenderError, Rendering
+from srft.train.tokenized_row import TokenizedRow
 
 BATCH_RUNS = 16
 """Runs whose texts are encoded together."""

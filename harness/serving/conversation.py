@@ -19,7 +19,8 @@ from typing import Any
 
 from srft.agent.records import Step, Trajectory
 from srft.train.mask import Part
-from srft.train.render import Renderer, TokenizedRow
+from srft.train.render import Renderer
+from srft.train.tokenized_row import TokenizedRow
 
 
 class Conversation:

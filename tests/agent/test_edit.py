@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from srft.agent.edit import MAX_FILE_BYTES, Editor
+from srft.agent.edit import Editor
+from srft.agent.sandbox_files import MAX_FILE_BYTES
 from srft.env.docker import DockerSandbox
 from srft.env.errors import SandboxDied
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import Episode, EpisodeLimits, delta_encode, prompts, run_episode, worth_retrying
+from srft.agent.loop import Episode, EpisodeLimits, run_episode, worth_retrying
 from srft.agent.model import ContextOverflow, Reply
 from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.prompt import Prompt
+from srft.agent.prompt_delta import prompts
 from srft.agent.records import Trajectory, Usage
 from srft.agent.scripted import ScriptedModel
 from srft.env.errors import EngineError, ImageError, InputError, ModelError, StorageError
@@ -358,13 +359,6 @@ def test_prompts_gives_back_what_was_sent(sent):
     recorder.messages = [{"role": "assistant", "content": ""}]
     replies = [Reply(content="", prompt_token_ids=prompt, token_ids=ids) for prompt, ids in sent]
     assert list(prompts([recorder.asked(reply) for reply in replies])) == [prompt for prompt, _ in sent]
-
-
-def test_delta_encode():
-    assert delta_encode((1, 2, 3), None) is None
-    assert delta_encode((), (1,)) == (0, (1,))
-    assert delta_encode((1, 2, 3), (1, 2)) == (2, ())
-    assert delta_encode((1, 2), (1, 2, 3)) == (2, (3,))
 
 
 def test_two_runs_of_a_script_are_one_trajectory(episode):

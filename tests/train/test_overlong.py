@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from srft.train.mask import Part
 from srft.train.overlong import fit
-from srft.train.render import TokenizedRow
+from srft.train.tokenized_row import TokenizedRow
 
 
 def row_of(*sizes):

@@ -3,9 +3,12 @@
 import msgspec
 import pytest
 
-from srft.agent.loop import delta_encode
+from srft.agent.human import HumanModel
 from srft.agent.openai_model import OpenAIConfig
-from srft.env.errors import InputError
+from srft.agent.prompt_delta import delta_encode
+from srft.env.errors import InputError, ModelError
+from srft.harness.config import CollectConfig
+from srft.harness.models import close_model, configured_model
 from srft.harness.serving.local_model import LocalModel
 from srft.train.render import Renderer
 from tests.train.conftest import make_run
@@ -69,3 +72,17 @@ def test_settings_that_it_does_not_know_are_refused(tiny_engine):
         LocalModel(tiny_engine, OpenAIConfig(extra_body={"min_p": 0.1}), name="m")
     with pytest.raises(InputError, match="`float` >= 0"):
         LocalModel(tiny_engine, OpenAIConfig(temperature=-1), name="m")
+
+
+def test_the_model_of_a_collection_is_closed(base):
+    config = CollectConfig(tasks="t", model=f"local:{base}", openai=OpenAIConfig(max_tokens=2))
+    model = configured_model(config, [])
+    assert model.name == base.name
+    close_model(model)
+    close_model(model)
+    with pytest.raises(ModelError):
+        model.reply(ASKED)
+
+
+def test_a_model_that_holds_nothing_needs_no_closing():
+    close_model(HumanModel())
