@@ -15,8 +15,8 @@ counts for the side with the higher share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+import msgspec
 import numpy
 from numpy.typing import NDArray
 
@@ -28,9 +28,17 @@ Array = NDArray[numpy.float64]
 _CHUNK_VALUES = 1 << 22
 
 
-class Comparison(NamedTuple):
-    """See `srft.harness.report.records.Comparison`, which has the same fields and the names of the two."""
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Two models, task by task.
 
+    first, second: their names. tasks: those that both have verdicts for; unpaired: those that only one has. difference:
+    second less first. interval: a bootstrap over the tasks, and over the seeds where there are several. only_first,
+    only_second: tasks on which the one's share of resolved attempts is the higher. p_value: the exact test on these
+    two, McNemar's where each task has one attempt. gained, lost: the tasks by name.
+    """
+
+    first: str
+    second: str
     tasks: int
     unpaired: int
     seeds: int
@@ -45,7 +53,9 @@ class Comparison(NamedTuple):
     lost: list[str]
 
 
-def compare_verdicts(first: Sequence[Verdicts], second: Sequence[Verdicts]) -> Comparison | None:
+def compare_verdicts(
+    first: Sequence[Verdicts], second: Sequence[Verdicts], *, names: tuple[str, str] = ("first", "second")
+) -> Comparison | None:
     """`None` where no task has a verdict on both sides.
 
     Two sides of as many seeds are paired seed by seed; a side of one seed (a base model) stands against each seed of
@@ -68,6 +78,8 @@ def compare_verdicts(first: Sequence[Verdicts], second: Sequence[Verdicts]) -> C
     if not tasks:
         return None
     return Comparison(
+        first=names[0],
+        second=names[1],
         tasks=tasks,
         unpaired=len(_graded(first) | _graded(second)) - tasks,
         seeds=len(difference_ST),

@@ -7,14 +7,14 @@ Reads verdicts already in memory, writes nothing. How seeds and tasks are drawn 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy
 
-from srft.harness.paired import Verdicts, compare_verdicts, rates_by_seed, seeds_interval
+from srft.harness.paired import Comparison, Verdicts, compare_verdicts, rates_by_seed, seeds_interval
 from srft.harness.report.episodes import rate_interval
-from srft.harness.report.records import Arm, Comparison
+from srft.harness.report.records import Arm
 from srft.harness.report.stages import arm_and_seed
 from srft.harness.statistics import mean_rate
 
@@ -51,7 +51,7 @@ def _arm(arm: str, cells: Mapping[str, Verdicts], base: Verdicts | None) -> Arm:
     rate_ST = rates_by_seed(seeds, tasks)
     known = rate_ST[~numpy.isnan(rate_ST)]
     attempts = [attempts for seed in seeds for attempts in seed.values()]
-    against_base = compared("base", arm, [base], seeds) if base is not None and arm != "base" else None
+    against_base = compare_verdicts([base], seeds, names=("base", arm)) if base is not None and arm != "base" else None
     return Arm(
         arm=arm,
         seeds=len(seeds),
@@ -74,16 +74,10 @@ def arm_comparisons(verdicts: Mapping[str, Verdicts]) -> list[Comparison]:
         if len(of_first) > 1 and len(of_second) > 1:
             shared = [seed for seed in of_first if seed in of_second]
             of_first, of_second = ({seed: side[seed] for seed in shared} for side in (of_first, of_second))
-        if of_first and (comparison := compared(first, second, [*of_first.values()], [*of_second.values()])):
-            found.append(comparison)
-    return found
+        if of_first:
+            found.append(compare_verdicts([*of_first.values()], [*of_second.values()], names=(first, second)))
+    return [comparison for comparison in found if comparison is not None]
 
 
 def _by_seed(cells: Mapping[str, Verdicts]) -> dict[int | None, Verdicts]:
     return {arm_and_seed(cell)[1]: verdicts for cell, verdicts in cells.items()}
-
-
-def compared(first: str, second: str, one: Sequence[Verdicts], other: Sequence[Verdicts]) -> Comparison | None:
-    """The comparison as the report keeps it, the names with it."""
-    comparison = compare_verdicts(one, other)
-    return comparison and Comparison(first=first, second=second, **comparison._asdict())

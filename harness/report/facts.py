@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from srft.env.errors import InputError
-from srft.harness.paired import Verdicts
-from srft.harness.report.arms import arm_comparisons, arms_of, cell_order, compared
+from srft.harness.paired import Comparison, Verdicts, compare_verdicts
+from srft.harness.report.arms import arm_comparisons, arms_of, cell_order
 from srft.harness.report.costs import costs_of
 from srft.harness.report.episodes import OnFile, read_episodes, relative, summarize_episodes
 from srft.harness.report.evaluations import Evaluated, evaluations_of
@@ -25,7 +25,7 @@ from srft.harness.report.judgements import Labels, judgements, labelled_steps, q
 from srft.harness.report.missing import missing_parts
 from srft.harness.report.origin import origin_of
 from srft.harness.report.practice import practice_of
-from srft.harness.report.records import ArmRows, Cell, Comparison, Headline, Report, Round
+from srft.harness.report.records import ArmRows, Cell, Headline, Report, Round
 from srft.harness.report.stages import (
     arm_and_seed,
     clock_of,
@@ -136,7 +136,9 @@ def _cells(folder: Path, stages: Stages, reading: Reading, evaluated: Evaluated)
 
 
 def _against_base(base: Verdicts | None, name: str, verdicts: Verdicts | None) -> Comparison | None:
-    return None if base is None or verdicts is None or name == BASE else compared(BASE, name, [base], [verdicts])
+    if base is None or verdicts is None or name == BASE:
+        return None
+    return compare_verdicts([base], [verdicts], names=(BASE, name))
 
 
 def _funnel_arm(known_by: str | None, rows: dict[str, ArmRows]) -> str | None:

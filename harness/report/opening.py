@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from srft.harness.paired import Comparison
 from srft.harness.report.numbers import count, interval_text, p_equals, percent, plain, plural, points
-from srft.harness.report.records import Comparison, Episodes, Headline, Report
+from srft.harness.report.records import Episodes, Headline, Report
 
 KINDS = {
     "loop": "Rounds of Step Rejection Fine-Tuning",

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from srft.harness.paired import Comparison
 from srft.harness.statistics import Interval
 
 SCHEMA_VERSION = 1
@@ -72,31 +73,6 @@ class Episodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def graded(self) -> int:
         return self.predictions - sum(self.not_graded.values())
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Two models, task by task.
-
-    first, second: their names. tasks: those that both have verdicts for; unpaired: those that only one has. difference:
-    second less first. interval: a bootstrap over the tasks, and over the seeds where there are several. only_first,
-    only_second: tasks on which the one's share of resolved attempts is the higher. p_value: the exact test on these
-    two, McNemar's where each task has one attempt. gained, lost: the tasks by name.
-    """
-
-    first: str
-    second: str
-    tasks: int
-    unpaired: int
-    seeds: int
-    first_rate: float
-    second_rate: float
-    difference: float
-    interval: Interval
-    only_first: int
-    only_second: int
-    p_value: float
-    gained: list[str]
-    lost: list[str]
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from srft.harness.paired import Comparison
 from srft.harness.report.episodes import SHOWN_OUTCOMES
 from srft.harness.report.numbers import (
     DASH,
@@ -18,7 +19,7 @@ from srft.harness.report.numbers import (
     share_of,
     share_with_interval,
 )
-from srft.harness.report.records import Arm, Comparison, Episodes, Report, Round
+from srft.harness.report.records import Arm, Episodes, Report, Round
 from srft.harness.report.sections.section import Section, Table
 
 NAMES_SHOWN = 8
