@@ -9,8 +9,12 @@ from rich.table import Table
 from srft.harness.commands.evaluate import print_evaluation
 from srft.harness.commands.options import (
     ConfigOption,
+    FormatOption,
     JsonOption,
+    ModelOption,
+    ModeOption,
     OnlyOption,
+    PromptOption,
     RunOption,
     SandboxOption,
     SetOption,
@@ -27,24 +31,15 @@ from srft.harness.commands.options import (
 
 def collect(
     tasks: TasksOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="URL|KIND:PATH",
-            help="http://HOST/v1#NAME, local:DIR, demonstrator, replay:FILE, script:FILE.",
-        ),
-    ] = None,
+    model: ModelOption = None,
     run: RunOption = None,
     only: OnlyOption = None,
     attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Episodes a task.")] = None,
     workers: WorkersOption = None,
     sandbox: SandboxOption = None,
-    mode: Annotated[str | None, typer.Option("--mode", metavar="MODE", help="stateless or persistent shell.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="NAME|FILE", help="default, mini, or a YAML file.")
-    ] = None,
-    format: Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml or native.")] = None,
+    mode: ModeOption = None,
+    prompt: PromptOption = None,
+    format: FormatOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the first attempt; each further one adds 1.")] = None,
     grade: Annotated[
         bool | None, typer.Option("--grade/--no-grade", help="Grade each episode when it is finished.")

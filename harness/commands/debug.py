@@ -12,8 +12,12 @@ import typer
 from srft.env.errors import InputError
 from srft.harness.commands.critique import critic_options
 from srft.harness.commands.options import (
+    MODELS,
     ConfigOption,
+    FormatOption,
     JsonOption,
+    ModeOption,
+    PromptOption,
     RunOption,
     SandboxOption,
     SetOption,
@@ -29,46 +33,48 @@ if TYPE_CHECKING:
     from srft.critic.labels import Critic
     from srft.harness.debug.session import Session
 
+# Options of this command alone, or with a meaning of their own here.
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="URL|KIND:PATH", help=f"{MODELS}; human: you write all."),
+]
+CriticOption = Annotated[
+    str,
+    typer.Option(
+        "--critic",
+        metavar="NAME|URL|FILE",
+        help="tool_error, edits, exploit, oracle, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
+    ),
+]
+ReplayOption = Annotated[
+    str | None, typer.Option("--replay", metavar="FILE", help="Start inside a recorded run of this task.")
+]
+ToOption = Annotated[
+    int | None,
+    typer.Option("--to", metavar="K", min=0, help="With --replay: so many of its steps; all unless given."),
+]
+AttemptOption = Annotated[
+    int | None, typer.Option("--attempt", metavar="N", min=0, help="With --replay: which of the task's runs.")
+]
+ScriptOption = Annotated[
+    str | None, typer.Option("--script", metavar="FILE", help="Commands from a YAML list, without a terminal.")
+]
+
 
 def debug(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
     tasks: TasksOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="URL|KIND:PATH",
-            help="http://HOST/v1#NAME, local:DIR, demonstrator, replay:FILE, script:FILE; human: you write all.",
-        ),
-    ] = None,
+    model: ModelOption = None,
     run: RunOption = None,
     sandbox: SandboxOption = None,
-    mode: Annotated[str | None, typer.Option("--mode", metavar="MODE", help="stateless or persistent shell.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="NAME|FILE", help="default, mini, short, or a YAML file.")
-    ] = None,
-    format: Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml or native.")] = None,
-    critic: Annotated[
-        str,
-        typer.Option(
-            "--critic",
-            metavar="NAME|URL|FILE",
-            help="tool_error, edits, exploit, oracle, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
-        ),
-    ] = "tool_error",
-    replay: Annotated[
-        str | None, typer.Option("--replay", metavar="FILE", help="Start inside a recorded run of this task.")
-    ] = None,
-    to: Annotated[
-        int | None,
-        typer.Option("--to", metavar="K", min=0, help="With --replay: so many of its steps; all unless given."),
-    ] = None,
-    attempt: Annotated[
-        int | None, typer.Option("--attempt", metavar="N", min=0, help="With --replay: which of the task's runs.")
-    ] = None,
-    script: Annotated[
-        str | None, typer.Option("--script", metavar="FILE", help="Commands from a YAML list, without a terminal.")
-    ] = None,
+    mode: ModeOption = None,
+    prompt: PromptOption = None,
+    format: FormatOption = None,
+    critic: CriticOption = "tool_error",
+    replay: ReplayOption = None,
+    to: ToOption = None,
+    attempt: AttemptOption = None,
+    script: ScriptOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the model's sampling.")] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -81,16 +87,11 @@ def debug(
     Example: `srft debug my__task-1 --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --run runs/mine`
     """
     from srft.harness.config import CollectConfig, read_config
-    from srft.harness.debug.script import read_script
     from srft.harness.debug.session import Session
 
     if replay is None and (to is not None or attempt is not None):
         raise InputError("--to and --attempt say where in a recorded run to start; name it with --replay FILE")
-    if json and script is None:
-        raise InputError("--json goes with --script")
-    commands = read_script(script) if script else None
-    if commands is None and not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
-        raise InputError("there is no terminal here; give the commands with --script FILE")
+    commands = _commands(script, json=json)
     settings = read_config(
         CollectConfig,
         file=config,
@@ -112,6 +113,18 @@ def debug(
         _in_terminal(session, recorded, run)
     else:
         _by_script(session, recorded, commands, run, json=json)
+
+
+def _commands(script: str | None, *, json: bool) -> list[Any] | None:
+    """Those of the script; `None`: they come from the terminal. Raises InputError where there is none."""
+    from srft.harness.debug.script import read_script
+
+    if json and script is None:
+        raise InputError("--json goes with --script")
+    commands = read_script(script) if script else None
+    if commands is None and not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        raise InputError("there is no terminal here; give the commands with --script FILE")
+    return commands
 
 
 class _Recorded:

@@ -6,7 +6,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from srft.harness.commands.options import ConfigOption, JsonOption, RunOption, SetOption, ids, print_json, required
+from srft.harness.commands.options import (
+    ConfigOption,
+    CriticsOption,
+    JsonOption,
+    RunOption,
+    SetOption,
+    ids,
+    print_json,
+    required,
+)
 
 _MEANINGS = {
     "runs": "runs",
@@ -37,9 +46,7 @@ def export(
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="ARM", help="Whose mask: srft, all, resolved, ...")
     ] = None,
-    critic: Annotated[
-        str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
-    ] = None,
+    critic: CriticsOption = None,
     binary: Annotated[
         bool | None, typer.Option("--binary", help="Round weights to 0 and 1: 0.5 and above is trained.")
     ] = None,

@@ -12,6 +12,7 @@ from srft.harness.commands.options import (
     RunOption,
     SandboxOption,
     SetOption,
+    WorkersOption,
     end_at_once,
     ids,
     print_json,
@@ -32,7 +33,7 @@ def loop(
         str | None, typer.Option("--arms", metavar="ARM,ARM", help="all, resolved, srft, random, oracle, ...")
     ] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Each arm is trained with each.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Containers at a time.")] = None,
+    workers: WorkersOption = None,
     sandbox: SandboxOption = None,
     stages: Annotated[
         str | None,

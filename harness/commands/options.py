@@ -25,6 +25,8 @@ TasksOption = Annotated[
         "--tasks", metavar="NAME|FILE|TASK_REPO", help="A hub dataset, a .jsonl/.json/.parquet file, a task repo."
     ),
 ]
+MODELS = "http://HOST/v1#NAME, local:DIR, demonstrator, replay:FILE, script:FILE"
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="URL|KIND:PATH", help=f"{MODELS}.")]
 OnlyOption = Annotated[str | None, typer.Option("--only", metavar="ID,ID", help="These instance ids alone.")]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
 RoundOption = Annotated[
@@ -33,6 +35,14 @@ RoundOption = Annotated[
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Containers at a time.")]
 SandboxOption = Annotated[
     str | None, typer.Option("--sandbox", metavar="KIND", help="docker, local, auto; or unsandboxed, at your own risk.")
+]
+ModeOption = Annotated[str | None, typer.Option("--mode", metavar="MODE", help="stateless or persistent shell.")]
+PromptOption = Annotated[
+    str | None, typer.Option("--prompt", metavar="NAME|FILE", help="default, mini, short, or a YAML file.")
+]
+FormatOption = Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml or native.")]
+CriticsOption = Annotated[
+    str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
 ]
 ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="A YAML file of options.")]
 SetOption = Annotated[

@@ -22,30 +22,34 @@ from srft.harness.commands.options import (
     stopping,
 )
 
+PackagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-package",
+        metavar="NAME==VERSION|DIR",
+        help="A package of pip's index, or a git directory. Repeatable.",
+    ),
+]
+RequirementsOption = Annotated[
+    list[str] | None,
+    typer.Option("--requirement", metavar="SPEC", help="What the packages' tests need besides pytest. Repeatable."),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", metavar="family|mutant", help="Test on other families, or on other bugs of the same."),
+]
+
 
 def practice(
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the tasks are written.")] = None,
     families: Annotated[
         str | None, typer.Option("--families", metavar="NAME,NAME", help="Of srft's own modules; all unless given.")
     ] = None,
-    packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from-package",
-            metavar="NAME==VERSION|DIR",
-            help="A package of pip's index, or a git directory. Repeatable.",
-        ),
-    ] = None,
-    requirements: Annotated[
-        list[str] | None,
-        typer.Option("--requirement", metavar="SPEC", help="What the packages' tests need besides pytest. Repeatable."),
-    ] = None,
+    packages: PackagesOption = None,
+    requirements: RequirementsOption = None,
     train: Annotated[int | None, typer.Option("--train", min=0, help="Training tasks.")] = None,
     test: Annotated[int | None, typer.Option("--test", min=0, help="Test tasks.")] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="family|mutant", help="Test on other families, or on other bugs of the same."),
-    ] = None,
+    split: SplitOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides which bugs, and the words of the issues.")] = None,
     workers: WorkersOption = None,
     sandbox: SandboxOption = "auto",

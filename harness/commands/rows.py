@@ -8,6 +8,7 @@ from rich.table import Table
 
 from srft.harness.commands.options import (
     ConfigOption,
+    CriticsOption,
     JsonOption,
     RoundOption,
     RunOption,
@@ -29,9 +30,7 @@ def rows(
             "--arm", metavar="ARM,ARM", help="all, resolved, unresolved_masked, srft, random, tool_error, ..."
         ),
     ] = None,
-    critic: Annotated[
-        str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
-    ] = None,
+    critic: CriticsOption = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest row.")] = None,
     overlong: Annotated[
         str | None, typer.Option("--overlong", metavar="RULE", help="What to do with longer ones: cut, drop, slide.")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from srft.env.errors import InputError
-from srft.harness.commands.options import JsonOption, RunOption, ids, print_json, required
+from srft.harness.commands.options import CriticsOption, JsonOption, RunOption, ids, print_json, required
 
 if TYPE_CHECKING:
     from srft.agent.records import Step
@@ -37,9 +37,7 @@ def show(
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="ARM", help="Whose weights; where one alone has rows, that one.")
     ] = None,
-    critic: Annotated[
-        str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
-    ] = None,
+    critic: CriticsOption = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="The token rows, coloured by their weights.")] = False,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", metavar="DIR|NAME", help="Where the rows' tokenizer is now.")
