@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -96,7 +96,10 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
     tasks: what load_tasks reads. only: these instance ids. model: what open_model opens: an endpoint's URL
     (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or `script:FILE`.
+    KEPT_AS: the key under which run.yaml has it.
     """
+
+    KEPT_AS: ClassVar[str] = "collect"
 
     tasks: str
     model: str
@@ -104,8 +107,14 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
-    """A configuration of that type. `options` that are `None` were not given. Raises InputError."""
+    """A configuration of that type. `options` that are `None` were not given. Raises InputError.
+
+    file: YAML of the type's own keys; of a type that runs keep (KEPT_AS), a run's loop.yaml or run.yaml too.
+    """
     merged: dict[str, Any] = _read_yaml(Path(file)) if file else {}
+    kept_as: str = getattr(kind, "KEPT_AS", "")
+    if "srft" in merged and isinstance(merged.get(kept_as), dict):
+        merged = merged[kept_as]  # beside it stand the versions that it ran with
     _refuse_unknown(kind, merged, file or "")
     for text in sets:
         _set(kind, merged, text)

@@ -9,7 +9,7 @@ See `presets/*.yaml` for whole ones.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -88,7 +88,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.mask`.
     may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
     recipe: one of ours or a YAML file; training: keys of it that differ. processes: of the training, one a GPU.
+    KEPT_AS: the key under which loop.yaml has it.
     """
+
+    KEPT_AS: ClassVar[str] = "loop"
 
     preset: str = ""
     practice: PracticeConfig | None = None
@@ -142,7 +145,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def read_loop_config(
     preset: str | None, *, file: str | None = None, sets: Iterable[str] = (), **options: Any
 ) -> LoopConfig:
-    """A preset's or a file's, with `sets` and `options` (`None`: not given) over it. Raises InputError."""
+    """A preset's or a file's, with `sets` and `options` (`None`: not given) over it. Raises InputError.
+
+    file: one of `LoopConfig`'s keys, or the loop.yaml of a run, which makes the same loop again.
+    """
     if (preset is None) == (file is None):
         raise InputError(f"give either --preset ({', '.join(presets())}) or --config FILE")
     source = file or str(preset_file(str(preset)))

@@ -178,8 +178,9 @@ def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
 
 def plan_table(plan: LoopPlan) -> Group:
     """For a person: a table that fits a terminal, and what it rests on."""
-    heads = ("stage", "count", "prompt", "cached", "reply", "containers", "GPU h", "wall h", "GiB")
-    table = Table(*heads, title="Plan", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    heads = ("stage", "count", "prompt", "cached", "reply", "containers", "GPU-h", "wall-h", "GiB")
+    # One space between columns, or the largest figures do not fit 80 of them.
+    table = Table(*heads, title="Plan", box=SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for stage in plan.stages:

@@ -28,7 +28,7 @@ def kept_loop_config(folder: Path) -> LoopConfig | None:
     if not path.exists():
         return None
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text())["loop"], LoopConfig, strict=False)
+        return msgspec.convert(yaml.safe_load(path.read_text())[LoopConfig.KEPT_AS], LoopConfig, strict=False)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, TypeError, KeyError, msgspec.ValidationError) as error:
         raise InputError(f"{path}: not the configuration of a loop ({' '.join(str(error).split())})") from None
 
@@ -41,7 +41,7 @@ def keep_loop_config(config: LoopConfig, run: Run) -> None:
             f"{run.path / FILE_NAME}: this loop was begun with another {', '.join(changed)}; go on with the same, or "
             "give another --run"
         )
-    content = {**software(*PACKAGES), "loop": msgspec.to_builtins(config)}
+    content = {**software(*PACKAGES), LoopConfig.KEPT_AS: msgspec.to_builtins(config)}
     write_atomic(run.path / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 

@@ -47,7 +47,7 @@ def _read(folder: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict) or "collect" not in content:
+    if not isinstance(content, dict) or CollectConfig.KEPT_AS not in content:
         raise InputError(f"{path}: not a run's configuration; expected a mapping with the key collect")
     return content
 
@@ -58,7 +58,7 @@ def kept_config(folder: Path) -> CollectConfig | None:
     if not content:
         return None
     try:
-        return msgspec.convert(content["collect"], CollectConfig, strict=False)
+        return msgspec.convert(content[CollectConfig.KEPT_AS], CollectConfig, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{folder / FILE_NAME}: {error}") from None
 
@@ -119,7 +119,7 @@ def write_config(
     content = {
         **software(),
         "backend": backend,
-        "collect": msgspec.to_builtins(config),
+        CollectConfig.KEPT_AS: msgspec.to_builtins(config),
         "images": {**_read(folder).get("images", {}), **(images or {})},
     }
     write_atomic(folder / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())

@@ -1,6 +1,7 @@
 """What a run was made with: the command, the settings and the versions, as far as its files tell.
 
 origin_of(Path("runs/demo"), rounds, {"torch": "2.13.0"}).command
+# 'srft loop --config runs/demo/loop.yaml --run runs/demo-again'
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from srft.harness.report.records import Origin, Round
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
+_PROGRAMS = {"loop.yaml": "srft loop", "run.yaml": "srft collect"}
+"""What takes a file of settings, by its name; a run's is the first that is there."""
+
 
 def origin_of(run: Path, rounds: Sequence[Round], versions: Mapping[str, str]) -> Origin:
     """versions: of training, by package. Raises InputError."""
-    name = next((name for name in _COMMANDS if (run / name).exists()), None)
+    name = next((name for name in _PROGRAMS if (run / name).exists()), None)
     content = _without_users(read_yaml(run / name) or {}) if name else {}
-    command = _COMMANDS[name](content, run) if name else _line("srft import FILE...", [("--run", run)])
     runs = [one.collection for one in rounds] + [cell.evaluation for one in rounds for cell in one.cells.values()]
     software = {key: str(content[key]) for key in ("srft", "git", "python") if content.get(key)}
     return Origin(
-        command=command,
+        command=_command(run, name),
         settings_file=name,
         settings=content,
         versions={**software, **_texts(content.get("versions")), **dict(sorted(versions.items()))},
@@ -46,31 +49,10 @@ def _without_users(content: Any) -> Any:
     return _USER_IN_URL.sub("", content) if isinstance(content, str) else content
 
 
-def _loop_command(content: Mapping[str, Any], run: Path) -> str:
-    loop = content.get("loop") or {}
-    options = [("--preset", loop.get("preset")), ("--arms", loop.get("arms")), ("--run", run)]
-    return _line("srft loop", options)
-
-
-def _collect_command(content: Mapping[str, Any], run: Path) -> str:
-    collect = content.get("collect") or {}
-    options = [
-        ("--tasks", collect.get("tasks")),
-        ("--model", collect.get("model")),
-        ("--attempts", collect.get("attempts")),
-        ("--run", run),
-    ]
-    return _line("srft collect", options)
-
-
-def _line(program: str, options: Sequence[tuple[str, Any]]) -> str:
-    words = [program]
-    for option, value in options:
-        if value:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{option} {shlex.quote(text)}")
-    return " ".join(words)
-
-
-_COMMANDS = {"loop.yaml": _loop_command, "run.yaml": _collect_command}
-"""By the file of settings, the first that is there."""
+def _command(run: Path, settings_file: str | None) -> str:
+    """The settings hold every `--set` that was given; runs that were imported have none."""
+    place = shlex.quote(str(run))
+    if settings_file is None:
+        return f"srft import FILE... --run {place}"
+    settings, again = shlex.quote(str(run / settings_file)), shlex.quote(f"{run}-again")
+    return f"{_PROGRAMS[settings_file]} --config {settings} --run {again}"

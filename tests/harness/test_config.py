@@ -4,6 +4,7 @@ import pytest
 
 from srft.env.errors import InputError
 from srft.harness.config import CollectConfig, read_config
+from srft.harness.run_yaml import write_config
 
 GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
 
@@ -14,6 +15,19 @@ def test_options_beat_sets_beat_the_file(tmp_path):
     config = read_config(CollectConfig, file=str(file), sets=["episode.steps=20", "seed=6"], seed=7, **GIVEN)
     assert (config.tasks, config.workers, config.seed) == ("tasks.jsonl", 2, 7)
     assert (config.episode.steps, config.episode.tokens) == (20, 99)
+
+
+def test_a_runs_own_file_is_its_configuration_again(tmp_path):
+    config = read_config(CollectConfig, sets=["episode.steps=20", "sandbox.memory_gib=null"], only=("a",), **GIVEN)
+    write_config(config, tmp_path, backend="local")
+    assert read_config(CollectConfig, file=str(tmp_path / "run.yaml")) == config
+
+
+def test_a_file_with_a_group_of_that_name_alone_is_not_a_runs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("collect: {workers: 2}\nworkers: 3\n")
+    with pytest.raises(InputError, match="unknown key collect"):
+        read_config(CollectConfig, file=str(file), **GIVEN)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 """The loop's configuration and its plan."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from srft.env.errors import InputError
 from srft.harness.loop_config import presets, read_loop_config
-from srft.harness.loop_plan import plan_loop
+from srft.harness.loop_plan import plan_loop, plan_table
+from srft.harness.loop_yaml import keep_loop_config
+from srft.harness.store import Run
 
 GIVEN = {
     "tasks": "a.jsonl",
@@ -56,6 +61,13 @@ def test_a_preset_or_a_file():
         read_loop_config("dmo")
 
 
+def test_a_runs_own_file_makes_the_same_loop_again(tmp_path):
+    config = read_loop_config("demo", sets=["collect.workers=7", "training={epochs: 2}"], rounds=2)
+    with Run(tmp_path / "run") as run:
+        keep_loop_config(config, run)
+    assert read_loop_config(None, file=str(tmp_path / "run" / "loop.yaml")) == config
+
+
 def test_the_first_seed_bears_the_arms_name_so_that_more_seeds_can_follow(config_file):
     config = read_loop_config(None, file=config_file, arms=("srft", "all"), seeds=(3, 4))
     assert config.cells() == [("srft", "srft", 3), ("srft.4", "srft", 4), ("all", "all", 3), ("all.4", "all", 4)]
@@ -65,6 +77,17 @@ def test_the_first_seed_bears_the_arms_name_so_that_more_seeds_can_follow(config
 def test_teachers_go_on_with_the_last(config_file):
     config = read_loop_config(None, file=config_file, teachers=("demonstrator", "student"), rounds=3)
     assert [config.teacher(number) for number in (1, 2, 3)] == ["demonstrator", "student", "student"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_plan_fits_80_columns(name):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(plan_table(plan_loop(read_loop_config(name))))
+    said = console.export_text()
+    assert "stage" in said
+    assert "…" not in said
+    heads = next(line for line in said.splitlines() if line.startswith("stage"))
+    assert " ".join(heads.split()) == "stage count prompt cached reply containers GPU-h wall-h GiB"
 
 
 def test_a_plan_adds_up(config_file):

@@ -263,7 +263,7 @@ def test_costs(path):
 
 def test_origin_hides_users_of_urls(path):
     origin = read_report(path).origin
-    assert origin.command == f"srft loop --preset demo --run {path}"
+    assert origin.command == f"srft loop --config {path}/loop.yaml --run {path}-again"
     assert origin.settings["loop"]["model"] == "http://host/v1#m"
     assert origin.versions == {"srft": "0.1.0", "torch": "2.13.0"}
     assert origin.graders == ["swebench 5.0.2"]
@@ -323,7 +323,8 @@ def test_a_collection_alone(tmp_path):
     (tmp_path / "run" / "run.yaml").write_text("collect: {tasks: T, model: 'script:a b', attempts: 2}\n")
     report = read_report(tmp_path / "run")
     assert (report.kind, report.headline, report.rounds[0].evaluation) == ("collection", None, None)
-    assert report.origin.command == f"srft collect --tasks T --model 'script:a b' --attempts 2 --run {tmp_path / 'run'}"
+    run = tmp_path / "run"
+    assert report.origin.command == f"srft collect --config {run}/run.yaml --run {run}-again"
     assert [text.partition(":")[0] for text in report.missing] == [
         "No evaluation on held-out tasks",
         "No labels",
