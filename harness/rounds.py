@@ -28,9 +28,7 @@ import msgspec
 from loguru import logger
 
 from srft.agent.model import Model
-from srft.env.backends import choose_backend
 from srft.env.errors import InputError, SrftError
-from srft.env.practice import make_practice
 from srft.harness.budget import BudgetWatch
 from srft.harness.collect import Episodes, collect
 from srft.harness.config import CollectConfig, EpisodesConfig, without_defaults
@@ -38,6 +36,7 @@ from srft.harness.critique import CritiqueConfig, Runs, critique
 from srft.harness.evaluate import as_json
 from srft.harness.loop_config import LoopConfig
 from srft.harness.loop_yaml import keep_loop_config
+from srft.harness.practice import Making, practice
 from srft.harness.report import write_report
 from srft.harness.rows import RowsConfig, make_rows
 from srft.harness.served import ServedModels
@@ -59,6 +58,7 @@ ROWS_FIGURES = ("runs", "runs_used", "rows", "tokens", "written_tokens", "traine
 class Displays(NamedTuple):
     """How progress is shown: each is entered while its stage goes on."""
 
+    practice: Callable[[Making], AbstractContextManager[object]] = nullcontext
     episodes: Callable[[Episodes], AbstractContextManager[object]] = nullcontext
     runs: Callable[[Runs], AbstractContextManager[object]] = nullcontext
 
@@ -138,12 +138,11 @@ class _Rounds:
             return Sources.load(str(self.config.tasks), str(self.config.evaluation))
         folder = self.run.path / "practice"
         if "practice" in self.only:
-            backend = choose_backend(self.config.collect.sandbox.kind)
-            try:
-                make_practice(self.config.practice, folder, backend=backend, stop=self.stop)
-            finally:
-                backend.close()
+            sandbox, watch = self.config.collect.sandbox.kind, self.displays.practice
+            made = practice(self.config.practice, folder, sandbox=sandbox, stop=self.stop, watch=watch)
             self.check_stop()
+            if made.missing:
+                logger.warning("{}: {} tasks fewer than asked for: the tests see no more bugs", folder, made.missing)
         return Sources.load(str(folder / "train"), str(folder / "test"))
 
     def _round_zero(self) -> None:

@@ -77,12 +77,17 @@ def loop(
 def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
     from srft.harness.commands.collect import figures as episode_figures
     from srft.harness.commands.critique import figures as run_figures
+    from srft.harness.commands.practice import figures as making_figures
     from srft.harness.progress import watch
     from srft.harness.rounds import Displays
     from srft.harness.rounds import loop as go_round
     from srft.harness.store import Run
 
-    displays = Displays(lambda shown: watch(shown, episode_figures), lambda shown: watch(shown, run_figures))
+    displays = Displays(
+        practice=lambda shown: watch(shown, making_figures),
+        episodes=lambda shown: watch(shown, episode_figures),
+        runs=lambda shown: watch(shown, run_figures),
+    )
     with stopping() as stop, Run(run) as opened:
         outcome = go_round(settings, opened, stop=stop, displays=displays, only=only)
     if json:

@@ -85,7 +85,7 @@ def practice(
     folder = Path(required(out, "--out"))
     with stopping() as stop:
         summary = make(
-            settings, folder, sandbox=sandbox_kind(sandbox), stop=stop, watch=lambda making: watch(making, _figures)
+            settings, folder, sandbox=sandbox_kind(sandbox), stop=stop, watch=lambda making: watch(making, figures)
         )
         print_json(summary) if json else _print_made(summary, out)
         if not summary.finished:
@@ -98,7 +98,8 @@ def practice(
         )
 
 
-def _figures(making: Any) -> list[str]:
+def figures(making: Any) -> list[str]:
+    """What the progress line says of the making."""
     return [f"tasks {making.done}/{making.total}", f"mutants tried {making.tried}"]
 
 
