@@ -11,6 +11,8 @@ import ast
 import doctest
 import re
 
+from srft.env.syntax import parse
+
 _BLOCK = re.compile(r"^```(?:python|py|pycon)[^\S\n]*\n(.*?)\n```[^\S\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -26,7 +28,7 @@ def example(text: str) -> str | None:
     try:
         if sessions := doctest.DocTestParser().get_examples(script):
             script = "\n".join(_printed(session.source.rstrip("\n")) for session in sessions)
-        ast.parse(script)
+        parse(script)
     except (SyntaxError, ValueError):  # ValueError: prompts that are no session
         return None
     return script
@@ -38,7 +40,7 @@ def _printed(source: str) -> str:
     >>> _printed("1 + 1"), _printed("x = 1"), _printed("print(1)")
     ('print(repr(1 + 1))', 'x = 1', 'print(1)')
     """
-    statement = ast.parse(source).body[0]
+    statement = parse(source).body[0]
     if not isinstance(statement, ast.Expr):
         return source
     call = statement.value

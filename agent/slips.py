@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from srft.agent.fix import Edit, Fix
+from srft.env.syntax import parse
 
 SlipKind = Literal["another value", "another line", "no change"]
 
@@ -173,7 +174,7 @@ def _parsed(line: str) -> ast.Module | None:
     text = line.strip()
     for whole in (text + " pass" if text.endswith(":") else text, f"if 0: pass\n{text} pass"):
         try:
-            return ast.parse(whole)
+            return parse(whole)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
     return None

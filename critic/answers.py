@@ -11,7 +11,6 @@ entry that is not understood is a problem to be asked about, never a guess.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from srft.agent.model import well_formed
 from srft.critic.labels import SEVERITY, Verdict
+from srft.env.syntax import literal
 
 _WORDS: dict[Verdict, str] = {
     "good": "good ok okay correct sound useful helpful productive necessary",
@@ -139,7 +139,7 @@ def _almost_json(text: str, place: int) -> tuple[Any, int]:
             break
         candidate = re.sub(r":\s*null\b", ": None", text[place:end])
         try:
-            value = ast.literal_eval(candidate)
+            value = literal(candidate)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(value, dict):

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from srft.critic.shell_text import Command, commands
+from srft.env.syntax import parse
 
 How = Literal["write", "append", "edit", "delete", "create"]
 
@@ -212,7 +213,7 @@ warnings.filterwarnings("ignore", module=re.escape(_AGENT_CODE))
 def parse_python(code: str) -> list[ast.AST]:
     """Every node of some code; none where it does not parse (an older Python, a mistake)."""
     try:
-        return list(ast.walk(ast.parse(code, filename=_AGENT_CODE)))
+        return list(ast.walk(parse(code, filename=_AGENT_CODE)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 

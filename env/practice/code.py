@@ -8,22 +8,14 @@ Edits are made on the bytes of the file, so that all that is not edited stays as
 """
 
 import ast
-import threading
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from srft.env.syntax import parse
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-_parsing = threading.Lock()
-
-
-def parse(source: str | bytes) -> ast.Module:
-    """`ast.parse`, one thread at a time: before Python 3.11.8 two at once fail (python/cpython#106905)."""
-    with _parsing:
-        return ast.parse(source)
 
 
 class Span(NamedTuple):

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from srft.env.practice.code import Code, Edit, Span, parse
+from srft.env.practice.code import Code, Edit, Span
 from srft.env.practice.kinds import conditions, flow, names, values
+from srft.env.syntax import parse
 
 KINDS: dict[str, Callable[[ast.AST, Code], Iterable[Edit]]] = {
     **conditions.KINDS,

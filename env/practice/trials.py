@@ -17,12 +17,13 @@ import msgspec
 from srft.env.backends import Backend
 from srft.env.errors import InputError, SandboxDied
 from srft.env.practice.bench import PATIENCE, Bench, TestRun
-from srft.env.practice.code import FUNCTIONS, parse
+from srft.env.practice.code import FUNCTIONS
 from srft.env.practice.git_store import File, is_plain_path
 from srft.env.practice.mutations import Mutant, mutants
 from srft.env.practice.sources import EXCLUDED, Source, is_source, is_test, read_tar
 from srft.env.practice.symptom import Symptom, symptom
 from srft.env.practice.visible_tests import NoSuchTest, path_of, without_tests
+from srft.env.syntax import parse
 from srft.env.task import Task
 
 Reason = Literal[

@@ -9,7 +9,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from srft.env.practice.code import FUNCTIONS, parse
+from srft.env.practice.code import FUNCTIONS
+from srft.env.syntax import parse
 
 
 class NoSuchTest(Exception):

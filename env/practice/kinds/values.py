@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from srft.env.practice.code import FUNCTIONS, Code, Edit, Span
 from srft.env.practice.kinds.conditions import operator_span
+from srft.env.syntax import literal
 
 OPERATORS: dict[type[ast.operator], tuple[str, tuple[str, ...]]] = {
     ast.Add: ("+", ("-",)),
@@ -36,7 +37,7 @@ def _neighbours(node: ast.AST, code: Code) -> Iterator[Edit]:
     """n + 1 and n - 1 in place of an expression."""
     text, span = code.text(node), code.span(node)
     if _is_int(node):
-        number = int(ast.literal_eval(text))
+        number = int(literal(text))
         yield Edit(span, str(number + 1))
         if number > 0:
             yield Edit(span, str(number - 1))
