@@ -90,9 +90,15 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // ---- labels ----
 
-  async function send(step, word) {
+  let sent = Promise.resolve();
+
+  /** Words reach the server in the order they were given: a second verdict on a step must not overtake the first. */
+  function send(step, word) {
+    sent = sent.then(() => post(Number(step.id.slice("step-".length)), word)).catch((error) => notice(`${error}`));
+  }
+
+  async function post(number, word) {
     const { place, run, arm, critic } = main.dataset;
-    const number = Number(step.id.slice("step-".length));
     const answer = await fetch("/labels", {
       method: "POST",
       headers: { "content-type": "application/json", "x-srft-token": token },
@@ -101,19 +107,31 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!answer) return notice("Not saved: the viewer does not answer.");
     const told = await answer.text();
     if (!answer.ok) return notice(`Not saved: ${answer.headers.get("content-type")?.includes("json") ? JSON.parse(told).error : told}`);
-    show(number, JSON.parse(told));
+    show(number, JSON.parse(told), word.reason);
   }
 
-  function show(number, changed) {
+  /** What the answer changes, and no more: its reader may be on another step by now, or in the middle of a comment. */
+  function show(number, changed, reason) {
     const at = steps().findIndex((step) => step.id === `step-${number}`);
-    const open = [...steps()[at].querySelectorAll("details")].map((fold) => fold.open);
-    steps()[at].replaceWith(fragment(changed.step));
-    [...steps()[at].querySelectorAll("details")].forEach((fold, place) => (fold.open = open[place] ?? false));
+    const step = steps()[at];
+    const fresh = fragment(changed.step);
+    const head = step.querySelector(".step-head");
+    const held = head.contains(document.activeElement) ? [...head.querySelectorAll("a, button")].indexOf(document.activeElement) : -1;
+    const freshHead = fresh.querySelector(".step-head");
+    const given = fresh.querySelector(".given");
+    step.className = fresh.className;
+    step.dataset.code = fresh.dataset.code;
+    step.querySelector(".given")?.remove();
+    head.replaceWith(freshHead);
+    if (given) freshHead.after(given);
+    if (held >= 0) freshHead.querySelectorAll("a, button")[held]?.focus({ preventScroll: true });
+    const form = step.querySelector(".comment-form");
+    if (form.querySelector("textarea").value === reason) form.hidden = true; // saved as it stands
     document.getElementById("said").replaceWith(fragment(changed.said));
     const cell = document.querySelector(`.cell[href="#step-${number}"]`);
-    const masked = steps()[at].classList.contains("masked");
+    const masked = step.classList.contains("masked");
     cell.className = `cell f-${changed.code === "-" ? "n" : changed.code}${masked ? " masked" : ""}`;
-    mark(at);
+    if (current === at) mark(at);
   }
 
   function fragment(html) {
@@ -144,7 +162,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // ---- what happens ----
 
   const help = document.getElementById("keys");
-  const follow = (rel) => document.querySelector(`a[rel="${rel}"]`)?.click();
+  const follow = (rel) => sent.then(() => document.querySelector(`a[rel="${rel}"]`)?.click()); // words first
   const keys = {
     j: () => goTo(current + 1),
     k: () => goTo(current - 1),

@@ -135,6 +135,50 @@ def test_click_through_label_reload(with_rows, served, page):
     assert page.complaints() == []
 
 
+SLOWED = """
+window.answers = 0;
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  setTimeout(() => (window.answers += 1), 50);
+  return answer;
+};
+"""
+
+
+def test_a_slow_answer_moves_nobody_and_keeps_a_draft(run, served, page):
+    page.go(f"{served(run)}/run/round-000/abc1#step-0")
+    page.run(SLOWED)
+    page.press("m", "j")
+    page.wait("return window.answers === 1")
+    assert page.run(
+        "return [...document.querySelectorAll('.current, .cell.here')].map((one) => one.id || one.hash)"
+    ) == [
+        "#step-1",
+        "step-1",
+    ]
+    page.press("m", "c")
+    page.press("wrong g")
+    page.wait("return window.answers === 2")
+    assert page.run("return document.activeElement.value") == "wrong g"
+    page.press("uess")
+    page.find("#step-1 .p-u").click()
+    page.wait("return window.answers === 3")
+    assert page.find("#step-1 textarea").get_attribute("value") == "wrong guess"
+    assert page.run("return document.activeElement.dataset.verdict") == "unnecessary"
+    page.find("#step-1 textarea").send_keys("\ue009\ue007")  # Ctrl+Enter
+    page.wait("return window.answers === 4")
+    assert not page.find("#step-1 textarea").is_displayed()
+    page.press("g", "m")
+    page.wait("return window.answers === 6")
+    page.browser.refresh()
+    pressed = "return [...document.querySelectorAll('.pick[aria-pressed=true]')].map((one) => one.dataset.verdict)"
+    assert page.run(pressed) == ["mistake", "mistake"]
+    assert "wrong guess" in page.find("#step-1 .given").text
+    assert page.complaints() == []
+
+
 def test_the_other_pages(with_rows, served, page):
     address = served(with_rows)
     page.go(f"{address}/tokens/round-000/abc1?arm=srft").shots("tokens")
