@@ -123,14 +123,16 @@ def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -
     """Step -> its label, of one trajectory's critiques. Steps without any verdict are missing.
 
     critics: the names of those that count. A person's verdict wins over every other, whether named or not; among
-    several of them the last. Of a critic that judged twice (another prompt, say) the last critique counts. Where
-    several critics judge a step, the verdict that stands first in `SEVERITY` counts.
+    several of them that of the one who spoke last. Of whoever judged twice, person or critic, the last critique counts
+    alone: a verdict that is not in it was taken back. Where several critics judge a step, the verdict that stands first
+    in `SEVERITY` counts.
     """
     last: dict[str, Critique] = {}
-    human: dict[int, StepLabel] = {}
+    people: dict[str, Critique] = {}
     for critique in critiques:
         if critique.source == "human":
-            human |= {label.step: label for label in critique.labels if label.verdict is not None}
+            people.pop(critique.critic, None)  # so that they stand in the order of their last words
+            people[critique.critic] = critique
         elif critique.critic in critics:
             last[critique.critic] = critique
     labels: dict[int, StepLabel] = {}
@@ -141,7 +143,9 @@ def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -
             before = labels.get(label.step)
             if before is None or _severity(label) < _severity(before):
                 labels[label.step] = label
-    return {**labels, **human}
+    for critique in people.values():
+        labels |= {label.step: label for label in critique.labels if label.verdict is not None}
+    return labels
 
 
 def _severity(label: StepLabel) -> int:

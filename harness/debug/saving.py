@@ -45,8 +45,8 @@ class Saved(NamedTuple):
 def save_run(
     trajectory: Trajectory, folder: Path, *, labels: Mapping[int, StepLabel], grades: Iterable[Grade]
 ) -> Saved:
-    """Add a run, as its task's next attempt; one that is on file gets the labels alone. Raises InputError,
-    StorageError."""
+    """Add a run, as its task's next attempt; one that is on file gets the labels alone, without those that were saved
+    here before and are gone now. Raises InputError, StorageError."""
     if (folder / FILE_NAME).exists():
         raise InputError(
             f"{folder}: episodes were collected in this run (it has a {FILE_NAME}), and a collection would count this "
@@ -58,8 +58,9 @@ def save_run(
         kept = known or as_attempt(trajectory, _next_attempt(trajectory.task_id, round_))
         if known is None:
             round_.trajectories.append(kept)
-        if labels:
-            round_.critiques.append(_critique(kept, labels))
+        before, after = ({}, dict(labels)) if known is None else _merged(kept, round_, labels)
+        if before != after:
+            round_.critiques.append(_critique(kept, after))
         verdict = _add_grade(kept, round_, grades)
         return Saved(
             run=str(folder),
@@ -89,6 +90,25 @@ def _on_file(trajectory: Trajectory, round_: Round) -> Trajectory | None:
 def _next_attempt(task_id: str, round_: Round) -> int:
     attempts = [outline.attempt for outline in round_.outlines.read() if outline.task_id == task_id]
     return max(attempts, default=-1) + 1
+
+
+def _merged(
+    trajectory: Trajectory, round_: Round, labels: Mapping[int, StepLabel]
+) -> tuple[dict[int, StepLabel], dict[int, StepLabel]]:
+    """(what this person's last line on a run says, what the next must say): what changed here since the last save goes
+    in; what was said elsewhere, in the viewer, stays, as the last line alone counts."""
+    said: dict[int, StepLabel] = {}
+    own: dict[int, StepLabel] = {}
+    for critique in round_.critiques.read():
+        if (critique.trajectory_id, critique.critic, critique.source) != (trajectory.id, PEOPLE_NAME, "human"):
+            continue
+        line = {label.step: label for label in critique.labels if label.verdict is not None or label.reason}
+        if critique.fingerprint == FINGERPRINT:
+            own = {step: label for step, label in line.items() if said.get(step) != label or own.get(step) == label}
+        said = line
+    changed = {step for step in own.keys() | labels.keys() if own.get(step) != labels.get(step)}
+    kept = {step: label for step, label in said.items() if step not in changed}
+    return said, kept | {step: labels[step] for step in changed if step in labels}
 
 
 def _critique(trajectory: Trajectory, labels: Mapping[int, StepLabel]) -> Critique:

@@ -1,8 +1,8 @@
 """A person's labels, and how far critics agree with them.
 
 Appends to a place's labels.jsonl, a Critique of source `human` for each word: all that this person has said of the run
-by then, so that its last line is enough. A label is on disk when `label` returns, and it wins over every critic's in
-`effective_labels`, hence in `srft rows` and `srft show`.
+by then, so that its last line is enough, and a verdict that is not in it was taken back. A label is on disk when
+`label` returns, and it wins over every critic's in `effective_labels`, hence in `srft rows` and `srft show`.
 
     person = Person("human", run=Path("runs/demo"))
     person.label(place, entry, step=3, verdict="mistake", reason="wrong file")
@@ -38,12 +38,22 @@ class Person:
         return {label.step: label for label in own[-1].labels} if own else {}
 
     def label(
-        self, place: Place, entry: Entry, *, step: int, verdict: Verdict | None, reason: str | None
+        self,
+        place: Place,
+        entry: Entry,
+        *,
+        step: int,
+        verdict: Verdict | None = None,
+        reason: str | None = None,
+        take_back: bool = False,
     ) -> dict[int, StepLabel]:
         """Give a step a verdict, or a comment; `None` leaves the verdict or the comment as it was.
 
+        take_back: the step's verdict is taken back, so that the critics' counts again; the comment stays.
         Returns all that the person said of the run. Raises InputError, StorageError.
         """
+        if take_back and verdict is not None:
+            raise InputError(f"step {step}: a verdict is either given ({verdict}) or taken back, not both")
         if not 0 <= step < entry.steps:
             raise InputError(f"step {step}: the run {entry.id} has the steps 0 to {entry.steps - 1}")
         if reason is not None and len(reason) > REASON_CHARS:
@@ -54,9 +64,10 @@ class Person:
             place.refresh()
             labels = self.said(place, entry)
             before = labels.get(step, StepLabel(step=step, verdict=None))
+            kept = None if take_back else before.verdict
             labels[step] = StepLabel(
                 step=step,
-                verdict=verdict if verdict is not None else before.verdict,
+                verdict=kept if verdict is None else verdict,
                 reason=before.reason if reason is None else reason or None,
             )
             self._append(place, self._critique(entry, labels))
@@ -132,12 +143,16 @@ def _agreement(critic: str, both: list[tuple[str, str]]) -> Agreement:
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a page sends when a person labels a step. arm, critic: what the page shows, as in its address."""
+    """What a page sends when a person labels a step. arm, critic: what the page shows, as in its address.
+
+    take_back: as in `Person.label`.
+    """
 
     place: str
     run: str
     step: int
     verdict: Verdict | None = None
     reason: str | None = None
+    take_back: bool = False
     arm: str = ""
     critic: str = ""

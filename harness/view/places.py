@@ -252,6 +252,11 @@ class Place:
         """What critics and people said of a run, oldest first, in short."""
         return self._told_by_run.get(run_id, [])
 
+    def is_labelled(self, run_id: str) -> bool:
+        """Whether a verdict of a person stands: the last line of each says all that they said."""
+        last = {told.critic: told for told in self.told(run_id) if told.source == "human"}
+        return any(told.verdicts.strip("-") for told in last.values())
+
     def human_told(self, name: str) -> list[Told]:
         """All that a person said, in short."""
         return [told for told in self._told.records if told.source == "human" and told.critic == name]

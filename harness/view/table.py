@@ -127,12 +127,11 @@ class _View:
             self.remark = str(error)
 
     def row(self, entry: Entry) -> TableRow:
-        told = self.place.told(entry.id)
         return TableRow(
             entry,
             self.place.outcome(entry),
             effective_codes(self.place, entry, self.judges),
-            any(one.source == "human" for one in told),
+            self.place.is_labelled(entry.id),
             self.masks.of(entry) if self.masks else None,
         )
 
@@ -163,7 +162,7 @@ class _View:
             return False
         if query.stop and entry.stop_reason != query.stop:
             return False
-        if query.people and any(one.source == "human" for one in self.place.told(entry.id)) != (query.people == "yes"):
+        if query.people and self.place.is_labelled(entry.id) != (query.people == "yes"):
             return False
         if not query.q:
             return True

@@ -140,7 +140,9 @@ class Viewer:
     def label(self, pages: Pages, word: Word) -> dict[str, str]:
         """Keep a person's word; the parts of the page that it changes."""
         place, entry = self._entry(word.place, word.run)
-        self.person.label(place, entry, step=word.step, verdict=word.verdict, reason=word.reason)
+        self.person.label(
+            place, entry, step=word.step, verdict=word.verdict, reason=word.reason, take_back=word.take_back
+        )
         query = Query(arm=word.arm, critic=word.critic)
         page = self.page(place, entry, query)
         values: dict[str, Any] = {

@@ -140,10 +140,10 @@ document.addEventListener("DOMContentLoaded", () => {
     return template.content.firstElementChild;
   }
 
-  function label(verdict) {
+  function label(word) {
     if (!token || main.dataset.page !== "run") return;
     if (current < 0) goTo(0);
-    if (steps()[current]) send(steps()[current], { verdict });
+    if (steps()[current]) send(steps()[current], word);
   }
 
   function comment() {
@@ -170,10 +170,11 @@ document.addEventListener("DOMContentLoaded", () => {
     p: () => follow("prev"),
     o: openFolds,
     t: toggleTheme,
-    g: () => label("good"),
-    u: () => label("unnecessary"),
-    m: () => label("mistake"),
-    r: () => label("recover"),
+    g: () => label({ verdict: "good" }),
+    u: () => label({ verdict: "unnecessary" }),
+    m: () => label({ verdict: "mistake" }),
+    r: () => label({ verdict: "recover" }),
+    x: () => label({ take_back: true }),
     c: comment,
     "/": () => (find?.focus(), find?.select()),
     "?": () => help.showModal(),
@@ -203,7 +204,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (button?.dataset.do === "theme") toggleTheme();
     else if (button?.dataset.do === "help") help.showModal();
     else if (button?.dataset.do === "comment") comment();
-    else if (button?.dataset.verdict) label(button.dataset.verdict);
+    else if (button?.dataset.do === "take-back") label({ take_back: true });
+    else if (button?.dataset.verdict) label({ verdict: button.dataset.verdict });
   });
 
   document.addEventListener("submit", (event) => {

@@ -135,6 +135,21 @@ def test_click_through_label_reload(with_rows, served, page):
     assert page.complaints() == []
 
 
+def test_a_verdict_is_taken_back(run, served, page):
+    page.go(f"{served(run)}/run/round-000/abc1#step-1")
+    for key in ("x", None):
+        page.press("g")
+        page.wait("return document.querySelector('#step-1 .verdict').innerText === 'good'")
+        page.press(key) if key else page.find("#step-1 [data-do=take-back]").click()
+        page.wait("return document.querySelector('#step-1 .verdict').innerText === 'mistake'")
+    assert page.all(".pick[aria-pressed=true]") == []
+    page.press("?")
+    assert "take your verdict on the step back" in page.find("#keys").text
+    page.press("\ue00c")
+    page.shot("taken-back")
+    assert page.complaints() == []
+
+
 SLOWED = """
 window.answers = 0;
 const fetched = window.fetch;

@@ -2,10 +2,11 @@
 
 import pytest
 
-from srft.critic.labels import Critique, effective_labels
+from srft.critic.labels import Critique, StepLabel, effective_labels
 from srft.env.errors import InputError
 from srft.harness.rows import critiques_by_run, run_facts
 from srft.harness.store import JsonLines, Round, Run
+from srft.harness.view.arms import Arms
 from srft.harness.view.people import Agreement, Person, agreement
 from srft.harness.view.places import Library
 
@@ -36,6 +37,22 @@ def test_a_label_is_kept_and_wins(run, place):
     assert [labels[step].verdict for step in range(3)] == ["good", "good", "mistake"]
     facts = run_facts(place.trajectory(entry), False, of_run, (), "human")  # what `srft rows --arm human` takes
     assert {step: label.verdict for step, label in facts.labels.items()} == {1: "good", 2: "mistake"}
+
+
+def test_a_verdict_is_taken_back_and_the_comment_stays(run, place):
+    person, entry = Person("anna", run=run), place.by_id["abc1"]
+    person.label(place, entry, step=1, verdict="good", reason="Right.")
+    assert place.is_labelled("abc1")
+    person.label(place, entry, step=1, take_back=True)
+    assert on_file(place)[-1].labels[1] == StepLabel(step=1, verdict=None, reason="Right.")
+    assert not place.is_labelled("abc1")
+    of_run = critiques_by_run(Round(run / "round-000"))["abc1"]
+    facts = run_facts(place.trajectory(entry), False, of_run, ["judge"], "srft")  # what `srft rows` takes
+    assert {step: label.verdict for step, label in facts.labels.items()} == {0: "good", 1: "mistake", 2: "good"}
+    masks = Arms(place).masks("srft", ())
+    assert masks.of(entry).weight_S.tolist() == [1.0, 0.0, 1.0]
+    with pytest.raises(InputError, match="not both"):
+        person.label(place, entry, step=1, verdict="good", take_back=True)
 
 
 def test_two_viewers_do_not_undo_each_other(run, place):
