@@ -5,18 +5,20 @@
         grades.append(grade)                               # on disk when it returns
         [grade.resolved for grade in grades.read()]
 
-A line is there whole or not at all: what a killed process left half-written is cut off when the run is opened again,
-and an append that meets a full disk takes its half line back.
+A line is there whole or not at all: what a killed process left half-written is cut off by whoever opens the run or
+appends next, and an append that meets a full disk takes its half line back. Labels are given while a stage works in the
+run, so each file has a lock of its own, held while something is cut or appended.
 """
 
 import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import msgspec
 from loguru import logger
@@ -52,7 +54,7 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
 
 
 class JsonLines(Generic[T]):
-    """One file of records of one type. Thread-safe within a process."""
+    """One file of records of one type. Threads and processes may append to it at once."""
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = path
@@ -62,27 +64,37 @@ class JsonLines(Generic[T]):
 
     def append(self, record: T) -> None:
         """Add one record; it is on disk when this returns. Raises StorageError, and then the file is as it was."""
-        line = msgspec.json.encode(record) + b"\n"
+        with self.alone() as append:
+            append(record)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Callable[[T], None]]:
+        """Gives an `append`; nobody else appends meanwhile, so that a record may depend on those before it. Raises
+        StorageError."""
         with self._lock:
             try:
-                self._write(line)
+                file = self.path.open("ab+", buffering=0)
             except OSError as error:
                 raise _storage_error(self.path, error) from error
+            with file, _locked(file):
+                yield lambda record: self._append(file, record)
 
-    def _write(self, line: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    def _append(self, file: FileIO, record: T) -> None:
+        line = msgspec.json.encode(record) + b"\n"
         try:
-            size = os.fstat(descriptor).st_size
+            if torn_bytes := _cut(file):
+                logger.warning("{}: cut off {} bytes of a line that was never finished", self.path, torn_bytes)
+            size = file.seek(0, os.SEEK_END)
             try:
                 written = 0
                 while written < len(line):
-                    written += os.write(descriptor, line[written:])
-                os.fsync(descriptor)
+                    written += os.write(file.fileno(), line[written:])
+                os.fsync(file.fileno())
             except OSError:
-                os.ftruncate(descriptor, size)
+                file.truncate(size)
                 raise
-        finally:
-            os.close(descriptor)
+        except OSError as error:
+            raise _storage_error(self.path, error) from error
 
     def read(self) -> Iterator[T]:
         """Every record, oldest first. Raises InputError naming file, line and field."""
@@ -121,21 +133,39 @@ class JsonLines(Generic[T]):
     def cut_torn_line(self) -> int:
         """Cut off what a killed process left of its last line; returns how many bytes that were."""
         try:
-            with self.path.open("rb+") as file:
-                content_end = _end_of_last_line(file)
-                torn_bytes = file.seek(0, os.SEEK_END) - content_end
-                if torn_bytes:
-                    file.truncate(content_end)
-                return torn_bytes
+            with self._lock, self.path.open("rb+", buffering=0) as file, _locked(file):
+                return _cut(file)
         except FileNotFoundError:
             return 0
 
 
-def _end_of_last_line(file: BinaryIO) -> int:
+@contextlib.contextmanager
+def _locked(file: FileIO) -> Iterator[None]:
+    """Until the end no other process holds the file's lock."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too: closing it is not enough
+
+
+def _cut(file: FileIO) -> int:
+    """Cut off a last line without its end; returns its bytes. Only under the file's lock: else it may be whole by now,
+    and its writer be told so."""
+    content_end = _end_of_last_line(file)
+    torn_bytes = file.seek(0, os.SEEK_END) - content_end
+    if torn_bytes:
+        file.truncate(content_end)
+    return torn_bytes
+
+
+def _end_of_last_line(file: FileIO) -> int:
     """The offset after the last newline of a binary file, 0 where it has none."""
     end = file.seek(0, os.SEEK_END)
+    block_bytes = 1  # nearly always the newline itself
     while end > 0:
-        begin = max(0, end - (1 << 20))
+        begin = max(0, end - block_bytes)
+        block_bytes = 1 << 20
         file.seek(begin)
         newline = file.read(end - begin).rfind(b"\n")
         if newline >= 0:

@@ -4,14 +4,13 @@ Appends to a place's labels.jsonl, a Critique of source `human` for each word: a
 by then, so that its last line is enough, and a verdict that is not in it was taken back. A label is on disk when
 `label` returns, and it wins over every critic's in `effective_labels`, hence in `srft rows` and `srft show`.
 
-    person = Person("human", run=Path("runs/demo"))
+    person = Person("human")
     person.label(place, entry, step=3, verdict="mistake", reason="wrong file")
     agreement(place, "human", run_id=entry.id)
 """
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +18,6 @@ import msgspec
 from srft.critic.agreement import cohen_kappa
 from srft.critic.labels import Critique, StepLabel, Verdict, effective_labels
 from srft.env.errors import InputError
-from srft.harness.store import Run
 from srft.harness.view.places import CODES, Entry, Place, Told
 
 PEOPLE_NAME = "human"
@@ -29,8 +27,8 @@ REASON_CHARS = 10_000
 class Person:
     """Someone who labels. name: as which critic their labels are kept."""
 
-    def __init__(self, name: str, *, run: Path) -> None:
-        self.name, self._run = name, run
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def said(self, place: Place, entry: Entry) -> dict[int, StepLabel]:
         """Step -> the label that this person gave it last, of a run."""
@@ -60,8 +58,8 @@ class Person:
             raise InputError(f"the comment has {len(reason):,} characters; expected at most {REASON_CHARS:,}")
         if place.critics().get(self.name, "human") != "human":
             raise InputError(f"--as {self.name}: a critic is named so; label under another name")
-        with place.lock:
-            place.refresh()
+        with place.lock, place.round.critiques.alone() as append:
+            place.refresh()  # what another viewer of this person appended: the next line says all of it again
             labels = self.said(place, entry)
             before = labels.get(step, StepLabel(step=step, verdict=None))
             kept = None if take_back else before.verdict
@@ -70,7 +68,7 @@ class Person:
                 verdict=kept if verdict is None else verdict,
                 reason=before.reason if reason is None else reason or None,
             )
-            self._append(place, self._critique(entry, labels))
+            append(self._critique(entry, labels))
             place.refresh()
         return labels
 
@@ -83,15 +81,6 @@ class Person:
             source="human",
             labels=tuple(labels.get(step, StepLabel(step=step, verdict=None)) for step in range(entry.steps)),
         )
-
-    def _append(self, place: Place, critique: Critique) -> None:
-        """What a killed process left of a line is cut off first, unless a stage works in the run: that has done it."""
-        try:
-            with Run(self._run):
-                place.round.critiques.cut_torn_line()
-                place.round.critiques.append(critique)
-        except InputError:  # locked by a stage, which only ever appends whole lines, as we do
-            place.round.critiques.append(critique)
 
 
 class Agreement(NamedTuple):

@@ -1,6 +1,6 @@
 """One trajectory, ready to be shown: its steps with verdicts, weights and folded texts, its patch, its tests.
 
-page = make_timeline(place, arms, query, entry, person=Person("human", run=path), book=TaskBook(None))
+page = make_timeline(place, arms, query, entry, person=Person("human"), book=TaskBook(None))
 page.steps[3].code, page.steps[3].weight, page.steps[3].given
 """
 

@@ -44,7 +44,7 @@ class Viewer:
     ) -> None:
         self.library = Library(run, only=only)
         self.run, self.name = run, run.resolve().name
-        self.person = Person(person, run=run)
+        self.person = Person(person)
         self._book, self._tokens = TaskBook(tasks), TokenViews(tokenizer)
         self._overviews = Overviews(self.library)
         self._arms: dict[str, Arms] = {}

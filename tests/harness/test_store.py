@@ -39,6 +39,32 @@ def test_a_torn_last_line_is_cut_and_the_rest_is_intact(lines):
     assert list(lines.read()) == [Record("whole", 1), Record("next", 2)]
 
 
+def test_behind_a_torn_line_the_next_is_whole(lines):
+    lines.append(Record("whole", 1))
+    with lines.path.open("ab") as file:
+        file.write(b'{"name": "half')
+    lines.append(Record("next", 2))
+    assert list(lines.read()) == [Record("whole", 1), Record("next", 2)]
+
+
+APPENDER = """
+import sys
+from pathlib import Path
+from srft.harness.store import JsonLines
+lines = JsonLines(Path(sys.argv[1]), dict)
+for number in range(400):
+    lines.cut_torn_line()
+    lines.append({"name": "x" * 3000, "number": number})
+"""
+
+
+def test_processes_that_cut_and_append_lose_nothing(lines):
+    """The one that looks for a torn line may see another's line grow."""
+    appenders = [subprocess.Popen([sys.executable, "-c", APPENDER, lines.path]) for _ in range(3)]
+    assert [appender.wait(timeout=120) for appender in appenders] == [0, 0, 0]
+    assert sorted(record.number for record in lines.read()) == sorted([*range(400)] * 3)
+
+
 def test_a_bad_line_is_named(lines):
     lines.append(Record("good"))
     with lines.path.open("ab") as file:

@@ -22,7 +22,7 @@ def test_labels_are_taken_back_and_those_of_the_viewer_stay(tmp_path):
     saved = save(0, 1)
     assert counting() == {0: "mistake", 1: "mistake"}
     place = Library(folder).place("round-000")
-    Person("human", run=folder).label(place, place.by_id[saved.id], step=2, verdict="good")
+    Person("human").label(place, place.by_id[saved.id], step=2, verdict="good")
     assert not save(1).is_new
     assert counting() == {1: "mistake", 2: "good"}
     save()

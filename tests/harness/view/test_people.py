@@ -1,5 +1,8 @@
 """A person's labels: kept as they are given, winning over critics, surviving torn lines and a busy run."""
 
+import subprocess
+import sys
+
 import pytest
 
 from srft.critic.labels import Critique, StepLabel, effective_labels
@@ -21,7 +24,7 @@ def on_file(place):
 
 
 def test_a_label_is_kept_and_wins(run, place):
-    person, entry = Person("anna", run=run), place.by_id["abc1"]
+    person, entry = Person("anna"), place.by_id["abc1"]
     person.label(place, entry, step=1, verdict="good", reason=None)
     person.label(place, entry, step=1, verdict=None, reason="It was right.")
     person.label(place, entry, step=2, verdict="mistake", reason=None)
@@ -40,7 +43,7 @@ def test_a_label_is_kept_and_wins(run, place):
 
 
 def test_a_verdict_is_taken_back_and_the_comment_stays(run, place):
-    person, entry = Person("anna", run=run), place.by_id["abc1"]
+    person, entry = Person("anna"), place.by_id["abc1"]
     person.label(place, entry, step=1, verdict="good", reason="Right.")
     assert place.is_labelled("abc1")
     person.label(place, entry, step=1, take_back=True)
@@ -57,33 +60,66 @@ def test_a_verdict_is_taken_back_and_the_comment_stays(run, place):
 
 def test_two_viewers_do_not_undo_each_other(run, place):
     other = Library(run).place("round-000")
-    Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict="mistake", reason=None)
-    labels = Person("anna", run=run).label(other, other.by_id["abc1"], step=1, verdict="good", reason=None)
+    Person("anna").label(place, place.by_id["abc1"], step=0, verdict="mistake", reason=None)
+    labels = Person("anna").label(other, other.by_id["abc1"], step=1, verdict="good", reason=None)
     assert {step: label.verdict for step, label in labels.items()} == {0: "mistake", 1: "good", 2: None}
+
+
+LABELLER = """
+import sys
+from pathlib import Path
+from srft.harness.view.people import Person
+from srft.harness.view.places import Library
+place = Library(Path(sys.argv[1])).place("round-000")
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(150):
+    Person("anna").label(place, place.by_id["abc1"], step=int(sys.argv[2]), verdict="mistake")
+    Person("anna").label(place, place.by_id["abc1"], step=int(sys.argv[2]), verdict="good")
+"""
+
+
+def test_two_processes_label_one_run(run, place):
+    command = [sys.executable, "-c", LABELLER, str(run)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    labellers = [subprocess.Popen([*command, step], **pipes) for step in ("0", "1")]
+    for labeller in labellers:
+        assert labeller.stdout.readline() == "ready\n"
+    for labeller in labellers:
+        labeller.stdin.write("go\n")
+        labeller.stdin.flush()
+    assert [labeller.wait(timeout=120) for labeller in labellers] == [0, 0]
+    for labeller in labellers:
+        labeller.communicate()
+    found = on_file(place)
+    assert len(found) == 2 + 600
+    assert [label.verdict for label in found[-1].labels] == ["good", "good", None]
 
 
 def test_behind_a_torn_line_and_in_a_busy_run(run, place):
     with place.round.critiques.path.open("ab") as file:
         file.write(b'{"torn')
-    Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
+    Person("anna").label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
     assert len(on_file(place)) == 3
     with Run(run):  # a collection goes on
-        Person("anna", run=run).label(place, place.by_id["abc1"], step=1, verdict="good", reason=None)
+        with place.round.critiques.path.open("ab") as file:
+            file.write(b'{"torn by a viewer')
+        Person("anna").label(place, place.by_id["abc1"], step=1, verdict="good", reason=None)
     assert len(on_file(place)) == 4
 
 
 def test_what_is_refused(run, place):
     with pytest.raises(InputError, match="has the steps 0 to 2"):
-        Person("anna", run=run).label(place, place.by_id["abc1"], step=3, verdict="good", reason=None)
+        Person("anna").label(place, place.by_id["abc1"], step=3, verdict="good", reason=None)
     with pytest.raises(InputError, match="a critic is named so"):
-        Person("judge", run=run).label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
+        Person("judge").label(place, place.by_id["abc1"], step=0, verdict="good", reason=None)
     with pytest.raises(InputError, match="at most 10,000"):
-        Person("anna", run=run).label(place, place.by_id["abc1"], step=0, verdict=None, reason="x" * 10_001)
+        Person("anna").label(place, place.by_id["abc1"], step=0, verdict=None, reason="x" * 10_001)
     assert len(on_file(place)) == 2
 
 
 def test_agreement_is_counted_as_one_labels(run, place):
-    person = Person("anna", run=run)
+    person = Person("anna")
     assert agreement(place, "anna") == []
     for step, verdict in enumerate(("good", "mistake", "mistake")):
         person.label(place, place.by_id["abc1"], step=step, verdict=verdict, reason=None)
