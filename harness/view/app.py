@@ -26,6 +26,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from srft.env.errors import InputError, StorageError
 from srft.harness.view.guard import REPORT_POLICY, Guard
+from srft.harness.view.overview import report_file
 from srft.harness.view.pages import ASSETS, STATIC, Pages, ServerLinks
 from srft.harness.view.people import Word
 from srft.harness.view.table import Query
@@ -99,9 +100,9 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
 
     @app.get("/report")
     def report() -> Response:
-        path = viewer.run / "report.html"
-        if not path.is_file():
-            raise Missing(f"{path}: no report yet; srft report makes it")
+        path, problem = report_file(viewer.library)
+        if path is None:
+            raise Missing(problem or f"{viewer.run / 'report.html'}: no report yet; srft report makes it")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
 
     @app.get("/static/{name}")

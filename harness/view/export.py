@@ -16,12 +16,18 @@ from typing import NamedTuple
 
 from srft.env.errors import InputError, StorageError
 from srft.harness.view.folding import Folded
+from srft.harness.view.guard import REPORT_FILE_POLICY
+from srft.harness.view.overview import report_file
 from srft.harness.view.pages import ASSETS, STATIC, FileLinks, Pages, page_file, table_file, text_file
 from srft.harness.view.places import Entry, Place
 from srft.harness.view.table import Query
 from srft.harness.view.viewer import Viewer
 
 PAGE_ROWS = 500
+REPORT_HEAD = f"""<!doctype html>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{REPORT_FILE_POLICY}">
+"""
 
 
 class Written(NamedTuple):
@@ -65,12 +71,19 @@ class _Export:
             place.refresh()
         for name in ASSETS:
             self._put(f"static/{name}", (STATIC / name).read_bytes())
-        if (self._viewer.run / "report.html").is_file():
-            self._put("report.html", (self._viewer.run / "report.html").read_bytes())
+        self._write_report()
         self._put("index.html", self._viewer.overview(self._pages[0]))
         for place in places:
             self._write_place(place)
         return Written(self._runs, self._files, self._bytes, self._problems)
+
+    def _write_report(self) -> None:
+        """The policy stands before all that the report holds, so that nothing in it comes first."""
+        path, problem = report_file(self._viewer.library)
+        if problem:
+            self._problems.append(problem)
+        if path is not None:
+            self._put("report.html", REPORT_HEAD.encode() + path.read_bytes())
 
     def _write_place(self, place: Place) -> None:
         pages = max(1, -(-len(place.standing) // PAGE_ROWS))

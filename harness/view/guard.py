@@ -27,6 +27,12 @@ REPORT_POLICY = (
 )
 """For report.html, a page of its own: its styles stand in it, no script runs."""
 
+REPORT_FILE_POLICY = (
+    "default-src 'none'; script-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+"""The same within a copy of it: a page's own policy cannot ask for a sandbox."""
+
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

@@ -52,7 +52,7 @@ class Card(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """configurations: file name -> its text. report: whether a report.html is there."""
+    """configurations: file name -> its text. report: whether there is one to show."""
 
     name: str
     cards: list[Card]
@@ -71,7 +71,7 @@ class Overviews:
         run = self._library.run
         cards = [self._card(place) for place in self._library.places()]
         texts = [(name, folded(_text(run / name), head=0, tail=0)) for name in CONFIGURATIONS if (run / name).exists()]
-        return Overview(run.resolve().name, cards, texts, (run / "report.html").is_file())
+        return Overview(run.resolve().name, cards, texts, report_file(self._library)[0] is not None)
 
     def _card(self, place: Place) -> Card:
         place.refresh()
@@ -80,6 +80,18 @@ class Overviews:
             known = self._cards[place.key] = (place.version, make_card(place))
         made, stages, problems = _small_files(place)
         return known[1]._replace(made=made, stages=stages, problems=problems)
+
+
+def report_file(library: Library) -> tuple[Path | None, str | None]:
+    """(report.html, why one that is there is not shown)."""
+    path = library.run / "report.html"
+    if path.is_symlink():
+        return None, f"{path}: left out, as it is a link, which a run from elsewhere may point at any file"
+    if not path.is_file():
+        return None, None
+    if library.only is not None:
+        return None, f"{path}: left out, as it tells of more than the tasks of --only"
+    return path, None
 
 
 def make_card(place: Place) -> Card:

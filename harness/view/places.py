@@ -301,7 +301,7 @@ class Library:
     """
 
     def __init__(self, run: Path, *, only: frozenset[str] | None = None) -> None:
-        self.run, self._only = run, only
+        self.run, self.only = run, only
         self._places: dict[str, Place] = {}
         self._lock = threading.Lock()
         if not self.places():
@@ -311,7 +311,7 @@ class Library:
         """Those that are there now: a loop makes new ones while it is looked at."""
         with self._lock:
             for folder in _folders(self.run):
-                place = Place(self.run, folder, only=self._only)
+                place = Place(self.run, folder, only=self.only)
                 self._places.setdefault(place.key, place)
             return [self._places[key] for key in sorted(self._places)]
 

@@ -162,6 +162,10 @@ def test_a_report_is_shown_without_scripts(run):
     policy = client.get("/report").headers["content-security-policy"]
     assert "sandbox" in policy
     assert "script-src" not in policy
+    (run / "report.html").rename(run.parent / "elsewhere.html")
+    (run / "report.html").symlink_to(run.parent / "elsewhere.html")
+    assert client.get("/report").status_code == 404
+    assert "<iframe" not in client.get("/").text
 
 
 def test_the_fix_comes_from_the_tasks(run, tmp_path):

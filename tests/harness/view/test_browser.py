@@ -260,6 +260,20 @@ def test_a_hostile_run_executes_nothing(hostile, served, tmp_path, page):
     assert [line for line in page.complaints() if "Content Security Policy" in line or "script" in line.lower()] == []
 
 
+def test_a_hostile_report_runs_nothing_from_its_file(run, tmp_path, page):
+    script = "<script>window.hit=1</script><svg onload=window.hit=1></svg>"
+    harm = f"{script}<a id=go href='javascript:void(window.hit=1)'>go</a>"
+    (run / "report.html").write_text(f"{harm}<!doctype html><html><head>{harm}</head><p>Figures</p>")
+    export_pages(Viewer(run), tmp_path / "pages", arm=None)
+    for path, expected in ((run, 1), (tmp_path / "pages", None)):  # the first shows that it would
+        page.go((path / "report.html").as_uri())
+        page.run("document.querySelector('#go').click()")
+        assert page.find("p").text == "Figures"
+        time.sleep(0.2)
+        assert page.run("return window.hit") == expected
+    assert page.run("return document.compatMode") == "CSS1Compat"
+
+
 def test_the_recorded_runs(shared_data, served, tmp_path, page):
     """The real ones, with a rule's labels."""
     from srft.agent.importers import read_runs

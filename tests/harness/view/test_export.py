@@ -9,6 +9,7 @@ import pytest
 from srft.env.errors import InputError
 from srft.harness.view.export import export_pages
 from srft.harness.view.viewer import Viewer
+from tests.harness.view.conftest import SCRIPT
 
 
 def dead_links(folder: Path) -> list[str]:
@@ -31,8 +32,11 @@ def test_every_link_leads_to_a_file(run, tmp_path):
 
 
 def test_hostile_names_and_long_texts(hostile, tmp_path):
+    (hostile / "report.html").write_text(f"{SCRIPT}<!doctype html><head>{SCRIPT}")
     written = export_pages(Viewer(hostile), tmp_path / "out" / "pages", arm=None)
     assert (written.runs, dead_links(tmp_path / "out" / "pages")) == (2, [])
+    report = (tmp_path / "out" / "pages" / "report.html").read_text()
+    assert "script-src 'none'" in report.partition(SCRIPT)[0]
     (text,) = (tmp_path / "out").rglob("*.observation.txt")
     assert text.read_text().startswith("\ufeff<script>")
     assert "\x1b" not in text.read_text()
@@ -43,6 +47,18 @@ def test_some_tasks_alone(run, tmp_path):
     export_pages(Viewer(run, only=frozenset(["c__d-2"])), tmp_path / "pages", arm=None)
     assert [path.name for path in (tmp_path / "pages" / "round-000" / "run").iterdir()] == ["ffff.html"]
     assert dead_links(tmp_path / "pages") == []
+
+
+def test_a_report_that_tells_of_other_tasks_or_lies_elsewhere_is_left_out(run, tmp_path):
+    (run / "report.html").write_text("a__b-1 was resolved")
+    written = export_pages(Viewer(run, only=frozenset(["c__d-2"])), tmp_path / "some", arm=None)
+    (run / "report.html").rename(tmp_path / "elsewhere.html")
+    (run / "report.html").symlink_to(tmp_path / "elsewhere.html")
+    linked = export_pages(Viewer(run), tmp_path / "linked", arm=None)
+    assert ["tasks of --only" in written.problems[0], "is a link" in linked.problems[0]] == [True, True]
+    for folder in (tmp_path / "some", tmp_path / "linked"):
+        assert not (folder / "report.html").exists()
+        assert dead_links(folder) == []
 
 
 def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
