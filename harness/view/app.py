@@ -88,11 +88,16 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
 
     @app.get("/contrast")
     def contrast(
-        place: str = "", left: str = "", right: str = "", other: str = "", arm: str = "", against: str = ""
+        place: str = "",
+        left: str = "",
+        right: str = "",
+        other: str = "",
+        arm: str = "",
+        against: str = "",
+        critic: str = "",
     ) -> HTMLResponse:
-        return HTMLResponse(
-            viewer.contrast(pages, (place, other or place), (left, right or left), (arm, against or arm))
-        )
+        keys, runs, arms = (place, other or place), (left, right or left), (arm, against or arm)
+        return HTMLResponse(viewer.contrast(pages, keys, runs, arms, critic=critic))
 
     @app.get("/outcomes")
     def outcomes(left: str = "", right: str = "") -> HTMLResponse:

@@ -68,9 +68,19 @@ class ServerLinks:
         asked = {"part": part} | ({} if step is None else {"step": str(step)})
         return f"/text/{quote(place)}/{quote(run_id, safe='')}?{urlencode(asked)}"
 
-    def contrast(self, place: str, left: str, right: str, *, arms: tuple[str, str] = ("", ""), other: str = "") -> str:
-        """Two runs, of one place unless `other` is the right one's, each under an arm."""
+    def contrast(
+        self,
+        place: str,
+        left: str,
+        right: str,
+        *,
+        arms: tuple[str, str] = ("", ""),
+        critic: str = "",
+        other: str = "",
+    ) -> str:
+        """Two runs, of one place unless `other` is the right one's, each under an arm, with one critic's labels."""
         asked = {"place": place, "left": left, "right": right, "other": other, "arm": arms[0], "against": arms[1]}
+        asked["critic"] = critic
         return f"/contrast?{urlencode({name: value for name, value in asked.items() if value})}"
 
     def outcomes(self, left: str, right: str) -> str:

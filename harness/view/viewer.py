@@ -66,16 +66,19 @@ class Viewer:
 
     def table(self, pages: Pages, key: str, query: Query, *, page_rows: int | None = None) -> str:
         place = self._place(key)
+        query, gone = _with_known_critics(place, query)
         more: dict[str, Any] = {} if page_rows is None else {"page_rows": page_rows}
         table = make_table(place, self._arms[key], query, **more)
-        return pages.html("table.html", place=place, table=table, query=table.query, **self._choices(place))
+        return pages.html("table.html", place=place, table=table, query=table.query, gone=gone, **self._choices(place))
 
     def timeline(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
         place, entry = self._entry(key, run_id)
+        query, gone = _with_known_critics(place, query)
         return pages.html(
             "run.html",
             place=place,
             query=query,
+            gone=gone,
             page=self.page(place, entry, query),
             near=neighbours(place, self._arms[key], query, run_id),
             everywhere=agreement(place, self.person.name),
@@ -85,6 +88,7 @@ class Viewer:
 
     def tokens(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
         place, entry = self._entry(key, run_id)
+        query, _ = _with_known_critics(place, query)
         arms = self._arms[key]
         tokens, problem = None, None
         try:
@@ -104,16 +108,32 @@ class Viewer:
         )
 
     def contrast(
-        self, pages: Pages, keys: tuple[str, str], run_ids: tuple[str, str], arm_names: tuple[str, str]
+        self,
+        pages: Pages,
+        keys: tuple[str, str],
+        run_ids: tuple[str, str],
+        arm_names: tuple[str, str],
+        *,
+        critic: str = "",
     ) -> str:
         """Two runs side by side, each under an arm."""
-        sides = []
+        sides, remarks, known = [], set(), set()
         for key, run_id, arm in zip(keys, run_ids, arm_names, strict=True):
             place, entry = self._entry(key, run_id)
-            query = Query(arm=arm)
+            query, gone = _with_known_critics(place, Query(arm=arm, critic=critic))
+            remarks |= {gone} if gone else set()
+            known |= set(_critics(place))
             sides.append((place, query, self.page(place, entry, query)))
         pairs = contrast_runs(sides[0][2], sides[1][2])
-        return pages.html("contrast.html", sides=sides, pairs=pairs, arms=ARMS)
+        return pages.html(
+            "contrast.html",
+            sides=sides,
+            pairs=pairs,
+            arms=ARMS,
+            critic=critic,
+            known_critics=sorted(known),
+            remarks=sorted(remarks),
+        )
 
     def outcomes(self, pages: Pages, left: str, right: str) -> str:
         """The outcomes of two places, task by task."""
@@ -143,7 +163,7 @@ class Viewer:
         self.person.label(
             place, entry, step=word.step, verdict=word.verdict, reason=word.reason, take_back=word.take_back
         )
-        query = Query(arm=word.arm, critic=word.critic)
+        query, _ = _with_known_critics(place, Query(arm=word.arm, critic=word.critic))
         page = self.page(place, entry, query)
         values: dict[str, Any] = {
             "place": place,
@@ -179,13 +199,27 @@ class Viewer:
 
     def _choices(self, place: Place) -> dict[str, Any]:
         """What the selections of a page offer."""
-        critics = [name for name, source in place.critics().items() if source in ("model", "rule")]
         return {
             "arms": ARMS,
             "made": list(self._arms[place.key].made),
-            "known_critics": sorted(critics),
+            "known_critics": _critics(place),
             "outcomes": list(OUTCOMES.values()),
             "people": PEOPLE,
             "sorts": SORTS,
             "places": self.library.places(),
         }
+
+
+def _critics(place: Place) -> list[str]:
+    """Those whose verdicts an arm can be made of."""
+    return sorted(name for name, source in place.critics().items() if source in ("model", "rule"))
+
+
+def _with_known_critics(place: Place, query: Query) -> tuple[Query, str | None]:
+    """(a query without the critics that a place does not know, what to say of it): an address is carried from round to
+    round, and not every critic judged in each."""
+    unknown = [name for name in query.critics if name not in place.critics()]
+    if not unknown:
+        return query, None
+    kept = ",".join(name for name in query.critics if name not in unknown)
+    return query._replace(critic=kept), f"No labels by {', '.join(unknown)} in {place.title}: shown without."

@@ -11,7 +11,7 @@ from srft.harness.store import Run
 from srft.harness.view.app import make_app
 from srft.harness.view.guard import POLICY
 from srft.harness.view.viewer import Viewer
-from tests.harness.view.conftest import ACT, HOSTILE, SCRIPT
+from tests.harness.view.conftest import ACT, HOSTILE, SCRIPT, critique
 from tests.train.conftest import make_run
 
 EVERYWHERE = ["/", "/table/round-000", "/run/round-000/abc1?arm=srft", "/tokens/round-000/abc1", "/nothing"]
@@ -153,6 +153,29 @@ def test_a_run_that_grows_is_followed(client, run):
     with Run(run) as opened:
         opened.round(1).trajectories.append(make_run(["x"], id="later"))
     assert "round 1" in client.get("/").text
+
+
+def test_a_critic_that_a_round_does_not_know_is_left_out_with_a_remark(run, client):
+    with Run(run) as opened:
+        opened.round(1).trajectories.append(make_run([ACT], id="later", task_id="l__l-1"))
+    assert "critic=judge" in client.get("/table/round-000?critic=judge").text  # where the choice of rounds leads
+    for address in ("table/round-001", "run/round-001/later", "tokens/round-001/later"):
+        answer = client.get(f"/{address}?critic=judge&arm=srft")
+        assert (answer.status_code, "critic=judge" in answer.text) == (200, False)
+        assert ("No labels by judge in round 1" in answer.text) == (not address.startswith("tokens"))
+
+
+def test_side_by_side_keeps_the_critic(run, client):
+    with Run(run) as opened:
+        opened.round(0).critiques.append(critique(make_run(["x"], id="abc2"), "other", ["mistake"]))
+    address = "/contrast?place=round-000&amp;left=abc1&amp;right=abc2&amp;arm=srft&amp;against=srft&amp;critic=judge"
+    assert address in client.get("/run/round-000/abc1?arm=srft&critic=judge").text
+    beside = client.get(address.replace("&amp;", "&")).text
+    assert ("choose whose it uses" in beside, "1 of 3 steps masked" in beside) == (False, True)
+    assert '<option value="judge" selected>' in beside
+    unchosen = client.get("/contrast?place=round-000&left=abc1&right=abc2&arm=srft").text
+    assert ("choose whose it uses" in unchosen, '<select name="critic">' in unchosen) == (True, True)
+    assert "No labels by nobody in round 0" in client.get("/contrast?place=round-000&left=abc1&critic=nobody").text
 
 
 def test_a_report_is_shown_without_scripts(run):
