@@ -69,6 +69,8 @@ class _Export:
         places = self._viewer.library.places()
         for place in places:
             place.refresh()
+            place.leave_out_unreadable()  # before any page links to them or counts them
+            self._problems += [f"the run {run_id} is left out: {why}" for run_id, why in place.left_out.items()]
         for name in ASSETS:
             self._put(f"static/{name}", (STATIC / name).read_bytes())
         self._write_report()
@@ -96,11 +98,7 @@ class _Export:
 
     def _write_run(self, place: Place, entry: Entry) -> None:
         self._runs += 1
-        try:
-            content = self._viewer.timeline(self._pages[2], place.key, entry.id, self._query)
-        except InputError as error:
-            self._problems.append(str(error))
-            return
+        content = self._viewer.timeline(self._pages[2], place.key, entry.id, self._query)
         self._put(page_file(place.key, "run", entry.id), content)
         for part, step in self._long_texts(place, entry):
             pieces = self._viewer.text(place.key, entry.id, part, step)

@@ -194,7 +194,8 @@ class Place:
 
     key: its name in addresses. standing: of each task's attempt the last trajectory, in the order of the file;
     superseded: how many others there are.
-    version: counts the changes seen. only: the tasks that count, all for `None`.
+    version: counts the changes seen. only: the tasks that count, all for `None`. left_out: run id -> why it was left out
+    of all that is shown.
     """
 
     def __init__(self, run: Path, folder: Path, *, only: frozenset[str] | None = None) -> None:
@@ -216,6 +217,7 @@ class Place:
         self._grades: Lines[Verdicted] = lines(self.round.grades.path, _verdicted, Verdicted)
         self.lock = threading.RLock()
         self.version = 0
+        self.left_out: dict[str, str] = {}
         self.standing: list[Entry] = []
         self.superseded = 0
         self.by_id: dict[str, Entry] = {}
@@ -231,7 +233,8 @@ class Place:
             if changed[0]:
                 last = {(entry.task_id, entry.attempt): place for place, entry in enumerate(self._runs.records)}
                 standing = (self._runs.records[place] for place in sorted(last.values()))
-                self.standing = [entry for entry in standing if self.only is None or entry.task_id in self.only]
+                asked = (entry for entry in standing if self.only is None or entry.task_id in self.only)
+                self.standing = [entry for entry in asked if entry.id not in self.left_out]
                 self.superseded = len(self._runs.records) - len(last)
                 self.by_id = {entry.id: entry for entry in self.standing}
             if changed[1]:
@@ -243,8 +246,24 @@ class Place:
                 graded = (one for one in self._grades.records if one.resolved is not None and one.patch_hash)
                 self._grade_by_patch = {(one.task_id, str(one.patch_hash)): one for one in graded}
 
+    def leave_out_unreadable(self) -> None:
+        """The runs that the short records know and whose whole records cannot be read (another version's, say): reads
+        everything once."""
+        with self.lock:
+            for entry in self.standing:
+                try:
+                    self.trajectory(entry)
+                    self.critiques(entry.id)
+                    self.grade(entry)
+                except InputError as error:
+                    self.left_out[entry.id] = str(error)
+            self.standing = [entry for entry in self.standing if entry.id not in self.left_out]
+            self.by_id = {entry.id: entry for entry in self.standing}
+            self.version += bool(self.left_out)
+
     def damaged(self) -> Iterator[str]:
         """Every line that cannot be read, as file:line: reason."""
+        yield from self.left_out.values()
         for lines in (self._runs, self._told, self._grades):
             yield from (f"{lines.path}:{line}: {reason}" for line, reason in lines.damaged)
 

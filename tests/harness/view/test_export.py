@@ -43,6 +43,19 @@ def test_hostile_names_and_long_texts(hostile, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["pages"]
 
 
+def test_a_run_that_cannot_be_read_is_left_out_everywhere(run, tmp_path):
+    trajectories = run / "round-000" / "trajectories.jsonl"
+    trajectories.write_bytes(trajectories.read_bytes().replace(b'"id":"abc2"', b'"new_field":1,"id":"abc2"'))
+    written = export_pages(Viewer(run), tmp_path / "pages", arm="srft")
+    assert (written.runs, len(written.problems)) == (2, 1)
+    assert re.match(r"the run abc2 is left out: .*new_field", written.problems[0])
+    assert dead_links(tmp_path / "pages") == []
+    assert "2 trajectories" in (tmp_path / "pages" / "round-000" / "table.html").read_text()
+    overview = (tmp_path / "pages" / "index.html").read_text()
+    assert "1 line(s) cannot be read and are left out" in overview
+    assert "new_field" in overview
+
+
 def test_some_tasks_alone(run, tmp_path):
     export_pages(Viewer(run, only=frozenset(["c__d-2"])), tmp_path / "pages", arm=None)
     assert [path.name for path in (tmp_path / "pages" / "round-000" / "run").iterdir()] == ["ffff.html"]
