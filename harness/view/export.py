@@ -117,6 +117,9 @@ class _Export:
             yield "prompt", None
         if page.tests.log and not page.tests.log.is_whole:
             yield "log", None
+        for part, lines in (("patch", page.patch), ("fix", page.fix)):
+            if lines and not lines.is_whole:
+                yield part, None
         for view in page.steps:
             texts: tuple[tuple[str, list[Folded | None]], ...] = (
                 ("content", [piece.text for piece in view.said]),

@@ -98,27 +98,31 @@ class DiffLine(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """lines: of a long one the first. hidden: how many more there are. files: those it changes."""
+    """lines: of a long one the first. hidden: how many more there are. files: those it changes. is_whole: whether the
+    lines are all of it, uncut."""
 
     lines: list[DiffLine]
     hidden: int
     files: list[str]
     added: int
     deleted: int
+    is_whole: bool
 
 
 def diff(patch: str) -> Diff:
     """A unified diff in lines."""
     lines, files = [], []
-    in_hunk = False
+    in_hunk, is_cut = False, False
     for text in patch.removesuffix("\n").split("\n"):
         if text.startswith("diff "):
             in_hunk = False
             files.append(text.rpartition(" b/")[2] if " b/" in text else text)
         in_hunk = in_hunk or text.startswith("@@")
-        lines.append(DiffLine(_kind(text, in_hunk=in_hunk), _cut(text)))
+        lines.append(DiffLine(_kind(text, in_hunk=in_hunk), short := _cut(text)))
+        is_cut = is_cut or short != text
     added, deleted = (sum(line.kind == kind for line in lines) for kind in ("add", "del"))
-    return Diff(lines[:DIFF_LINES], max(0, len(lines) - DIFF_LINES), files, added, deleted)
+    hidden = max(0, len(lines) - DIFF_LINES)
+    return Diff(lines[:DIFF_LINES], hidden, files, added, deleted, is_whole=not hidden and not is_cut)
 
 
 def _kind(text: str, *, in_hunk: bool) -> str:

@@ -194,8 +194,8 @@ class Place:
 
     key: its name in addresses. standing: of each task's attempt the last trajectory, in the order of the file;
     superseded: how many others there are.
-    version: counts the changes seen. only: the tasks that count, all for `None`. left_out: run id -> why it was left out
-    of all that is shown.
+    version: counts the changes seen. only: the tasks that count, all for `None`. left_out: run id -> why it is left
+    out of all that is shown.
     """
 
     def __init__(self, run: Path, folder: Path, *, only: frozenset[str] | None = None) -> None:

@@ -149,10 +149,13 @@ class Viewer:
             grade = place.grade(entry)
             path = None if grade is None else test_log(place, grade)
             text = None if path is None else path.read_bytes().decode(errors="replace")
+        elif part == "fix":
+            text = self._book.fix(place, entry.task_id).patch
         else:
             text = whole_text(place.trajectory(entry), part, step)
         if text is None:
-            raise Missing(f"{part} of step {step}: there is none in the run {run_id}")
+            where = "" if step is None else f" of step {step}"
+            raise Missing(f"{part}{where}: there is none in the run {run_id}")
         return (inert(text[at : at + TEXT_CHUNK_CHARS]) for at in range(0, len(text), TEXT_CHUNK_CHARS))
 
     # ---- labels ----

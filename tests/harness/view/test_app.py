@@ -55,6 +55,8 @@ def test_every_page_has_the_policy_and_no_style_or_script_inside(client, address
         ("/outcomes?left=round-000&right=round-000", 200, "0 worse"),
         ("/text/round-000/abc1?part=content&step=1", 200, "Wrong."),
         ("/text/round-000/abc1?part=content&step=9", 404, "there is none"),
+        ("/text/round-000/abc1?part=patch", 200, "+a = 2"),
+        ("/text/round-000/abc1?part=fix", 404, "there is none"),
         ("/report", 404, "no report yet"),
         ("/static/..%2fapp.py", 404, "no page"),
         ("/static/app.py", 404, "no file"),

@@ -1,5 +1,6 @@
 """Pages as files: all links lead to files that are there, nothing leads out, hostile names stay in the folder."""
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -7,9 +8,12 @@ from urllib.parse import unquote
 import pytest
 
 from srft.env.errors import InputError
+from srft.harness.store import Run
 from srft.harness.view.export import export_pages
 from srft.harness.view.viewer import Viewer
+from tests import tiny
 from tests.harness.view.conftest import SCRIPT
+from tests.train.conftest import make_run
 
 
 def dead_links(folder: Path) -> list[str]:
@@ -54,6 +58,26 @@ def test_a_run_that_cannot_be_read_is_left_out_everywhere(run, tmp_path):
     overview = (tmp_path / "pages" / "index.html").read_text()
     assert "1 line(s) cannot be read and are left out" in overview
     assert "new_field" in overview
+
+
+def test_of_long_patches_the_whole_text_is_a_click_away(run, tmp_path):
+    """More lines than a page holds, and a line that is too long for it."""
+    for name, change in (("many", "+x\n" * 4_000), ("wide", f"+{'x' * 5_000}\n")):
+        patch = f"diff --git a/a.py b/a.py\n@@ -1 +1 @@\n{change}"
+        with Run(run) as opened:
+            opened.round(0).trajectories.append(make_run(["Hm."], id=name, task_id=f"{name}__{name}-0", patch=patch))
+    tasks = tiny.write_tasks(tmp_path / "tasks.jsonl", 1)
+    (task,) = (json.loads(line) for line in tasks.read_text().splitlines())
+    tasks.write_text(json.dumps({**task, "instance_id": "wide__wide-0", "patch": "+y\n" * 4_000}) + "\n")
+    export_pages(Viewer(run, tasks=str(tasks)), tmp_path / "pages", arm=None)
+    assert dead_links(tmp_path / "pages") == []
+    folder = tmp_path / "pages" / "round-000"
+    assert "1,002 more lines: open the whole text" in (folder / "run" / "many.html").read_text()
+    assert "lines cut: open the whole text" in (folder / "run" / "wide.html").read_text()
+    assert (folder / "text" / "many.patch.txt").read_text().count("+x\n") == 4_000
+    assert "x" * 5_000 in (folder / "text" / "wide.patch.txt").read_text()
+    assert (folder / "text" / "wide.fix.txt").read_text().count("+y\n") == 4_000
+    assert not (folder / "text" / "abc1.patch.txt").exists()
 
 
 def test_some_tasks_alone(run, tmp_path):
