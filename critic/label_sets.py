@@ -74,18 +74,20 @@ class Judged(NamedTuple):
 def read_truth(path: str | Path) -> Truth:
     """The true labels of a file or a folder; of a run's labels.jsonl those of people and oracles. Raises InputError.
 
-    A person's labels of a run win over an oracle's; among several of the same source the last of a labels.jsonl counts.
+    A person's labels of a run win over an oracle's, unless all were taken back; among several of the same source the
+    last of a labels.jsonl counts.
     """
     files, passed_over = _label_files(Path(path))
-    found: dict[str, LabelLine] = {}
+    by_people: dict[str, LabelLine] = {}
+    others: dict[str, LabelLine] = {}
     for line in (line for file in files for line in read_label_lines(file)):
         if line.source not in (None, "human", "oracle"):
             continue
-        before = found.get(line.run)
+        before = by_people.get(line.run) or others.get(line.run)
         if before is not None and line.source is None:
             raise InputError(f"{line.where}: the run {line.run} is already in {before.where}; keep one of them")
-        if before is None or before.source != "human" or line.source == "human":
-            found[line.run] = line
+        (by_people if line.source == "human" else others)[line.run] = line
+    found = others | {run: line for run, line in by_people.items() if _has_verdicts(line)}
     if not found:
         raise InputError(f"{path}: has no true labels; expected lines of a person or an oracle")
     return Truth(
@@ -93,6 +95,10 @@ def read_truth(path: str | Path) -> Truth:
         _counted_in(found.values()),
         passed_over,
     )
+
+
+def _has_verdicts(line: LabelLine) -> bool:
+    return any(label.verdict is not None for label in line.labels.values())
 
 
 def read_predictions(path: str | Path, truth: Truth) -> Predictions:

@@ -3,13 +3,14 @@
 import json
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from srft.critic.calibrate import Tenth, calibrate
 from srft.critic.label_sets import JudgedRun, choose, judged_runs, read_predictions, read_truth
-from srft.critic.labels import StepLabel
+from srft.critic.labels import Critique, StepLabel
 from srft.env.errors import InputError
 
 LETTERS = {"g": "good", "u": "unnecessary", "m": "mistake", "r": "recover", "-": None}
@@ -213,6 +214,24 @@ def test_labels_that_do_not_fit_are_refused(folders):
     empty.mkdir()
     with pytest.raises(InputError, match="no file with labels in this folder"):
         read_truth(empty)
+
+
+@pytest.mark.parametrize(("last", "counts"), [("mistake", "mistake"), (None, "good")])
+def test_a_person_wins_over_an_oracle_until_all_is_taken_back(tmp_path, last, counts):
+    said = [("oracle", "oracle", "good"), ("anna", "human", "mistake"), ("anna", "human", last)]
+    lines = [
+        Critique(
+            trajectory_id="r",
+            task_id="t",
+            critic=critic,
+            fingerprint="f",
+            source=source,
+            labels=(StepLabel(step=0, verdict=verdict),),
+        )
+        for critic, source, verdict in said
+    ]
+    (tmp_path / "labels.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    assert read_truth(tmp_path / "labels.jsonl").runs["r"][0].verdict == counts
 
 
 def test_a_judged_run():
