@@ -10,11 +10,16 @@ from pathlib import Path
 
 import docker
 import pytest
+from hypothesis import HealthCheck, settings
 
 from srft.env.task import Task, load_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_IMAGE = "srft/base:bookworm"
+
+# No test asserts a time, the generated ones neither: other programs may be at work on this machine.
+settings.register_profile("srft", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("srft")
 
 
 @pytest.fixture(scope="session")
