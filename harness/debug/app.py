@@ -20,7 +20,8 @@ from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Footer, Input, Static, TextArea
+from textual.notifications import SeverityLevel
+from textual.widgets import Footer, Input, Static
 
 from srft.agent.human import HumanModel, action_text
 from srft.agent.records import Step
@@ -28,12 +29,14 @@ from srft.critic.labels import Critique, StepLabel
 from srft.env.errors import SrftError
 from srft.env.grading import Grade
 from srft.harness.debug import shown
+from srft.harness.debug.action import ActionPane
 from srft.harness.debug.conversation import Conversation
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.jobs import Done, Jobs
 from srft.harness.debug.keys import KEYS, OWN_ACTIONS, WHILE_WRITING
 from srft.harness.debug.screens import ChoiceScreen, Labelled, LabelScreen, LineScreen, TextScreen
 from srft.harness.debug.session import Session
+from srft.train.show import inert
 
 LOG_CHARS = 4000
 
@@ -88,7 +91,7 @@ class DebugApp(App[None]):
                 thought = Input(id="thought")
                 thought.border_title = "what you say before it, if anything: shift+tab"
                 yield thought
-                yield TextArea(id="action", read_only=True, soft_wrap=True, show_line_numbers=False)
+                yield ActionPane(id="action", read_only=True, soft_wrap=True, show_line_numbers=False)
             facts = Static(id="facts")
             facts.border_title = "facts"
             yield facts
@@ -111,7 +114,7 @@ class DebugApp(App[None]):
 
     def _started(self, lines: list[str]) -> None:
         for line in lines:
-            self.notify(f"replayed otherwise than recorded: {line}", severity="warning", timeout=15, markup=False)
+            self.notify(f"replayed otherwise than recorded: {line}", severity="warning", timeout=15)
         self._show()
         self._go_on()
 
@@ -132,7 +135,7 @@ class DebugApp(App[None]):
 
     def _refused(self) -> bool:
         if self._jobs.name is not None:
-            self.notify(f"not now: {self._jobs.name}", severity="warning", markup=False)
+            self.notify(f"not now: {self._jobs.name}", severity="warning")
         return self._jobs.name is not None
 
     @property
@@ -149,10 +152,22 @@ class DebugApp(App[None]):
                 self.failure = str(error)
                 self.exit()
                 return
-            self.notify(str(error), title=done.name, severity="error", timeout=10, markup=False)
+            self.notify(str(error), title=done.name, severity="error", timeout=10)
             done.failed()
             return
         done.then(result)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Tell it in a corner, inert: an error may quote a server or a command, and textual prints what it is given."""
+        super().notify(inert(message), title=inert(title), severity=severity, timeout=timeout, markup=markup)
 
     def _say(self, words: str) -> None:
         self.query_one("#status", Static).update(shown.Text(words, no_wrap=True, overflow="ellipsis"))
@@ -164,8 +179,8 @@ class DebugApp(App[None]):
         return self.query_one(Conversation)
 
     @property
-    def _action(self) -> TextArea:
-        return self.query_one("#action", TextArea)
+    def _action(self) -> ActionPane:
+        return self.query_one(ActionPane)
 
     def _show(self, *, select_last: bool = True) -> None:
         """Bring the panes up to date with the session."""
@@ -189,8 +204,7 @@ class DebugApp(App[None]):
     def _show_action(self) -> None:
         proposal, action = self._session.proposal, self._action
         if self._writing is None:
-            action.text = action_text(proposal.action) if proposal and proposal.action else ""
-        action.read_only = self._writing is None
+            action.read(action_text(proposal.action) if proposal and proposal.action else "")
         action.set_class(self._writing is not None, "writing")
         action.border_title = self._action_title()
         self.query_one("#thought", Input).display = self._writing == "own"
@@ -249,16 +263,17 @@ class DebugApp(App[None]):
         if self._session.proposal is None:
             self.notify("there is no reply to edit; n asks the model, t is your own action", severity="warning")
             return
-        self._write("edit")
+        action = self._session.proposal.action
+        self._write("edit", action_text(action) if action else "")
 
     def action_write(self) -> None:
         if not self._refused():
-            self._action.text = ""
-            self._write("own")
+            self._write("own", "")
 
-    def _write(self, mode: Literal["edit", "own"]) -> None:
-        """Let the person write, from what stands in the editor."""
+    def _write(self, mode: Literal["edit", "own"], text: str) -> None:
+        """Let the person write, from this text."""
         self._writing = mode
+        self._action.write(text)
         self._show_action()
         self._action.focus()
 
@@ -272,8 +287,7 @@ class DebugApp(App[None]):
             return self._session.edit(text) if mode == "edit" else self._session.write(text, thought=thought)
 
         def failed() -> None:
-            self._action.text = text
-            self._write(mode)
+            self._write(mode, text)
 
         self._writing = None
         self._conversation.focus()
@@ -300,7 +314,7 @@ class DebugApp(App[None]):
         if written is None:
             return
         if not written.isdecimal():
-            self.notify(f"{written}: expected a step's number", severity="error", markup=False)
+            self.notify(f"{written}: expected a step's number", severity="error")
             return
         self._work(f"going back to before step {written}", lambda: self._session.rewind(int(written)), self._moved)
 
@@ -384,7 +398,7 @@ class DebugApp(App[None]):
         words = f"{new} as {saved.id}, attempt {saved.attempt}, {saved.stop_reason}; {saved.labels} labels"
         if saved.stop_reason == "cancelled":
             words += "; not submitted, so no arm trains on it"
-        self.notify(words, title=saved.run, timeout=10, markup=False)
+        self.notify(words, title=saved.run, timeout=10)
         self._show(select_last=False)
 
     def action_quit_at_once(self) -> None:

@@ -1,16 +1,21 @@
 """The terminal app, driven by its keys under tmux, over 80 by 24."""
 
 import os
+import pty
+import select
 import shutil
 import signal
+import subprocess
 import sys
+import termios
 import time
 
 import pytest
+import yaml
 
 from srft.harness.store import Round
-from tests.harness.debug.conftest import TASK, rows
-from tests.harness.debug.terminal import Terminal
+from tests.harness.debug.conftest import TASK, bash, rows
+from tests.harness.debug.terminal import LIMIT_S, Terminal
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +135,38 @@ def test_no_ending_leaves_a_container(app, tiny_image, engine, ending):
         while (left := engine.containers.list(all=True, filters=mine)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert left == []
+
+
+def test_no_escape_sequence_of_a_model_reaches_the_terminal(local, folder):
+    """A raw terminal: what tmux shows of a screen has obeyed them already."""
+    reply = bash("echo \x1b]0;OWNED\x07 \u202e here")
+    (folder / "replies.yaml").write_text(yaml.safe_dump([reply]))
+    words = ["debug", TASK, "--tasks", "tasks.jsonl", "--model", "script:replies.yaml", "--sandbox", local]
+    command, environment = [sys.executable, "-m", "srft.harness.cli", *words], os.environ | {"TERM": "xterm-256color"}
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 80))
+    running = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, cwd=folder, env=environment)
+    os.close(its_end)
+    seen, deadline = b"", time.monotonic() + LIMIT_S
+    try:
+        while seen.count("␛]0;OWNED␇".encode()) < 2 and time.monotonic() < deadline:  # the conversation, the action
+            seen += read_from(terminal)
+    finally:
+        running.terminate()
+        while running.poll() is None:
+            read_from(terminal)
+        os.close(terminal)
+    assert seen.count("␛]0;OWNED␇".encode()) >= 2
+    assert b"\x1b]0;OWNED" not in seen
+    assert "\u202e".encode() not in seen
+
+
+def read_from(terminal: int) -> bytes:
+    """What is there within a moment; nothing once the program is gone."""
+    try:
+        return os.read(terminal, 1 << 16) if select.select([terminal], [], [], 0.1)[0] else b""
+    except OSError:
+        return b""
 
 
 def test_a_session_that_cannot_start_says_why(app, local, folder):
