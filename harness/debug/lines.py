@@ -84,23 +84,30 @@ class Lines:
         """The last point again, over: no further step was taken."""
         self._here.points[-1] = point
 
-    def fork(self, step: int) -> Point:
-        """Stand before that step: on a new line, unless this one ends there. Raises InputError."""
+    def point(self, step: int) -> Point:
+        """The place before that step of this line. Raises InputError."""
         steps = len(self._here.points) - 1
         if not 0 <= step <= steps:
             raise InputError(f"step {step}: there is no such place; this line has the places 0 to {steps}")
-        if step < steps:
+        return self._here.points[step]
+
+    def end_of(self, number: int) -> Point:
+        """The last place of that line. Raises InputError."""
+        if not 0 <= number < len(self._lines):
+            raise InputError(f"fork {number}: there is none; this session has the forks 0 to {len(self._lines) - 1}")
+        return self._lines[number].points[-1]
+
+    def fork(self, step: int) -> None:
+        """Stand before that step: on a new line, unless this one ends there. Raises InputError."""
+        if self.point(step) is not self.tip:
             points = self._here.points[: step + 1]
             self._here = Line(len(self._lines), points, parent=self._here.number, begun_at=step)
             self._lines.append(self._here)
-        return self.tip
 
-    def switch(self, number: int) -> Point:
+    def switch(self, number: int) -> None:
         """Stand at the end of that line. Raises InputError."""
-        if not 0 <= number < len(self._lines):
-            raise InputError(f"fork {number}: there is none; this session has the forks 0 to {len(self._lines) - 1}")
+        self.end_of(number)
         self._here = self._lines[number]
-        return self.tip
 
     def listed(self) -> list[Fork]:
         return [

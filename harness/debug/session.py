@@ -254,18 +254,22 @@ class Session:
 
     def rewind(self, step: int) -> None:
         """Go back to before that step; what was done since stays as a fork. Raises InputError, EngineError."""
-        self._return_to(self.lines.fork(step))
+        self._return_to(self.lines.point(step))
+        self.lines.fork(step)
 
     def fork(self, number: int) -> None:
         """Go to the end of another fork. Raises InputError, EngineError."""
-        self._return_to(self.lines.switch(number))
+        self._return_to(self.lines.end_of(number))
+        self.lines.switch(number)
 
     def _return_to(self, point: Point) -> None:
-        self.proposal = None
+        """Bring the files, then the episode back to a point. Where that fails, the line is still the one it was: its
+        caller changes it afterwards."""
         if point.snapshot is not None:
             self._env.sandbox.restore(point.snapshot)
             if point.directory is not None:
                 self._env.sandbox.run(f"cd -- {shlex.quote(point.directory)}", 10)
+        self.proposal = None
         episode = self.episode
         episode.messages, episode.steps = list(point.messages), list(point.steps)
         episode.format_errors, episode.seen_ids = point.format_errors, point.seen_ids

@@ -13,7 +13,7 @@ from srft.agent.records import Trajectory
 from srft.agent.scripted import ScriptedModel
 from srft.critic.labels import effective_labels
 from srft.env.backends import choose_backend
-from srft.env.errors import InputError
+from srft.env.errors import EngineError, InputError
 from srft.env.pool import WorkspaceSettings
 from srft.env.swe_env import SweEnv
 from srft.env.task import load_tasks
@@ -203,6 +203,30 @@ def test_places_that_are_not_there(session, local):
         at.label(0, "good")
         at.label(0, None)
         assert at.labels() == {}
+
+
+@pytest.mark.parametrize("leave", [lambda at: at.rewind(1), lambda at: at.fork(0)])
+def test_a_restore_that_fails_leaves_the_session_where_it_was(session, local, monkeypatch, leave):
+    with session(local, model="human") as at:
+        at.write("echo 42 >answer.txt")
+        at.rewind(0)
+        for number in range(3):
+            at.write(f"echo {number}")
+        before = at.lines.listed()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(at.episode.env.sandbox), "restore", fails)
+            with pytest.raises(EngineError):
+                leave(at)
+        assert at.lines.listed() == before
+        assert (at.step, len(at.lines.here.points)) == (3, 4)
+        at.label(2, "good")
+        assert list(at.labels()) == [2]
+        leave(at)
+        assert len(at.lines.here.points) == at.step + 1 == 2
+
+
+def fails(*_: object) -> None:
+    raise EngineError("no engine answers")
 
 
 def test_replay_starts_inside_a_recorded_run(session, local, tmp_path):
