@@ -357,6 +357,7 @@ class Episode:
             try:
                 self.patch = self.env.patch()
             except PatchError as error:
+                self.patch = None
                 return Ending(None, f"PatchError: {error}")
         return Ending(None)
 

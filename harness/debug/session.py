@@ -301,8 +301,9 @@ class Session:
         finished = self.lines.tip.finished
         if finished is not None:
             return finished
-        self.episode.patch = self.diff()
-        return named(self.episode.trajectory(Ending("cancelled")))
+        # The episode's own patch is for its end: one that cannot be taken there must not leave this one in its place.
+        run = self.episode.trajectory(Ending("cancelled"))
+        return named(msgspec.structs.replace(run, patch=self.diff()))
 
     def critique(self) -> Critique:
         """The critic's word on the run so far. Raises InputError where it needs more than is known, ModelError."""

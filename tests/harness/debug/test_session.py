@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from srft.agent.actions import FORMATS
-from srft.agent.loop import run_episode
+from srft.agent.loop import Ending, run_episode
 from srft.agent.prompt import Prompt
 from srft.agent.records import Trajectory
 from srft.agent.scripted import ScriptedModel
@@ -223,6 +223,28 @@ def test_a_restore_that_fails_leaves_the_session_where_it_was(session, local, mo
         assert list(at.labels()) == [2]
         leave(at)
         assert len(at.lines.here.points) == at.step + 1 == 2
+
+
+def test_a_patch_of_before_is_not_the_end_s(session, local, tmp_path):
+    """The agent makes its patch impossible after the critic and a save have seen an earlier one."""
+    with session(local, model="human") as at:
+        at.write("echo 42 >answer.txt")
+        at.critique()
+        at.save(tmp_path / "run")
+        at.write("rm -rf .git; echo 999 >answer.txt")
+        at.write("submit")
+        run = at.trajectory()
+        assert (run.stop_reason, run.patch) == ("submitted", None)
+        assert run.detail.startswith("PatchError: ")
+
+
+def test_a_patch_that_cannot_be_taken_is_no_earlier_one(session, local):
+    """Of the loop's own episode."""
+    with session(local, model="human") as at:
+        at.write("echo 42 >answer.txt")
+        assert at.episode.finished(Ending("cancelled")).patch.endswith("+42\n")
+        at.write("rm -rf .git")
+        assert at.episode.finished(Ending("cancelled")).patch is None
 
 
 def fails(*_: object) -> None:
