@@ -179,9 +179,10 @@ class OpenAIModel:
             self._fail(error)
         except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
             logger.debug("{}: no list of models ({}); asking the model itself", self.config.base_url, error)
-        if known is not None and self.config.name in known:
+        if known is not None and self.config.name in known and self.config.api_key_env is None:
             return
-        # Some servers give no list, and some take names that are not on it: the model itself decides.
+        # The model itself decides: some servers give no list, some take names that are not on it, and some show it to
+        # everybody, whatever the key.
         try:
             client.chat.completions.create(
                 model=self.config.name, messages=[{"role": "user", "content": "Hi"}], max_tokens=1

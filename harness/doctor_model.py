@@ -81,7 +81,8 @@ def check_endpoint(url: str, openai: OpenAIConfig) -> Finding:
     except (InputError, InfrastructureError) as error:
         found, _, remedy = str(error).rpartition("; ")
         return Finding("endpoint", "error", found, _with_option(remedy))
-    return Finding("endpoint", "ok", f"{url} answers, and takes the key")
+    key = "and takes the key" if settings.api_key_env else "no key was named"
+    return Finding("endpoint", "ok", f"{url} answers, {key}")
 
 
 def _with_option(remedy: str) -> str:

@@ -317,6 +317,15 @@ def test_check_finds_the_model(chat_server, completion, model):
     assert len(chat_server.requests) == 4
 
 
+def test_check_tries_the_key_where_the_list_of_models_is_public(chat_server, completion, model, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    chat_server.answers = [(200, completion("a")), (401, {"error": {"message": "Bad key"}})]
+    model(api_key_env="MY_KEY").check()
+    with pytest.raises(ModelError, match=r"refuses the key in MY_KEY \(.*Bad key"):
+        model(api_key_env="MY_KEY").check()
+    assert chat_server.keys == ["Bearer sk-mine"] * 2
+
+
 def test_check_says_what_is_wrong(chat_server, model):
     chat_server.models = (200, {"data": [{"id": "big", "object": "model"}]})
     chat_server.answers = [(404, {"error": {"message": "unknown"}})]

@@ -51,17 +51,22 @@ def full_disk(tmp_path) -> Iterator[Path]:
 
 
 class Server(BaseHTTPRequestHandler):
-    """Takes the key `right` alone, and knows the model `here`."""
+    """Takes the key `right` alone, and knows the model `here`; below /public, the list of models is for everybody."""
 
     def do_GET(self) -> None:
-        self._answer({"object": "list", "data": [{"id": "here", "object": "model", "created": 0, "owned_by": "x"}]})
+        is_public = self.path.startswith("/public")
+        self._answer({"object": "list", "data": [{"id": "here", "object": "model", "created": 0, "owned_by": "x"}]}, is_public=is_public)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer({"error": {"message": "no such model", "code": "model_not_found"}}, status=404)
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] == "here":
+            choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "length"}
+            self._answer({"id": "1", "object": "chat.completion", "created": 0, "model": "here", "choices": [choice]})
+        else:
+            self._answer({"error": {"message": "no such model", "code": "model_not_found"}}, status=404)
 
-    def _answer(self, content: dict, *, status: int = 200) -> None:
-        if self.headers.get("Authorization") != "Bearer right":
+    def _answer(self, content: dict, *, status: int = 200, is_public: bool = False) -> None:
+        if not is_public and self.headers.get("Authorization") != "Bearer right":
             status, content = 401, {"error": {"message": "wrong key; ask for another"}}
         body = json.dumps(content).encode()
         self.send_response(status)
@@ -250,6 +255,17 @@ def test_endpoint_findings(server, monkeypatch) -> None:
     assert (refused.state, refused.remedy) == ("error", "start it, or mend the URL")
     assert check_endpoint(server, right).remedy == "expected http://HOST/v1#NAME"
     assert check_endpoint("localhost:8000", right).remedy == "expected one like http://HOST:8000/v1#NAME"
+
+
+def test_a_public_list_of_models_says_nothing_of_the_key(server, monkeypatch) -> None:
+    public = server.replace("/v1", "/public/v1")
+    for name, state in (("RIGHT", "ok"), ("WRONG", "error")):
+        monkeypatch.setenv(name, name.lower())
+        found = check_endpoint(f"{public}#here", OpenAIConfig(api_key_env=name))
+        assert found.state == state, found
+    assert found.found.endswith("the server refuses the key in WRONG (wrong key; ask for another)")
+    without = check_endpoint(f"{public}#here", OpenAIConfig())
+    assert without.found == f"{public}#here answers, no key was named"
 
 
 # ---- models ----
