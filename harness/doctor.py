@@ -8,7 +8,7 @@ folder and takes it away, starts one container and one local sandbox, and leaves
     [finding for finding in diagnosis.findings if finding.state == "error"]
 
 One function a check, which gives one Finding; `doctor_model.py` has those of GPU, vLLM, endpoint and tokenizer. A use
-works where none of the findings that it needs is an error.
+works where none of the findings that it needs is an error, and containers only where one was seen to start.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,6 +39,7 @@ MEMORY_WARNING_BYTES = 4 * 10**9
 """What one episode may take by default, nearly."""
 ENGINE_TIMEOUT_S = 20
 TRIAL_TIMEOUT_S = 30.0
+TRIAL_IMAGES = 3
 PACKAGES = ("srft", "swebench", "docker", "torch", "transformers", "peft", "datasets", "openai", "ray")
 
 
@@ -51,10 +53,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Something that srft is used for. stopped_by: the finding that stands in its way; remedy: that finding's."""
+    """Something that srft is used for. works: `None` where it could not be tried. stopped_by: the finding that stands
+    in its way; remedy: that finding's."""
 
     name: str
-    works: bool
+    works: bool | None
     stopped_by: str | None = None
     remedy: str | None = None
 
@@ -110,8 +113,7 @@ def _findings(asked: Asked) -> Iterator[Finding]:
             images = images_folder(engine)
             base = check_base_image(engine)
             yield base
-            if base.state == "ok":
-                yield check_container()
+            yield check_container((base_image(),) if base.state == "ok" else other_images(engine), base)
     yield check_local_sandbox()
     run = Path(asked.run or "runs")
     for what, place, remedy in places(run, images):
@@ -140,6 +142,7 @@ def uses_of(findings: tuple[Finding, ...]) -> tuple[Use, ...]:
         return next((errors[name] for name in names if name in errors), None)
 
     docker, local, files, endpoint = stop(*IN_DOCKER), stop(*ON_THIS_MACHINE), stop(*FILES), stop("endpoint")
+    untried = next((finding for finding in findings if finding.name == "container" and finding.state != "ok"), None)
     training = stop("tokenizer", "disk: models") or files
     stops = {
         "collect in Docker": docker or files or endpoint,
@@ -150,10 +153,17 @@ def uses_of(findings: tuple[Finding, ...]) -> tuple[Use, ...]:
         "serve": stop("vllm", "disk: models"),
         "view": None,
     }
-    return tuple(
-        Use(name, works=True) if found is None else Use(name, works=False, stopped_by=found.name, remedy=found.remedy)
-        for name, found in stops.items()
-    )
+    unknown = {"collect in Docker": untried, "evaluate": untried if local else None}
+    return tuple(_use(name, found, unknown.get(name)) for name, found in stops.items())
+
+
+def _use(name: str, stop: Finding | None, untried: Finding | None) -> Use:
+    """Whether it works. stop: an error in its way; untried: what is not known of what it needs."""
+    if stop is not None:
+        return Use(name, works=False, stopped_by=stop.name, remedy=stop.remedy)
+    if untried is not None:
+        return Use(name, works=None, stopped_by=untried.name, remedy=untried.remedy)
+    return Use(name, works=True)
 
 
 # ---- containers ----
@@ -231,12 +241,31 @@ def check_base_image(engine: docker.DockerClient) -> Finding:
     return Finding("base image", "ok", f"{base_image()}, {size_bytes / 1e9:.1f} GB")
 
 
-def check_container() -> Finding:
-    """That a container of the base image starts and obeys."""
+def other_images(engine: docker.DockerClient) -> tuple[str, ...]:
+    """A few that the engine has, to try a container of where the base image is missing; srft's own first."""
+    try:
+        names = [name for image in engine.images.list() for name in image.tags]
+    except (docker.errors.DockerException, requests.RequestException):
+        return ()
+    return tuple(sorted(names, key=lambda name: not name.startswith("srft/"))[:TRIAL_IMAGES])
+
+
+def check_container(images: Sequence[str], base: Finding) -> Finding:
+    """That a container starts and obeys, of the first of these images that can. base: what was found of the base image;
+    without it a failure may be the fault of an image that was never srft's."""
     from srft.env.docker import DockerSandbox
 
     remedy = "mend what the engine says; `docker run --rm -it IMAGE bash` must work by hand; or take --sandbox local"
-    return _trial("container", lambda: DockerSandbox(SandboxSpec(image=base_image(), workdir="/")), remedy)
+    found = Finding("container", "warning", "not tried: there is no image", base.remedy)
+    for image in images:
+        spec = SandboxSpec(image=image, workdir="/")
+        found = _trial("container", partial(DockerSandbox, spec), remedy)
+        if base.state == "ok":
+            return found
+        if found.state == "ok":
+            return Finding("container", "ok", f"{found.found} (tried with {image})")
+        found = Finding("container", "warning", f"not known: {image} {found.found}", base.remedy)
+    return found
 
 
 def _trial(name: str, open_sandbox: Callable[[], Sandbox], remedy: str) -> Finding:

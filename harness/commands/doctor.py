@@ -11,6 +11,7 @@ from srft.harness.commands.options import JsonOption, RunOption, SetOption, fail
 if TYPE_CHECKING:
     from srft.harness.doctor import Diagnosis
 
+WORDS = {True: ("works", "green"), False: ("does not", "red"), None: ("unknown", "yellow")}
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
@@ -56,7 +57,8 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
     console.print()
     width = max(len(use.name) for use in diagnosis.uses)
     for use in diagnosis.uses:
-        line = Text(f"{'works' if use.works else 'does not':<9}", style="green" if use.works else "red")
+        word, style = WORDS[use.works]
+        line = Text(f"{word:<9}", style=style)
         why = "" if use.works else f"{'':<{width - len(use.name)}}  {use.stopped_by} -> {use.remedy}"
         line.append(f"{use.name}{why}", style="default")
         console.print(line)

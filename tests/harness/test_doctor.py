@@ -15,7 +15,16 @@ import pytest
 
 from srft.agent.openai_model import OpenAIConfig
 from srft.harness.commands.doctor import print_diagnosis
-from srft.harness.doctor import Diagnosis, Finding, Use, check_disk, check_run_folder, engine_remedy, uses_of
+from srft.harness.doctor import (
+    Diagnosis,
+    Finding,
+    Use,
+    check_container,
+    check_disk,
+    check_run_folder,
+    engine_remedy,
+    uses_of,
+)
 from srft.harness.doctor_model import check_endpoint, check_gpu, check_tokenizer, check_vllm
 
 FULL_BYTES = 1 << 20
@@ -55,7 +64,10 @@ class Server(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         is_public = self.path.startswith("/public")
-        self._answer({"object": "list", "data": [{"id": "here", "object": "model", "created": 0, "owned_by": "x"}]}, is_public=is_public)
+        self._answer(
+            {"object": "list", "data": [{"id": "here", "object": "model", "created": 0, "owned_by": "x"}]},
+            is_public=is_public,
+        )
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -157,6 +169,32 @@ def test_a_live_engine_starts_a_container(srft, base_image) -> None:
     assert [findings[name]["state"] for name in ("engine", "base image", "container")] == ["ok", "ok", "ok"]
     assert findings["container"]["found"] == "starts and obeys"
     assert uses["view"]["works"]
+
+
+def test_without_the_base_image_another_is_tried(srft, base_image, monkeypatch) -> None:
+    findings, uses, _ = diagnosed(srft("doctor", "--json", env=os.environ | {"SRFT_BASE_IMAGE": "srft/none:1"}))
+    assert findings["base image"]["state"] == "warning"
+    assert findings["container"]["state"] == "ok"
+    assert findings["container"]["found"].startswith("starts and obeys (tried with ")
+    assert uses["collect in Docker"]["works"]
+
+
+def test_a_container_that_was_not_tried_is_not_known_to_work() -> None:
+    missing = Finding("base image", "warning", "no base", "make it")
+    nothing = check_container((), missing)
+    assert nothing == Finding("container", "warning", "not tried: there is no image", "make it")
+    uses = {use.name: use for use in uses_of((missing, nothing))}
+    unknown = Use("collect in Docker", works=None, stopped_by="container", remedy="make it")
+    assert uses["collect in Docker"] == unknown
+    assert uses["evaluate"].works, "the local sandbox grades too"
+    broken = Finding("local sandbox", "error", "none", "r")
+    assert {use.name: use.works for use in uses_of((missing, nothing, broken))}["evaluate"] is None
+
+
+def test_an_image_of_others_that_does_not_start_says_nothing_of_the_engine(engine) -> None:
+    found = check_container(("srft/none:1",), Finding("base image", "warning", "no base", "make it"))
+    assert (found.state, found.remedy) == ("warning", "make it")
+    assert found.found.startswith("not known: srft/none:1 does not start: ")
 
 
 # ---- disk and permissions ----
@@ -333,7 +371,7 @@ def test_uses_that_an_error_stops() -> None:
         "train on a GPU",
     ]
     assert stopped("vllm") == ["serve"]
-    assert uses_of((Finding("base image", "warning", "f", "r"),))[0] == Use("collect in Docker", works=True)
+    assert uses_of((Finding("container", "ok", "f"),))[0] == Use("collect in Docker", works=True)
 
 
 def test_text(capsys) -> None:
@@ -347,3 +385,6 @@ def test_text(capsys) -> None:
         "does not collect in Docker  engine -> start it\n"
         "works    collect locally\n"
     )
+    untried = Finding("container", "warning", "not tried", "make it")
+    print_diagnosis(Diagnosis(True, uses_of((untried,))[:2], (untried,)))
+    assert "unknown  collect in Docker  container -> make it\n" in capsys.readouterr().out
