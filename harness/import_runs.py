@@ -26,6 +26,7 @@ from srft.agent.readers.report import read_report
 from srft.agent.readers.tally import Tally
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
+from srft.harness.run_yaml import refuse_collected
 from srft.harness.store import JsonLines, Round, Run
 
 
@@ -70,11 +71,7 @@ def import_runs(
     The report is checked against all runs before the first is added. Raises InputError where it contradicts a verdict
     that a run came with, or cannot tell which of a task's runs it is about.
     """
-    if (run.path / "run.yaml").exists():
-        raise InputError(
-            f"{run.path}: episodes were collected in this run (it has a run.yaml), and a collection would count "
-            "imported ones as its own attempts; import into another --run"
-        )
+    refuse_collected(run.path, do="import")
     files, round_ = list(files), run.round(0)
     verdicts = None if report is None else read_report(report)
     if verdicts is not None:

@@ -73,6 +73,18 @@ def tasks_of_round(round_: Round, *, tasks: str | None = None, only: Iterable[st
     return load_tasks(source, only=only or (config.only if config and not tasks else None) or None)
 
 
+def refuse_collected(folder: Path, *, do: str) -> None:
+    """Raises InputError where episodes were collected in this run: by itself, or in the rounds of a loop. A collection
+    counts what is on file as its own attempts. do: what was asked for, say "import"."""
+    names = (FILE_NAME, "loop.yaml", f"round-*/{FILE_NAME}", f"round-*/*/*/{FILE_NAME}")
+    found = next((path for name in names for path in folder.glob(name)), None)
+    if found is not None:
+        raise InputError(
+            f"{folder}: episodes were collected in this run (it has a {found.relative_to(folder)}), and a collection "
+            f"would count others as its own attempts; {do} into another run"
+        )
+
+
 def refuse_another_config(config: CollectConfig, folder: Path, round_: Round) -> None:
     """Raises InputError for a configuration that does not continue what is there, and where that was imported."""
     kept, path = kept_config(folder), round_.trajectories.path

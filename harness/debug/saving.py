@@ -20,9 +20,8 @@ import msgspec
 from srft.agent.importers import as_attempt
 from srft.agent.records import Trajectory
 from srft.critic.labels import Critique, StepLabel
-from srft.env.errors import InputError
 from srft.env.grading import Grade, patch_hash
-from srft.harness.run_yaml import FILE_NAME
+from srft.harness.run_yaml import refuse_collected
 from srft.harness.store import Round, Run
 from srft.harness.view.people import PEOPLE_NAME
 
@@ -47,11 +46,7 @@ def save_run(
 ) -> Saved:
     """Add a run, as its task's next attempt; one that is on file gets the labels alone, without those that were saved
     here before and are gone now. Raises InputError, StorageError."""
-    if (folder / FILE_NAME).exists():
-        raise InputError(
-            f"{folder}: episodes were collected in this run (it has a {FILE_NAME}), and a collection would count this "
-            "one as its own attempt; save into another run"
-        )
+    refuse_collected(folder, do="save")
     with Run(folder) as run:
         round_ = run.round(0)
         known = _on_file(trajectory, round_)

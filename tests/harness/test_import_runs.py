@@ -1,16 +1,20 @@
 """`srft import`: what it adds, what it counts, and that twice is once."""
 
 import json
+import re
 import threading
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from srft.agent.importers import read_runs
+from srft.agent.readers.tally import Tally
 from srft.env.errors import InputError
 from srft.harness.collect import collect
 from srft.harness.commands.import_runs import import_runs as command
 from srft.harness.config import CollectConfig
+from srft.harness.debug.saving import save_run
 from srft.harness.import_runs import import_runs
 from srft.harness.store import Run
 
@@ -65,6 +69,24 @@ def test_a_run_is_imported_or_collected_never_both(tmp_path, run):
         with pytest.raises(InputError, match="episodes were collected in this run"):
             import_runs([runs], collected)
         assert on_file(collected) == []
+
+
+@pytest.mark.parametrize("file", ["run.yaml", "loop.yaml", "round-000/run.yaml", "round-001/evaluation/base/run.yaml"])
+@pytest.mark.parametrize("do", ["import", "save"])
+def test_nothing_is_added_to_what_was_collected(tmp_path, file, do):
+    """By a collection, or by a loop, which keeps its collections' files in its rounds."""
+    collected = tmp_path / "collected"
+    (collected / file).parent.mkdir(parents=True)
+    (collected / file).write_text("collect: {}\n")
+    runs = written(tmp_path / "a.jsonl", chat("t", "a"))
+    (read,) = read_runs(runs, format="auto", tally=Tally())
+    adding = {
+        "import": lambda: import_runs([runs], Run(collected)),
+        "save": lambda: save_run(read, collected, labels={}, grades=[]),
+    }
+    with pytest.raises(InputError, match=rf"\(it has a {re.escape(file)}\).*{do} into another run"):
+        adding[do]()
+    assert not list(collected.rglob("trajectories.jsonl"))
 
 
 def test_a_report_gives_the_verdicts(tmp_path, run):
