@@ -81,6 +81,7 @@ class DebugApp(App[None]):
         self._told: dict[int, StepLabel] = {}  # the critic's, by the number of the point behind the step
         self._selected = -1
         self._has_started = False
+        self._is_leaving = False  # told what is unsaved, and nothing has happened since
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="panes"):
@@ -203,6 +204,7 @@ class DebugApp(App[None]):
 
     def _show_action(self) -> None:
         proposal, action = self._session.proposal, self._action
+        self._is_leaving = False
         if self._writing is None:
             action.read(action_text(proposal.action) if proposal and proposal.action else "")
         action.set_class(self._writing is not None, "writing")
@@ -400,6 +402,16 @@ class DebugApp(App[None]):
             words += "; not submitted, so no arm trains on it"
         self.notify(words, title=saved.run, timeout=10)
         self._show(select_last=False)
+
+    async def action_quit(self) -> None:
+        """Leave; where something is unsaved, at the second time."""
+        unsaved = self._session.unsaved()
+        if self._is_leaving or not unsaved:
+            self.exit()
+            return
+        self._is_leaving = True
+        here = "this run" if unsaved == [self._session.lines.here.number] else f"fork {', '.join(map(str, unsaved))}"
+        self.notify("q again leaves, s saves", title=f"unsaved: {here}", severity="warning", timeout=10)
 
     def action_quit_at_once(self) -> None:
         self.exit()

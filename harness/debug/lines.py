@@ -74,6 +74,10 @@ class Lines:
         return self._here
 
     @property
+    def all(self) -> tuple[Line, ...]:
+        return tuple(self._lines)
+
+    @property
     def tip(self) -> Point:
         return self._here.points[-1]
 

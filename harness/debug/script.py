@@ -2,7 +2,7 @@
 
 Reads a file; what the commands write, the session writes.
 
-    - step                                  # ask and take; `step: 3` does three
+    - step                                  # ask and take; `step: 3` does three, fewer where the episode ends
     - ask                                   # the model's next reply, not taken
     - approve                               # take it as it is
     - edit: ls -la                          # take it with another command; {action: ..., tool: edit} for edit's JSON
@@ -28,7 +28,7 @@ import difflib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import yaml
@@ -89,8 +89,10 @@ class Spec(NamedTuple):
 
 def _steps(session: Session, count: int | None) -> list[dict[str, Any]]:
     taken = []
-    for _ in range(count or 1):
+    for _ in range(1 if count is None else count):
         taken.append(shown_step(session, session.approve()))
+        if session.lines.tip.finished is not None:
+            break
     return taken
 
 
@@ -135,7 +137,7 @@ def _label(session: Session, label: Label) -> Any:
 
 
 COMMANDS: dict[str, Spec] = {
-    "step": Spec(int, True, _steps),
+    "step": Spec(Annotated[int, msgspec.Meta(ge=1)], True, _steps),
     "ask": Spec(None, True, lambda session, _: shown_proposal(session.ask())),
     "approve": Spec(None, True, lambda session, _: shown_step(session, session.approve())),
     "edit": Spec(str | Written, False, _edit),

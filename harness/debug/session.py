@@ -93,6 +93,7 @@ class Session:
         self.lines = Lines()
         self.proposal: Proposal | None = None
         self._labels: dict[int, StepLabel] = {}  # by the number of the point behind the step
+        self._saved: dict[int, StepLabel | None] = {}  # the label it was saved with, by the number of the point
         self._verdicts: dict[int, Grade] = {}  # by the number of the point
         self.spent: Usage | None = None
         self._points = 0
@@ -206,6 +207,7 @@ class Session:
                 differing.append(f"step {step.index}: exit code {step.exit_code}, recorded {recorded.exit_code}")
             if self.lines.tip.finished is not None:
                 break
+        self._saved |= {point.number: None for point in self.lines.here.points}  # on file where they came from
         return differing
 
     # ---- where it stands ----
@@ -351,7 +353,20 @@ class Session:
         """
         if not self.episode.steps:
             raise InputError("there is no step yet to save; take one first")
-        return save_run(self.trajectory(), Path(folder), labels=self.labels(), grades=self._round.grades.read())
+        saved = save_run(self.trajectory(), Path(folder), labels=self.labels(), grades=self._round.grades.read())
+        self._saved |= {point.number: self._labels.get(point.number) for point in self.lines.here.points}
+        return saved
+
+    def unsaved(self) -> list[int]:
+        """The forks with a step or a label that no `save` has written."""
+        return [
+            line.number
+            for line in self.lines.all
+            if any(
+                point.number not in self._saved or self._saved[point.number] != self._labels.get(point.number)
+                for point in line.points[1:]
+            )
+        ]
 
     def close(self, *, wait_for_tests: bool = True) -> None:
         """Remove the container, its snapshots and the scratch files, and close the model. Idempotent."""

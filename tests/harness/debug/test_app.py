@@ -83,6 +83,8 @@ def test_step_edit_rewind_fork_tests_critic_save(app, sandbox_kind, folder):
         terminal.keys("Enter")
         terminal.until("saved as", "1 labels")
         terminal.keys("q")
+        terminal.until("unsaved: fork 1", "q again leaves, s saves")
+        terminal.keys("q")
         terminal.until("ended with 0")
 
     round_ = Round(folder / "run" / "round-000")
@@ -98,6 +100,22 @@ def close(terminal):
     terminal.keys("Escape")
     terminal.until("ready", without="escape closes")
     time.sleep(0.5)  # longer than a terminal waits for what may follow an escape
+
+
+def test_q_asks_once_more_where_something_is_unsaved(app, local, folder):
+    with app(local) as terminal:
+        terminal.until("step 0 proposed", "ready")
+        terminal.keys("a")
+        terminal.until("step 1 proposed", "ready")
+        terminal.keys("q")
+        terminal.until("unsaved: this run", "q again leaves, s saves")
+        terminal.keys("a")
+        terminal.until("step 2 proposed", "ready")
+        terminal.keys("q")
+        time.sleep(1)
+        assert "ended with" not in terminal.screen()
+        terminal.keys("q")
+        terminal.until("ended with 0")
 
 
 def test_keys_are_refused_while_something_works_and_the_panes_stay_alive(app, local, folder):

@@ -70,12 +70,21 @@ def test_a_script_and_what_else_reads_the_run(debug, srft, folder):
 
 
 def test_a_failing_command_ends_the_script(debug):
-    done = debug("- step: 3\n- step\n- diff\n", "--json")
+    done = debug("- step: 5\n- step\n- diff\n", "--json")
     assert done.returncode == 2
     results = json.loads(done.stdout)["results"]
     assert [each["command"] for each in results] == ["step", "step"]
     assert "commands.yaml: entry 2: step: the episode is over (submitted)" in results[1]["error"]
     assert results[1]["error"] in done.stderr
+
+
+def test_more_steps_than_the_episode_has_are_those_it_has(debug):
+    """What follows, above all the save, is done."""
+    done = debug("- step: 5\n- save\n", "--run", "run", "--json")
+    assert done.returncode == 0, done.stderr
+    steps, saved = (each["result"] for each in json.loads(done.stdout)["results"])
+    assert [step["stop_reason"] for step in steps] == [None, None, "submitted"]
+    assert saved["stop_reason"] == "submitted"
 
 
 def test_for_a_reader(debug):
@@ -142,6 +151,8 @@ def test_commands_are_read(tmp_path):
         ("- stepp", "entry 1: no command 'stepp'; did you mean step?"),
         ("- step\n- {step: 1, diff: null}", "entry 2: expected one command"),
         ("- diff: 3", "entry 1: diff takes no value, got 3"),
+        ("- step: 0", "entry 1: step: Expected `int` >= 1"),
+        ("- step: -2", "entry 1: step: Expected `int` >= 1"),
         ("- rewind", "entry 1: rewind: Expected `int`, got `null`"),
         ("- rewind: one", "entry 1: rewind: Expected `int`, got `str`"),
         ("- label: {step: 1, verdict: bad}", "entry 1: label: Invalid enum value 'bad'"),

@@ -247,6 +247,30 @@ def test_a_patch_that_cannot_be_taken_is_no_earlier_one(session, local):
         assert at.episode.finished(Ending("cancelled")).patch is None
 
 
+def test_what_is_unsaved(session, local, tmp_path):
+    with session(local) as at:
+        assert at.unsaved() == []
+        at.approve()
+        assert at.unsaved() == [0]
+        at.save(tmp_path / "run")
+        assert at.unsaved() == []
+        at.label(0, "good")
+        assert at.unsaved() == [0]
+        at.save(tmp_path / "run")
+        at.rewind(0)
+        assert at.unsaved() == []
+        at.write("true")
+        assert at.unsaved() == [1]
+        at.fork(0)
+        assert at.unsaved() == [1]
+    run = recorded_run(tmp_path / "run" / "round-000" / "trajectories.jsonl", task_id=TASK, attempt=None)
+    with session(local, model="human") as at:
+        at.replay(run)
+        assert at.unsaved() == []
+        at.write("true")
+        assert at.unsaved() == [0]
+
+
 def fails(*_: object) -> None:
     raise EngineError("no engine answers")
 
