@@ -348,11 +348,14 @@ class DebugApp(App[None]):
         self._work("running the hidden tests", self._session.tests, then)
 
     def action_critic(self) -> None:
+        """Its word on the selected step, then on the whole run, which is what it judges."""
+        step = self._selected
+
         def then(told: Critique) -> None:
             points = self._session.lines.here.points
             self._told |= {points[label.step + 1].number: label for label in told.labels}
             self._show(select_last=False)
-            self.push_screen(TextScreen("critic", shown.critique_text(told)))
+            self.push_screen(TextScreen("critic", shown.critique_text(told, step=step)))
 
         self._work("asking the critic", self._session.critique, then)
 

@@ -124,13 +124,22 @@ def grade_text(grade: Grade, *, log: str | None) -> Text:
     return text if log is None else Text.assemble(text, ("\nthe end of the log\n", "bold"), (inert(log), "dim"))
 
 
-def critique_text(told: Critique) -> Text:
-    text = Text.assemble((f"{told.critic}\n", "bold"))
+def critique_text(told: Critique, *, step: int) -> Text:
+    """The critic's word on this step, then on the whole run. step: -1 where it is about none."""
+    text = Text.assemble((f"{inert(told.critic)}\n", "bold"))
+    if 0 <= step < len(told.labels):
+        text.append_text(_said(told.labels[step]))
+        text.append("\nthe whole run\n", "bold")
     for label in told.labels:
-        verdict = label.verdict or "no opinion"
-        text.append(f"step {label.step}  ")
-        text.append_text(Text.assemble((verdict, COLOURS.get(verdict, "dim")), f"  {inert(label.reason or '')}\n"))
+        text.append_text(_said(label))
     return text
+
+
+def _said(label: StepLabel) -> Text:
+    verdict = label.verdict or "no opinion"
+    return Text.assemble(
+        f"step {label.step}  ", (verdict, COLOURS.get(verdict, "dim")), f"  {inert(label.reason or '')}\n"
+    )
 
 
 def fork_lines(forks: Iterable[Fork]) -> list[str]:

@@ -55,7 +55,7 @@ def test_step_edit_rewind_fork_tests_critic_save(app, sandbox_kind, folder):
         terminal.until("resolved", "FAIL_TO_PASS: 1 passed, 0 failed", "PASSED test_answer", "escape closes")
         close(terminal)
         terminal.keys("c")
-        terminal.until("tool_error", "step 1  good", "escape closes")
+        terminal.until("tool_error", "step 1  good", "the whole run", "step 0  good", "escape closes")
         close(terminal)
         terminal.keys("l")
         terminal.until("step 1 is", "m mistake")
