@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from srft.env.task import Task, load_tasks
+from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_IMAGE = "srft/base:bookworm"
@@ -42,6 +43,12 @@ def base_image(engine: docker.DockerClient) -> str:
     except docker.errors.ImageNotFound:
         pytest.skip(f"no image {BASE_IMAGE}; make setup makes it")
     return BASE_IMAGE
+
+
+@pytest.fixture(scope="session")
+def tiny_image(engine: docker.DockerClient, base_image: str) -> str:
+    """The image of `tests/tiny.py`'s tasks."""
+    return tiny.build_image(engine)
 
 
 @pytest.fixture(scope="session")

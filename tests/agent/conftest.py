@@ -12,10 +12,10 @@ import pytest
 from srft.env.errors import EngineError, ImageError
 from srft.env.sandbox import Sandbox, SandboxSpec
 from srft.env.task import Task, load_tasks
+from tests import tiny
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 RUNS = DATA / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
-TASKS = DATA / "verified_pypi" / "verified_pypi.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +26,9 @@ def recorded_runs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def flask_task() -> Task:
-    if not TASKS.exists():
-        pytest.skip("the tasks are not on this machine (../shared/data/verified_pypi)")
-    return load_tasks(str(TASKS), only=["pallets__flask-5014"])[0]
+def task(tiny_image: str, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """A task whose image is here."""
+    return load_tasks(str(tiny.write_tasks(tmp_path_factory.mktemp("tasks") / "tasks.jsonl", 1)))[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,6 @@
-"""The tiny task, on a real engine, for the stages' tests."""
+"""The command line as a user has it, for the stages' tests."""
 
 import pytest
-
-from tests import tiny
-
-
-@pytest.fixture(scope="session")
-def tiny_image(engine, base_image) -> str:
-    return tiny.build_image(engine)
 
 
 @pytest.fixture
