@@ -79,6 +79,7 @@ def test_rows_of_every_arm_and_a_model(srft, run_folder, base):
     assert "trained tokens/s" in trained.stderr
 
 
+@pytest.mark.slow
 def test_rows_are_made_again_when_something_they_are_made_of_has_changed(srft, run_folder, base):
     label(run_folder, critique_line("run-1", "judge", "good"))
     command = ("rows", "--run", run_folder, "--tokenizer", base, "--json")
@@ -121,6 +122,7 @@ def test_bad_input_is_one_sentence(srft, run_folder, base, options, message):
     assert "Traceback" not in made.stderr
 
 
+@pytest.mark.slow
 def test_what_is_evaluated_on_is_not_trained_on(srft, run_folder, base, tmp_path):
     row = dict.fromkeys(("problem_statement", "patch", "test_patch", "image", "eval_script", "log_parser"), "")
     row |= {"eval_type": "pass_and_fail", "FAIL_TO_PASS": "[]", "PASS_TO_PASS": "[]"}
@@ -141,6 +143,7 @@ def test_what_is_evaluated_on_is_not_trained_on(srft, run_folder, base, tmp_path
     assert (refused.returncode, "trained on (a__b-0)" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_commands_without_what_they_need(srft, tmp_path, base):
     with Run(tmp_path / "empty") as run:
         run.round(0)

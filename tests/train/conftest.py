@@ -3,7 +3,8 @@
 The templates are our own, one for each thing that chat templates do to a conversation.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -41,6 +42,15 @@ TOOLS = (
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """What accelerate sets in the environment does not outlive a test: the programs of later ones would inherit it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

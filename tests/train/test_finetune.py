@@ -130,8 +130,8 @@ def test_two_processes_train_what_one_trains(prepared, reference, fsdp):
     ("name", "recipe"),
     [
         ("full", {}),
-        ("lora", {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}),
-        ("bfloat16", {"compute": "bfloat16", "gradient_checkpointing": True}),
+        pytest.param("lora", {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}, marks=pytest.mark.slow),
+        pytest.param("bfloat16", {"compute": "bfloat16", "gradient_checkpointing": True}, marks=pytest.mark.slow),
     ],
 )
 def test_killed_and_resumed_is_uninterrupted_to_the_last_bit(prepared, name, recipe):

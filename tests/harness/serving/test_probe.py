@@ -56,6 +56,7 @@ def test_new_weights_pass_and_a_skipped_load_is_caught(base, other, dtype):
         server.close()
 
 
+@pytest.mark.slow
 def test_a_short_training_is_told_from_its_base_even_in_bfloat16(smollm2, tmp_path):
     """The change is less than what bfloat16 rounds away of one token."""
     trained = nudged(smollm2, tmp_path / "trained", by=0.01)
