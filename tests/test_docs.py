@@ -27,7 +27,7 @@ from srft.env.practice import PracticeConfig
 from srft.harness.cli import app
 from srft.harness.config import CollectConfig, read_config
 from srft.harness.critique import CritiqueConfig
-from srft.harness.doctor import DoctorConfig
+from srft.harness.doctor.diagnosis import DoctorConfig
 from srft.harness.export import ExportConfig
 from srft.harness.loop_config import LoopConfig, presets
 from srft.harness.rows import RowsConfig

@@ -9,7 +9,7 @@ from rich.text import Text
 from srft.harness.commands.options import JsonOption, RunOption, SetOption, fail, print_json
 
 if TYPE_CHECKING:
-    from srft.harness.doctor import Diagnosis
+    from srft.harness.doctor.diagnosis import Diagnosis
 
 WORDS = {True: ("works", "green"), False: ("does not", "red"), None: ("unknown", "yellow")}
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -34,7 +34,7 @@ def doctor(
     `srft doctor --endpoint http://localhost:8000/v1#my-model --set openai.api_key_env=MY_KEY --run runs/first`
     """
     from srft.harness.config import read_config
-    from srft.harness.doctor import Asked, DoctorConfig, diagnose
+    from srft.harness.doctor.diagnosis import Asked, DoctorConfig, diagnose
 
     settings = read_config(DoctorConfig, sets=sets or ()).openai
     diagnosis = diagnose(Asked(run=run, endpoint=endpoint, tokenizer=tokenizer, openai=settings))

@@ -15,17 +15,11 @@ import pytest
 
 from srft.agent.openai_model import OpenAIConfig
 from srft.harness.commands.doctor import print_diagnosis
-from srft.harness.doctor import (
-    Diagnosis,
-    Finding,
-    Use,
-    check_container,
-    check_disk,
-    check_run_folder,
-    engine_remedy,
-    uses_of,
-)
-from srft.harness.doctor_model import check_endpoint, check_gpu, check_tokenizer, check_vllm
+from srft.harness.doctor.containers import check_container, engine_remedy
+from srft.harness.doctor.diagnosis import Diagnosis, Use, uses_of
+from srft.harness.doctor.finding import Finding
+from srft.harness.doctor.machine import check_disk, check_run_folder
+from srft.harness.doctor.model import check_endpoint, check_gpu, check_tokenizer, check_vllm
 
 FULL_BYTES = 1 << 20
 
@@ -241,7 +235,7 @@ def test_folder_of_somebody_else(tmp_path) -> None:
     closed.mkdir(mode=0o700)
     script = (
         "import os, sys; from pathlib import Path\n"
-        "from srft.harness.doctor import check_disk, check_run_folder\n"
+        "from srft.harness.doctor.machine import check_disk, check_run_folder\n"
         "os.setresuid(65534, 65534, 65534); run = Path(sys.argv[1], 'run')\n"
         "print(check_run_folder(run).found); print(check_disk('runs', run, 'x').name)"
     )

@@ -6,6 +6,7 @@ Each gives one Finding, and raises nothing for what it finds.
     check_tokenizer("models/base").found       # 'a turn ends with <|im_end|>; a run becomes one row'
 """
 
+import subprocess
 import sys
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from srft.agent.openai_model import OpenAIConfig
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InfrastructureError, InputError
-from srft.harness.doctor import Finding, output_of
+from srft.harness.doctor.finding import Finding
 
 ENDPOINT_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 30.0
@@ -30,7 +31,7 @@ def check_gpu() -> Finding:
     """What torch sees; a driver without a torch that can use it is the usual trap."""
     import torch
 
-    driver = output_of(
+    driver = _output_of(
         ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout_s=COMMAND_TIMEOUT_S
     )
     built = torch.version.cuda or torch.version.hip
@@ -61,7 +62,7 @@ def check_vllm() -> Finding:
         return Finding("vllm", "error", str(error), f"{install}, or unset {PYTHON_VARIABLE} to serve with transformers")
     if python is None:
         return Finding("vllm", "warning", "none: `srft serve` takes transformers, which is slow", install)
-    said = output_of([python, "-c", VLLM_VERSION], timeout_s=COMMAND_TIMEOUT_S)
+    said = _output_of([python, "-c", VLLM_VERSION], timeout_s=COMMAND_TIMEOUT_S)
     if said is None:
         return Finding("vllm", "error", f"{python} has no vllm", f"{install}, or unset {PYTHON_VARIABLE}")
     version = said.rpartition(" ")[2] if said else ""
@@ -129,3 +130,12 @@ def _conversation() -> Trajectory:
         patch=None,
         stop_reason="submitted",
     )
+
+
+def _output_of(command: list[str], *, timeout_s: float) -> str | None:
+    """What a command printed, `None` where it is not there or failed."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ran.stdout.strip() if ran.returncode == 0 else None
