@@ -6,8 +6,8 @@ DEMO_RUN ?= runs/demo
 SANDBOX ?= $(if $(filter no,$(SRFT_SYSTEM_SETUP)),local,auto)
 # PYTEST_ARGS="tests/env -k shell", DEMO_ARGS="--set practice.train=12 --set practice.test=4" and the like.
 PYTEST_ARGS ?=
-# Tests wait for containers more than they compute: two at a time, each file on one worker.
-PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
+# Tests wait for containers more than they compute: three at a time on two cores, each file on one worker.
+PYTEST := .venv/bin/python -m pytest -n 3 --dist loadfile
 DEMO_ARGS ?=
 
 .PHONY: setup model test slow demo bench lint clean

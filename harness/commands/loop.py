@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
 from srft.env.errors import InputError
 from srft.harness.commands.options import (
@@ -110,7 +111,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _print_outcome(outcome: Any) -> None:
     console = Console()
     if outcome.report is not None:
-        console.print(outcome.report.with_suffix(".md").read_text().split("\n## ")[0].strip(), highlight=False)
+        console.print(Markdown(outcome.report.with_suffix(".md").read_text().split("\n## ")[0]))
         console.print(f"\n{outcome.report}", soft_wrap=True, highlight=False)
     console.print(f"model: {outcome.model}", soft_wrap=True, highlight=False)
 
