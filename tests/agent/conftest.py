@@ -27,8 +27,10 @@ def recorded_runs() -> Path:
 
 @pytest.fixture(scope="session")
 def task(tiny_image: str, tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """A task whose image is here."""
-    return load_tasks(str(tiny.write_tasks(tmp_path_factory.mktemp("tasks") / "tasks.jsonl", 1)))[0]
+    """A task whose image is here, under a name of its own: other tests count the containers of theirs."""
+    path = tmp_path_factory.mktemp("tasks") / "tasks.jsonl"
+    path.write_text(json.dumps(tiny.row(0) | {"instance_id": "loop__loop-0"}))
+    return load_tasks(str(path))[0]
 
 
 @pytest.fixture(scope="session")

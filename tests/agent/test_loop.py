@@ -82,7 +82,7 @@ def test_an_episode(episode, task):
     assert task.problem_statement in run.messages[1]["content"]
     assert "Expected exactly one ```bash block, found 0." in run.steps[1].observation
     assert tuple(seen) == run.steps
-    assert (run.task_id, run.attempt, run.seed, run.model) == ("tiny__tiny-0", 2, 5, "script")
+    assert (run.task_id, run.attempt, run.seed, run.model) == ("loop__loop-0", 2, 5, "script")
     assert run.detail is None
 
 
@@ -252,7 +252,7 @@ def test_a_script_that_runs_out(episode):
     run = episode([bash("true")])
     assert (run.stop_reason, run.failure) == ("infra_error", "input")
     assert not worth_retrying(run)
-    assert run.detail.startswith("ScriptExhausted: script: tiny__tiny-0#0 has 1 replies")
+    assert run.detail.startswith("ScriptExhausted: script: loop__loop-0#0 has 1 replies")
 
 
 def test_a_server_that_dies_mid_run(episode, chat_server, completion):

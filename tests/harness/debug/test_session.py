@@ -13,7 +13,9 @@ from srft.agent.records import Trajectory
 from srft.agent.scripted import ScriptedModel
 from srft.critic.labels import effective_labels
 from srft.env.backends import choose_backend
+from srft.env.docker import OWNER_LABEL
 from srft.env.errors import EngineError, InputError
+from srft.env.owner import owner
 from srft.env.pool import WorkspaceSettings
 from srft.env.swe_env import SweEnv
 from srft.env.task import load_tasks
@@ -180,14 +182,18 @@ def test_a_dead_container_ends_the_episode_and_a_rewind_brings_it_back(session, 
 
 @pytest.mark.engine
 def test_nothing_is_left_behind(session, tiny_image, engine):
-    before = {image.id for image in engine.images.list(all=True)}
+    def snapshots():
+        """This process's: others make and remove images meanwhile."""
+        return {image.id for image in engine.images.list(all=True, filters={"label": f"{OWNER_LABEL}={owner()}"})}
+
+    before = snapshots()
     with session("docker") as at:
         at.approve()
         at.rewind(0)
         at.approve()
         container = at.episode.env.sandbox.container_id
-        assert {image.id for image in engine.images.list(all=True)} > before
-    assert {image.id for image in engine.images.list(all=True)} <= before
+        assert snapshots() > before
+    assert snapshots() <= before
     assert container not in {container.id for container in engine.containers.list(all=True)}
 
 
