@@ -83,10 +83,17 @@ class Control:
         return marker.number
 
     def kill_group(self, group: int) -> None:
-        self.ask(f"kill -9 -- -{group}")
+        self._kill(f"-- -{group}")
 
     def kill_all(self) -> None:
-        self.ask("kill -9 -1")
+        self._kill("-1")
+
+    def _kill(self, target: str) -> None:
+        """Returns when they are gone: a killed process lives on until the kernel comes to it."""
+        self.ask(f"kill -9 {target}")
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        while self.ask(f"kill -0 {target}") == 0 and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def alive(self, pid: int) -> bool:
         return self.ask(f"kill -0 {pid}") == 0

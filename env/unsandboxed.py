@@ -57,11 +57,10 @@ class _HostControl(Control):
         return 0
 
     def kill_group(self, group: int) -> None:
-        for pid in self._ground.members():
-            with contextlib.suppress(ProcessLookupError):
-                if os.getpgid(pid) == group:
-                    os.killpg(group, signal.SIGKILL)
-                    return
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while group in map(_group_of, self._ground.members()) and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     def kill_all(self) -> None:
         self._ground.kill_members()
@@ -199,3 +198,8 @@ def _stat_fields(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _group_of(pid: int) -> int | None:
+    fields = _stat_fields(pid)
+    return int(fields[2]) if fields else None
