@@ -11,18 +11,23 @@ the host must have what the base image is expected to have (Python 3 with venv, 
 Understood: FROM (recorded, not used), ARG, ENV, COPY from the context, RUN, WORKDIR, USER root; LABEL, EXPOSE, CMD,
 ENTRYPOINT, STOPSIGNAL and MAINTAINER change no file and are passed over, as the Docker sandbox does with them.
 
+What comes before and with the last RUN is kept as an image of its own, srft/layer:<hash of all that went into it>, and
+the next image that begins alike goes on from there: the tasks of one project install its environment once.
+
 The conventions of image builds (`build_context.py`) hold here too: the context gets a folder certs/ with the host's CA
 bundle, where there is one, and then the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name the place
 it is copied to.
 """
 
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,34 +50,44 @@ def ensure_local_image(task: Task) -> None:
 
     Many processes may ask at once: one builds, the others wait.
     """
-    folder = image_folder(task.image)
-    if (folder / "rootfs").is_dir():
+    if (image_folder(task.image) / "rootfs").is_dir():
         return
     if task.dockerfile is None or not task.dockerfile.is_file():
         raise ImageError(
             f"task {task.instance_id}: image {task.image} is no local image, and the task has no Dockerfile to build "
             "it from (only task repos carry one); take --sandbox docker, which pulls it"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "rootfs").is_dir():
+    with _locked_image(task.image) as is_there:
+        if not is_there:
             build_local_image(task.image, task.dockerfile)
 
 
 def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, str] | None = None) -> None:
     """Build it, in place of an image of that name. Raises ImageError with the Dockerfile and the line."""
     logger.info("building the local image {} from {}", image, dockerfile)
-    args = {**_proxies(), **(build_args or {})}
-    bundle = _host_ca_bundle()
-    if bundle is not None:
-        args = {**dict.fromkeys(CA_BUILD_ARGS, CA_IN_IMAGE), **args}
-    scratch = SandboxSpec(image=new_image("srft/scratch"), workdir="/", network="host", limits=Limits(None, None, None))
-    with LocalSandbox(scratch) as sandbox:
-        build = _Build(sandbox, dockerfile, args, bundle)
-        for instruction in read_dockerfile(dockerfile):
-            build.perform(instruction)
-        sandbox.save_image(image, build.settings())
+    plan = _Plan(dockerfile, {**_proxies(), **(build_args or {})})
+    for instruction in read_dockerfile(dockerfile):
+        plan.add(instruction)
+    start, last_run = new_image("srft/scratch"), plan.last_run()
+    if 0 < last_run < len(plan.steps):
+        layer = f"srft/layer:{plan.steps[last_run - 1].key}"
+        with _locked_image(layer) as is_there:
+            if not is_there:
+                plan.perform(start, plan.steps[:last_run], layer)
+        start = layer
+    else:
+        last_run = 0
+    plan.perform(start, plan.steps[last_run:], image)
+
+
+@contextlib.contextmanager
+def _locked_image(image: str) -> Iterator[bool]:
+    """One process at a time builds it, the others wait. Gives whether it is there."""
+    folder = image_folder(image)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield (folder / "rootfs").is_dir()
 
 
 def _host_ca_bundle() -> Path | None:
@@ -114,29 +129,80 @@ def _instruction(line: int, text: str) -> Instruction:
     return Instruction(line, keyword.upper(), rest.strip())
 
 
-class _Build:
-    """One build: the variables so far, and the sandbox in which the files come to be."""
+class File(NamedTuple):
+    target: str
+    content: bytes
+    mode: int
 
-    def __init__(
-        self, sandbox: LocalSandbox, dockerfile: Path, build_args: Mapping[str, str], bundle: Path | None
-    ) -> None:
-        self._sandbox = sandbox
+
+class Step(NamedTuple):
+    """One instruction as it is carried out. work: a script, or files.
+
+    key: a hash of it, of all before it and of the host's system. settings: the image's, after it.
+    """
+
+    instruction: Instruction
+    work: str | list[File]
+    key: str
+    settings: LocalImage
+
+    def act(self, sandbox: LocalSandbox) -> None:
+        """Raises ValueError where the script fails, OSError where the sandbox refuses a file."""
+        if not isinstance(self.work, str):
+            for file in self.work:
+                sandbox.write(file.target, file.content, mode=file.mode)
+            return
+        ran = sandbox.run(self.work, RUN_TIMEOUT_S)
+        if ran.timed_out:
+            raise ValueError(f"not finished after {RUN_TIMEOUT_S:.0f} s")
+        if ran.exit_code != 0:
+            raise ValueError(f"exit code {ran.exit_code}: {ran.output.strip()[-2000:]}")
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _host_key() -> str:
+    """What stands in for the base image: the host's system."""
+    release = Path("/etc/os-release")
+    return _digest(release.read_text() if release.is_file() else "", os.path.realpath("/usr/bin/python3"))
+
+
+class _Plan:
+    """One build: the variables so far, and the steps that its instructions come to."""
+
+    def __init__(self, dockerfile: Path, build_args: Mapping[str, str]) -> None:
+        self.steps: list[Step] = []
         self._dockerfile = dockerfile
-        self._build_args = dict(build_args)
-        self._bundle = bundle
+        self._bundle = _host_ca_bundle()
+        certificates = dict.fromkeys(CA_BUILD_ARGS, CA_IN_IMAGE) if self._bundle is not None else {}
+        self._build_args = {**certificates, **build_args}
         self._args: dict[str, str] = {}
         self._env: dict[str, str] = {"PATH": PATH}
         self._workdir = "/"
         self._base: str | None = None
+        self._key = _host_key()
 
-    def settings(self) -> LocalImage:
-        return LocalImage(env=self._env, workdir=self._workdir, base=self._base, dockerfile=str(self._dockerfile))
+    def last_run(self) -> int:
+        """How many steps there are up to the last RUN, and with it."""
+        return max((place for place, step in enumerate(self.steps, 1) if step.instruction.keyword == "RUN"), default=0)
 
-    def perform(self, instruction: Instruction) -> None:
+    def perform(self, start: str, steps: Sequence[Step], image: str) -> None:
+        """Do these steps in a sandbox of the image `start`, and save it. Raises ImageError."""
+        spec = SandboxSpec(image=start, workdir="/", network="host", limits=Limits(None, None, None))
+        with LocalSandbox(spec) as sandbox:
+            for step in steps:
+                with self._located(step.instruction):
+                    step.act(sandbox)
+            sandbox.save_image(image, steps[-1].settings if steps else self._settings())
+
+    def add(self, instruction: Instruction) -> None:
+        """Raises ImageError for what the local builder does not know or find."""
         keyword, text = instruction.keyword, instruction.text
         if keyword in IGNORED:
             return
-        steps = {
+        kinds: dict[str, Callable[[str], str | list[File] | None]] = {
             "FROM": self._from,
             "ARG": self._arg,
             "ENV": self._set_env,
@@ -145,22 +211,30 @@ class _Build:
             "WORKDIR": self._enter,
             "USER": self._user,
         }
-        if keyword not in steps:
-            raise self._error(instruction, f"the local builder does not know {keyword}")
-        if self._base is None and keyword not in {"FROM", "ARG"}:
-            raise self._error(instruction, "expected FROM first")
-        if re.match("--[a-z]", text):
-            raise self._error(instruction, f"the local builder knows no options of {keyword} ({text.split()[0]})")
-        try:
-            steps[keyword](text)
-        except (ValueError, OSError) as error:
-            raise self._error(instruction, str(error)) from error
+        with self._located(instruction):
+            if keyword not in kinds:
+                raise ValueError(f"the local builder does not know {keyword}")
+            if self._base is None and keyword not in {"FROM", "ARG"}:
+                raise ValueError("expected FROM first")
+            if re.match("--[a-z]", text):
+                raise ValueError(f"the local builder knows no options of {keyword} ({text.split()[0]})")
+            work = kinds[keyword](text)
+        if work is not None:
+            self._key = _digest(self._key, work)
+            self.steps.append(Step(instruction, work, self._key, self._settings()))
 
-    def _error(self, instruction: Instruction, problem: str) -> ImageError:
-        return ImageError(
-            f"{self._dockerfile}:{instruction.line}: {problem}; the local sandbox builds on this machine's own /usr, "
-            "and cannot install into it: change the Dockerfile, or take --sandbox docker"
-        )
+    @contextlib.contextmanager
+    def _located(self, instruction: Instruction) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            raise ImageError(
+                f"{self._dockerfile}:{instruction.line}: {error}; the local sandbox builds on this machine's own /usr, "
+                "and cannot install into it: change the Dockerfile, or take --sandbox docker"
+            ) from error
+
+    def _settings(self) -> LocalImage:
+        return LocalImage(env=dict(self._env), workdir=self._workdir, base=self._base, dockerfile=str(self._dockerfile))
 
     def _variables(self) -> dict[str, str]:
         return {**self._args, **self._env}
@@ -192,52 +266,44 @@ class _Build:
                 raise ValueError(f"expected NAME=VALUE, got {word!r}")
             self._env[name] = expand(value, variables)
 
-    def _enter(self, text: str) -> None:
+    def _enter(self, text: str) -> str:
         self._workdir = os.path.normpath(os.path.join(self._workdir, expand(text, self._variables())))
-        self._bash(f"mkdir -p -- {shlex.quote(self._workdir)}", directory="/")
+        return f"mkdir -p -- {shlex.quote(self._workdir)}"
 
     def _user(self, text: str) -> None:
         if text.split(":")[0] not in {"root", "0"}:
             raise ValueError(f"USER {text}: the local sandbox has one user, root")
 
-    def _run(self, text: str) -> None:
+    def _run(self, text: str) -> str:
         if re.search(r"(?:^|\s)<<-?['\"]?[A-Za-z_]", text):
             raise ValueError("heredocs in RUN are not understood")
         command = shlex.join(json.loads(text)) if text.startswith("[") and text.endswith("]") else text
-        self._bash(command, directory=self._workdir)
-
-    def _bash(self, command: str, *, directory: str) -> None:
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self._variables().items())
-        ran = self._sandbox.run(f"{exports}cd -- {shlex.quote(directory)} || exit\n{command}", RUN_TIMEOUT_S)
-        if ran.timed_out:
-            raise ValueError(f"not finished after {RUN_TIMEOUT_S:.0f} s")
-        if ran.exit_code != 0:
-            raise ValueError(f"exit code {ran.exit_code}: {ran.output.strip()[-2000:]}")
+        return f"{exports}cd -- {shlex.quote(self._workdir)} || exit\n{command}"
 
-    def _copy(self, text: str) -> None:
+    def _copy(self, text: str) -> list[File]:
         words = json.loads(text) if text.startswith("[") else _words(text)
         *sources, target = (expand(word, self._variables()) for word in words)
         if not sources:
             raise ValueError("expected COPY SOURCE... TARGET")
         into_folder = target.endswith("/") or len(sources) > 1
         target = os.path.join(self._workdir, target)
-        for source in sources:
-            self._copy_one(source, target, into_folder=into_folder)
+        return [file for source in sources for file in self._copied(source, target, into_folder=into_folder)]
 
-    def _copy_one(self, source: str, target: str, *, into_folder: bool) -> None:
+    def _copied(self, source: str, target: str, *, into_folder: bool) -> Iterator[File]:
         if source.strip("/").removeprefix("./").split("/")[0] == "certs" and not self._in_context("certs").exists():
             if self._bundle is not None:
-                self._sandbox.write(os.path.join(target, Path(CA_IN_IMAGE).name), self._bundle.read_bytes())
+                yield File(os.path.join(target, Path(CA_IN_IMAGE).name), self._bundle.read_bytes(), 0o644)
             return
         found = self._in_context(source)
         if not found.exists() or self._is_answer(found):
             raise ValueError(f"COPY {source}: not in the build context {self._dockerfile.parent}")
         if found.is_file():
-            self._write(found, os.path.join(target, found.name) if into_folder else target)
+            yield _read(found, os.path.join(target, found.name) if into_folder else target)
             return
         for path in sorted(found.rglob("*")):
             if path.is_file() and not self._is_answer(path):
-                self._write(path, os.path.join(target, path.relative_to(found)))
+                yield _read(path, os.path.join(target, path.relative_to(found)))
 
     def _in_context(self, source: str) -> Path:
         context = self._dockerfile.parent.resolve()
@@ -251,8 +317,9 @@ class _Build:
         real = path.resolve()
         return real.parent == self._dockerfile.parent.resolve() and real.name in ANSWER_FILES
 
-    def _write(self, path: Path, target: str) -> None:
-        self._sandbox.write(target, path.read_bytes(), mode=stat.S_IMODE(path.stat().st_mode))
+
+def _read(path: Path, target: str) -> File:
+    return File(target, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
 
 
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")

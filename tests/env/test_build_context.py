@@ -6,7 +6,7 @@ import pytest
 
 from srft.env.build_context import ANSWER_FILES, make_context
 from srft.env.errors import ImageError
-from srft.env.local_images import _Build, read_dockerfile
+from srft.env.local_images import _Plan, read_dockerfile
 
 
 @pytest.fixture
@@ -28,30 +28,19 @@ def test_an_engines_build_context_has_no_answers(dockerfile: Path, tmp_path: Pat
     assert [name for name in kept if not name.startswith("certs/")] == ["Dockerfile", "note.txt", "project/tests.json"]
 
 
-class Files:
-    """Takes what a build writes, in place of a local sandbox: which is all that these builds ask of one."""
-
-    def __init__(self) -> None:
-        self.written: list[str] = []
-
-    def write(self, path: str, content: bytes, *, mode: int) -> None:
-        self.written.append(path)
-
-
-def perform(dockerfile: Path) -> list[str]:
-    files = Files()
-    build = _Build(files, dockerfile, {}, None)  # type: ignore[arg-type]
+def copied(dockerfile: Path) -> list[str]:
+    plan = _Plan(dockerfile, {})
     for instruction in read_dockerfile(dockerfile):
-        build.perform(instruction)
-    return files.written
+        plan.add(instruction)
+    return [file.target for step in plan.steps for file in step.work if not isinstance(file, str)]
 
 
 def test_a_local_build_context_has_no_answers(dockerfile: Path) -> None:
-    assert perform(dockerfile) == ["/all/Dockerfile", "/all/note.txt", "/all/project/tests.json"]
+    assert copied(dockerfile) == ["/all/Dockerfile", "/all/note.txt", "/all/project/tests.json"]
 
 
 @pytest.mark.parametrize("name", [*sorted(ANSWER_FILES), "link", "./gold.patch"])
 def test_a_local_build_does_not_copy_an_answer_by_its_name(dockerfile: Path, name: str) -> None:
     dockerfile.write_text(f"FROM base\nCOPY {name} /x\n")
     with pytest.raises(ImageError, match="not in the build context"):
-        perform(dockerfile)
+        copied(dockerfile)

@@ -495,6 +495,29 @@ def test_image_is_built_once(tmp_path: Path) -> None:
     assert (image_folder("a/b:1") / "rootfs" / "testbed" / "when").read_text() == when
 
 
+def _built_when(folder: Path, name: str, *, installs: str, task: str) -> tuple[str, str]:
+    """When the RUN of an image was carried out, and what the task's own file holds."""
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(
+        "FROM base\nCOPY needs.txt /needs.txt\nRUN date +%s%N >/when\nENV A=1\nWORKDIR /testbed\nCOPY task.txt ./\n"
+    )
+    (folder / "needs.txt").write_text(installs)
+    (folder / "task.txt").write_text(task)
+    build_local_image(name, folder / "Dockerfile")
+    assert load_image(name).workdir == "/testbed"
+    assert load_image(name).env["A"] == "1"
+    rootfs = image_folder(name) / "rootfs"
+    return (rootfs / "when").read_text(), (rootfs / "testbed" / "task.txt").read_text()
+
+
+def test_images_that_begin_alike_run_it_once(tmp_path: Path) -> None:
+    one, task = _built_when(tmp_path / "1", "one", installs="pytest", task="1")
+    assert task == "1"
+    assert _built_when(tmp_path / "2", "two", installs="pytest", task="2") == (one, "2")
+    other, _ = _built_when(tmp_path / "3", "three", installs="pytest-cov", task="2")
+    assert other > one
+
+
 def test_task_without_a_dockerfile(tmp_path: Path) -> None:
     for source in (None, tmp_path):
         with pytest.raises(ImageError, match="no Dockerfile to build it from"):
