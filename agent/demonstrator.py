@@ -1,7 +1,7 @@
 """The demonstrator: a scripted teacher that knows the bug, and errs at given rates.
 
 Reads tasks with their reference fixes; replies as a fallible engineer would; writes nothing. It needs no observation:
-what it does is a plan, a pure function of the task, the rates, the style, the seed and the attempt, and each step of
+what it does is a plan, a pure function of the task, the configuration, the seed and the attempt, and each step of
 the plan has its true verdict.
 
     steps = plan(task, rates=ErrorRates(wrong_edit=1.0, revert=1.0), seed=7, attempt=0)
@@ -27,7 +27,7 @@ from srft.agent.fix import Edit, Fix, edit_command, quoted, quoted_path, read_fi
 from srft.agent.issue import example, names, visible_tests
 from srft.agent.model import Reply
 from srft.agent.phrases import Style, thought
-from srft.agent.slips import slip_of
+from srft.agent.slips import habitual_slip_of, slip_of
 from srft.env.errors import InputError
 from srft.env.task import Task
 
@@ -84,10 +84,13 @@ class DemonstratorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     style: `full` finds the code, reads, reproduces, edits, tests; `short` does it in the fewest tokens, for small
     models: it reads the function, edits, and hands in, and checks a change only where it is to be taken back or kept
     against the result.
+    habits: the wrong edit of a line is the same in every run. Mistakes that are drawn anew each time average out over
+        many runs, and a model that learns from all of them makes none; those of a habit it learns.
     """
 
     rates: ErrorRates = ErrorRates()
     style: Style = "full"
+    habits: bool = False
 
 
 class PlannedStep(NamedTuple):
@@ -134,7 +137,7 @@ def draw_errors(rates: ErrorRates, rng: random.Random) -> Errors:
 
 
 def plan(
-    task: Task, *, rates: ErrorRates, seed: int | None, attempt: int, style: Style = "full"
+    task: Task, *, rates: ErrorRates, seed: int | None, attempt: int, style: Style = "full", habits: bool = False
 ) -> tuple[PlannedStep, ...]:
     """Every step of a run. The same arguments give the same steps in every process.
 
@@ -143,7 +146,7 @@ def plan(
     content = json.dumps([task.instance_id, task.patch, task.problem_statement, task.test_patch, style, seed, attempt])
     rng = random.Random(int.from_bytes(hashlib.sha256(content.encode()).digest()))
     errors = draw_errors(rates, rng)
-    planner = _Planner(task, read_fix(task.patch, where=task.instance_id), style, rng)
+    planner = _Planner(task, read_fix(task.patch, where=task.instance_id), style, rng, habits=habits)
     planner.play(errors)
     return tuple(planner.steps)
 
@@ -151,8 +154,8 @@ def plan(
 class _Planner:
     """The steps of a run as they come together."""
 
-    def __init__(self, task: Task, fix: Fix, style: Style, rng: random.Random) -> None:
-        self.task, self.fix, self.style, self.rng = task, fix, style, rng
+    def __init__(self, task: Task, fix: Fix, style: Style, rng: random.Random, *, habits: bool) -> None:
+        self.task, self.fix, self.style, self.rng, self.habits = task, fix, style, rng, habits
         self.path = quoted_path(fix.path)
         self.script = example(task.problem_statement)
         self.test_files = [path for path in visible_tests(task.test_patch) if path != fix.path]
@@ -242,7 +245,8 @@ class _Planner:
 
     def slip(self) -> None:
         """One place of the fix, changed wrongly. Its other places stay: some fixes are right with one of them wrong."""
-        slip = slip_of(self.fix, self.rng.choice(self.fix.edits), self.rng)
+        edit = self.rng.choice(self.fix.edits)
+        slip = habitual_slip_of(self.fix, edit) if self.habits else slip_of(self.fix, edit, self.rng)
         command = edit_command(slip.edit, path=self.fix.path)
         self.add("edit", command, "mistake", f"a wrong change: {slip.kind}", line=slip.edit.line)
 
@@ -290,6 +294,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     style: Style
     format: FormatName
     seed: int | None
+    habits: bool = False
 
 
 class Demonstrator:
@@ -308,7 +313,10 @@ class Demonstrator:
         """Raises InputError for a task that it does not know, or whose patch it cannot turn into edits."""
         if task_id not in self._tasks:
             raise InputError(f"demonstrator: no task {task_id}; it knows those that it was given")
-        recorded = Recorded(rates=self._config.rates, style=self._config.style, format=self._format, seed=seed)
+        config = self._config
+        recorded = Recorded(
+            rates=config.rates, style=config.style, format=self._format, seed=seed, habits=config.habits
+        )
         return DemonstratorEpisode(self._tasks[task_id], recorded, attempt)
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
@@ -354,7 +362,14 @@ def planned(task: Task, recorded: Recorded, attempt: int) -> Planned:
     planned_replies(
         [PlannedStep(command, "", "good", "") for command in commands], format=recorded.format, where=task.instance_id
     )
-    steps = plan(task, rates=recorded.rates, seed=recorded.seed, attempt=attempt, style=recorded.style)
+    steps = plan(
+        task,
+        rates=recorded.rates,
+        seed=recorded.seed,
+        attempt=attempt,
+        style=recorded.style,
+        habits=recorded.habits,
+    )
     return Planned(steps, planned_replies(steps, format=recorded.format, where=task.instance_id))
 
 

@@ -16,6 +16,7 @@ not proven: comments, documentation and blank lines are left alone, and `<` neve
 from __future__ import annotations
 
 import ast
+import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,17 @@ def slip_of(fix: Fix, edit: Edit, rng: random.Random) -> Slip:
     return Slip("another line", rng.choice(places))
 
 
+def habitual_slip_of(fix: Fix, edit: Edit) -> Slip:
+    """The wrong edit of somebody who believes in it: the same for the same right lines, whatever stands there now.
+
+    Another value, by the order of a hash: where a task has that very value in its place already, the next one.
+    """
+    values = set(_other_values(fix, edit, anywhere=True))
+    if not values:
+        return slip_of(fix, edit, random.Random(0))
+    return Slip("another value", min(values, key=lambda value: hashlib.sha256("\n".join(value.new).encode()).digest()))
+
+
 def _other_lines(fix: Fix, edit: Edit) -> Iterator[Edit]:
     """The edit made one line too early or too late, where code stands that is missed when it is gone."""
     for line in (edit.line - 1, edit.end):
@@ -87,9 +99,9 @@ def _other_lines(fix: Fix, edit: Edit) -> Iterator[Edit]:
             yield Edit(line, (text,), edit.new)
 
 
-def _other_values(fix: Fix, edit: Edit) -> Iterator[Edit]:
-    """The new lines with one token changed: one that the fix changed, else any."""
-    changed = [(place, changes) for place, changes in _changes(fix, edit) if changes.of_the_fix]
+def _other_values(fix: Fix, edit: Edit, *, anywhere: bool = False) -> Iterator[Edit]:
+    """The new lines with one token changed: one that the fix changed, else (and with `anywhere`) any."""
+    changed = [(place, changes) for place, changes in _changes(fix, edit) if changes.of_the_fix and not anywhere]
     for place, changes in changed or _changes(fix, edit):
         new = (*edit.new[:place], changes.text, *edit.new[place + 1 :])
         if new != edit.old:

@@ -6,15 +6,19 @@ from collections import Counter
 import pytest
 
 from srft.agent.fix import Edit, read_fix
-from srft.agent.slips import slip_of
+from srft.agent.slips import habitual_slip_of, slip_of
 from tests.agent import demonstrated
 
 
 def slips(before, after, *, path="x.py", seeds=200):
     """The different slips of a fix of one place, with how often each came."""
-    fix = read_fix(demonstrated.patch_of(before, after, path=path), where="t")
+    fix = fix_of(before, after, path=path)
     (edit,) = fix.edits
     return Counter(slip_of(fix, edit, random.Random(seed)) for seed in range(seeds))
+
+
+def fix_of(before, after, *, path="x.py"):
+    return read_fix(demonstrated.patch_of(before, after, path=path), where="t")
 
 
 def edited(text, edit):
@@ -68,3 +72,15 @@ def test_a_slip_is_never_the_fix(path):
     ):
         for slip in slips(before, after, path=path, seeds=40):
             assert edited(before, slip.edit) != after
+
+
+def test_a_habit_makes_the_same_mistake_of_the_same_right_line():
+    right = "def price(count, each):\n    return count * each + 1\n"
+    bugs = ["count + each + 1", "count * each - 1", "count * each + 2", "each * each + 1"]
+    fixes = [fix_of(right.replace("count * each + 1", bug), right) for bug in bugs]
+    edits = [habitual_slip_of(fix, fix.edits[0]).edit for fix in fixes]
+    assert len({edit.new for edit in edits}) == 1
+    assert edits[0].new != fixes[0].edits[0].new
+    bug = edits[0].new[0].removeprefix("    return ")  # the habit itself is the bug: another mistake
+    fix = fix_of(right.replace("count * each + 1", bug), right)
+    assert habitual_slip_of(fix, fix.edits[0]).edit.new not in {edits[0].new, fix.edits[0].new}
