@@ -146,6 +146,8 @@ class _Rounds:
         return Sources.load(str(folder / "train"), str(folder / "test"))
 
     def _round_zero(self) -> None:
+        if not {"evaluate", "promote"} & self.only:
+            return  # nothing that was asked for needs it
         round_ = self.run.round(0)
         stages = Stages.read(round_.path)
         self.standing = self.evaluate(round_, stages, cell="base", model=self.config.model)
@@ -250,12 +252,19 @@ class _Round:
         critics = self._critique(self._collect())
         evaluated: dict[str, dict[str, Any]] = {}
         models: dict[str, str] = {}
+        left: _Left | None = None
         for arm in self.config.arms:
             rows = self._rows(arm, critics)
             for cell, of_arm, seed in self.config.cells():
-                if of_arm == arm:
+                if of_arm != arm:
+                    continue
+                try:
                     models[cell] = self._train(cell, arm, seed, rows)
                     evaluated[cell] = self.rounds.evaluate(self.round, self.stages, cell=cell, model=models[cell])
+                except _Left as end:  # the other cells have the stages that were asked for too
+                    left = end
+        if left is not None:
+            raise left
         self._promote(models, evaluated)
 
     def _collect(self) -> str:

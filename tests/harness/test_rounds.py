@@ -220,6 +220,22 @@ def test_killed_in_every_stage_it_comes_to_the_same_end(folder, finished):
     assert _rounds(run) == _rounds(finished)
 
 
+def test_stages_run_alone(folder):
+    run = folder / "alone"
+    ended = _loops(folder, run, "--arms", "srft,all", "--stages", "practice,collect,critique,rows")
+    assert ended.returncode == 0, ended.stderr
+    assert [name for name, _ in Stages.read(run / "round-001").items()] == [
+        "collect",
+        "critique",
+        "rows.srft",
+        "rows.all",
+    ]
+    assert not (run / "round-000").exists()
+    ended = _loops(folder, run, "--arms", "srft,all", "--stages", "train,promote")
+    assert ended.returncode == 2
+    assert "promote builds on it; add evaluate to --stages" in ended.stderr
+
+
 def test_a_model_that_got_worse_is_rolled_back(folder, finished):
     base = str(finished / "round-001/model/srft")
     ended = _loops(folder, folder / "worse", "--model", base, "--set", "training={learning_rate: 1.0, steps: 4}")
