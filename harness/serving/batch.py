@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from srft.harness.serving.cache import Cache
 from srft.harness.serving.forward import Piece
-from srft.harness.serving.sampling import Sampler, Sampling
+from srft.harness.serving.sampling import Choice, Sampler, Sampling
 
 CHUNK = 256
 """Tokens of one prompt in one step. It depends on nothing else, so that results do not either."""
@@ -71,7 +72,7 @@ class Request:
         self._prompt_logprobs: list[float] = []
         self._cached = 0
         self._stop = sampling.stop
-        self._sampler = Sampler(sampling)
+        self.sampler = Sampler(sampling)
         self._end_ids = end_ids | frozenset(sampling.stop_token_ids) if not sampling.ignore_eos else frozenset()
         self._decode = decode
         self._on_token = on_token
@@ -98,22 +99,21 @@ class Request:
         keep = len(tokens) if self.wants_prompt_logprobs and done < len(self.prompt) else int(samples)
         return Piece(self.cache, tokens, keep)
 
-    def take(self, logits: Tensor) -> FinishReason | None:
-        """Go on with the logits of its piece, whose tokens are in the cache now. Gives why it is finished, if it is."""
+    def read(self, logits: Tensor) -> bool:
+        """Note the logits of its piece, whose tokens are in the cache now. Whether it has read all there is."""
         assert self.cache is not None
         done = len(self.cache.tokens)
         if self.wants_prompt_logprobs and not self._logprobs:
             self._note_prompt(logits, first=done - len(logits))
-        if done < len(self._sequence):
-            return None
-        if self.limit == 0:
-            return "length"
-        token = self._sampler.choose(logits[-1])
-        self._logprobs.append(float(logits[-1, token] - logits[-1].logsumexp(0)))
-        self._sequence.append(token)
+        return done == len(self._sequence)
+
+    def write(self, choice: Choice) -> FinishReason | None:
+        """Go on with the next token. Gives why it is finished, if it is."""
+        self._logprobs.append(choice.logprob)
+        self._sequence.append(choice.token)
         if self._on_token is not None:
             self._on_token(self.token_ids)
-        if token in self._end_ids or self._stop_place(self._text()) is not None:
+        if choice.token in self._end_ids or self._stop_place(self._text()) is not None:
             return "stop"
         return "length" if len(self._logprobs) == self.limit else None
 
@@ -121,7 +121,7 @@ class Request:
         """Keep the logprobs of the tokens after `first`; the logits after the prompt's last one are the reply's."""
         following = self.prompt[first + 1 : first + 1 + len(logits)]
         rows = logits[: len(following)].log_softmax(-1)
-        self._prompt_logprobs += [float(row[token]) for row, token in zip(rows, following, strict=True)]
+        self._prompt_logprobs += rows.gather(1, torch.tensor([following], device=rows.device).T)[:, 0].tolist()
 
     def _text(self) -> str:
         """The reply so far, where a stop text has to be looked for."""

@@ -23,10 +23,10 @@ from loguru import logger
 
 from srft.agent.model import ContextOverflow
 from srft.env.errors import InputError, ModelError, SrftError
-from srft.harness.serving.batch import Generated, Request, next_step
+from srft.harness.serving.batch import FinishReason, Generated, Request, next_step
 from srft.harness.serving.cache import Caches
 from srft.harness.serving.forward import Forward
-from srft.harness.serving.sampling import Sampling
+from srft.harness.serving.sampling import Sampling, choose
 from srft.harness.serving.server import Dtype
 from srft.harness.serving.weights import tokenizer_of
 from srft.train.render import Renderer
@@ -273,11 +273,22 @@ class Engine:
             self._give_up(error)
             return
         self.steps += 1
-        for (request, _), logits in zip(step, outputs, strict=True):
-            reason = request.take(logits)
+        ready = [(request, logits) for (request, _), logits in zip(step, outputs, strict=True) if request.read(logits)]
+        writing = [(request, logits[-1]) for request, logits in ready if request.limit > 0]
+        for request, _ in ready:
+            if request.limit == 0:
+                self._finish(request, "length")
+        if not writing:
+            return
+        choices = choose([request.sampler for request, _ in writing], torch.stack([row for _, row in writing]))
+        for (request, _), choice in zip(writing, choices, strict=True):
+            reason = request.write(choice)
             if reason is not None:
-                self._leave(request)
-                request.future.set_result(request.generated(reason))
+                self._finish(request, reason)
+
+    def _finish(self, request: Request, reason: FinishReason) -> None:
+        self._leave(request)
+        request.future.set_result(request.generated(reason))
 
     def _leave(self, request: Request) -> None:
         assert request.cache is not None

@@ -1,16 +1,17 @@
-"""How the next token is chosen, for each request by itself.
+"""How the next tokens are chosen: of all requests at once, of each by its own settings and numbers.
 
     sampler = Sampler(Sampling(temperature=0.8, top_p=0.95, seed=7))
-    sampler.choose(logits_V)                # a token id; the next call draws the next number
+    choose([sampler], logits_NV)            # [Choice(token, logprob)]; the next call draws the next number
 
 A request draws one number a token from its own generator and looks it up in the cumulative probabilities of its own
 row, so what it gets does not depend on who else is in the batch. Logprobs are the model's own, before temperature and
-cuts.
+cuts. All is computed where the logits are and fetched at once: a GPU is waited for once a step, not once a request.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
@@ -33,44 +34,81 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ignore_eos: bool = False
     seed: int | None = None
 
+    @property
+    def cuts(self) -> bool:
+        """Whether some tokens are left out."""
+        return self.top_k > 0 or self.top_p < 1
+
+
+class Choice(NamedTuple):
+    """A request's next token, and its logprob by the model."""
+
+    token: int
+    logprob: float
+
 
 class Sampler:
     """The state of one request's sampling: its generator."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
+        self.sampling = sampling
         self._generator = torch.Generator()  # on the CPU: the same numbers on every device
         if sampling.seed is None:
             self._generator.seed()
         else:
             self._generator.manual_seed(sampling.seed % 2**63)
 
-    def choose(self, logits_V: Tensor) -> int:
-        """The next token from float32 logits (V,)."""
-        sampling = self._sampling
-        if sampling.temperature == 0:
-            return int(logits_V.argmax())
-        drawn = torch.rand((), generator=self._generator, dtype=torch.float64).item()
-        probability_V = torch.softmax(logits_V.double() / sampling.temperature, dim=0)
-        if sampling.top_k > 0 or sampling.top_p < 1:
-            return self._among_the_likeliest(probability_V, drawn)
-        return _place(probability_V.cumsum(0), drawn)
-
-    def _among_the_likeliest(self, probability_V: Tensor, drawn: float) -> int:
-        kept, ids = probability_V.sort(descending=True, stable=True)
-        if self._sampling.top_k > 0:
-            kept = kept[: self._sampling.top_k]
-        total = kept.cumsum(0)
-        # The smallest set whose probability reaches top_p: the token that reaches it is in it.
-        count = 1 + int((total < self._sampling.top_p * total[-1]).sum())
-        return int(ids[_place(total[:count], drawn)])
+    def draw(self) -> float:
+        """The next number from [0, 1); temperature 0 needs none."""
+        if self.sampling.temperature == 0:
+            return 0.0
+        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
 
 
-def _place(cumulative: Tensor, drawn: float) -> int:
-    """Where a number from [0, 1) falls.
+def choose(samplers: Sequence[Sampler], logits_NV: Tensor) -> list[Choice]:
+    """The next token of each of N requests from its row of float32 logits."""
+    tokens_N = logits_NV.argmax(-1)
+    drawing = [row for row, sampler in enumerate(samplers) if sampler.sampling.temperature > 0]
+    cut = [row for row in drawing if samplers[row].sampling.cuts]
+    for rows in (cut, [row for row in drawing if row not in cut]):
+        if rows:
+            places = torch.tensor(rows, device=logits_NV.device)
+            tokens_N[places] = _draw([samplers[row] for row in rows], logits_NV[places])
+    logprobs_N = logits_NV.gather(1, tokens_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
+    both = torch.stack((tokens_N.double(), logprobs_N.double())).tolist()
+    return [Choice(int(token), logprob) for token, logprob in zip(*both, strict=True)]
 
-    >>> _place(torch.tensor([0.2, 0.6, 0.8]), 0.5)
-    1
+
+def _draw(samplers: Sequence[Sampler], logits_NV: Tensor) -> Tensor:
+    """Token ids (N,) of requests that all have cuts, or none of which has."""
+    numbers = [(sampler.sampling.temperature, sampler.draw()) for sampler in samplers]
+    temperature_N, drawn_N = torch.tensor(numbers, dtype=torch.float64, device=logits_NV.device).T.contiguous()
+    probabilities_NV = torch.softmax(logits_NV.double() / temperature_N[:, None], dim=-1)
+    if samplers[0].sampling.cuts:
+        return _among_the_likeliest([sampler.sampling for sampler in samplers], probabilities_NV, drawn_N)
+    return _places(probabilities_NV.cumsum(-1), drawn_N)
+
+
+def _among_the_likeliest(settings: Sequence[Sampling], probabilities_NV: Tensor, drawn_N: Tensor) -> Tensor:
+    """Token ids (N,), with top_k and top_p."""
+    kept, ids = probabilities_NV.sort(dim=-1, descending=True, stable=True)
+    for row, sampling in enumerate(settings):
+        if sampling.top_k > 0:
+            kept[row, sampling.top_k :] = 0
+    total = kept.cumsum(-1)
+    # The smallest set whose probability reaches top_p: the token that reaches it is in it.
+    share = torch.tensor([sampling.top_p for sampling in settings], dtype=total.dtype, device=total.device)
+    last = (total < share[:, None] * total[:, -1:]).sum(-1).clamp_(max=total.shape[-1] - 1)
+    reached = total.gather(1, last[:, None])
+    return ids.gather(1, _places(total, drawn_N, end=reached)[:, None])[:, 0]
+
+
+def _places(cumulative_NV: Tensor, drawn_N: Tensor, *, end: Tensor | None = None) -> Tensor:
+    """Where numbers from [0, 1), of what the rows come to (of `end`, (N, 1)), fall in their rows.
+
+    >>> _places(torch.tensor([[0.2, 0.6, 0.8]]), torch.tensor([0.5]))
+    tensor([1])
     """
-    place = torch.searchsorted(cumulative, drawn * cumulative[-1], right=True)
-    return min(int(place), len(cumulative) - 1)
+    end = cumulative_NV[:, -1:] if end is None else end
+    places = torch.searchsorted(cumulative_NV, drawn_N[:, None] * end, right=True)[:, 0]
+    return places.clamp_(max=cumulative_NV.shape[-1] - 1)
