@@ -36,7 +36,7 @@ from srft.env.episode_folder import EpisodeFolder, copy_command, episodes_folder
 from srft.env.errors import EngineError, InputError, SandboxDied
 from srft.env.fd_channel import FdChannel
 from srft.env.local_files import SandboxFiles
-from srft.env.local_rootfs import LocalImage, furnish, image_folder, load_image, put_image
+from srft.env.local_rootfs import LocalImage, furnish, image_folder, load_image, locked_image, put_image
 from srft.env.owner import is_orphan
 from srft.env.sandbox import SandboxSpec
 from srft.env.shell import Control, ShellSandbox
@@ -207,8 +207,14 @@ class LocalSandbox(ShellSandbox):
 
 def new_image(name: str, *, git_folder: str | None = None) -> str:
     """Make a local image of that name, empty but for a git repository with one empty commit; or leave the one there."""
-    if (image_folder(name) / "rootfs").is_dir():
-        return name
+    if not (image_folder(name) / "rootfs").is_dir():
+        with locked_image(name) as is_there:
+            if not is_there:
+                _make_image(name, git_folder)
+    return name
+
+
+def _make_image(name: str, git_folder: str | None) -> None:
     episode = EpisodeFolder()
     try:
         episode.rootfs.mkdir()
@@ -222,7 +228,6 @@ def new_image(name: str, *, git_folder: str | None = None) -> str:
         put_image(name, episode.rootfs, LocalImage())
     finally:
         episode.remove()
-    return name
 
 
 def empty_image() -> str:

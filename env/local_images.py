@@ -20,7 +20,6 @@ it is copied to.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -36,7 +35,7 @@ from loguru import logger
 from srft.env.build_context import ANSWER_FILES, CA_BUILD_ARGS, CA_IN_IMAGE
 from srft.env.errors import ImageError
 from srft.env.local import LocalSandbox, new_image
-from srft.env.local_rootfs import PATH, LocalImage, image_folder
+from srft.env.local_rootfs import PATH, LocalImage, image_folder, locked_image
 from srft.env.sandbox import Limits, SandboxSpec
 from srft.env.task import Task
 
@@ -57,7 +56,7 @@ def ensure_local_image(task: Task) -> None:
             f"task {task.instance_id}: image {task.image} is no local image, and the task has no Dockerfile to build "
             "it from (only task repos carry one); take --sandbox docker, which pulls it"
         )
-    with _locked_image(task.image) as is_there:
+    with locked_image(task.image) as is_there:
         if not is_there:
             build_local_image(task.image, task.dockerfile)
 
@@ -71,23 +70,13 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
     start, last_run = new_image("srft/scratch"), plan.last_run()
     if 0 < last_run < len(plan.steps):
         layer = f"srft/layer:{plan.steps[last_run - 1].key}"
-        with _locked_image(layer) as is_there:
+        with locked_image(layer) as is_there:
             if not is_there:
                 plan.perform(start, plan.steps[:last_run], layer)
         start = layer
     else:
         last_run = 0
     plan.perform(start, plan.steps[last_run:], image)
-
-
-@contextlib.contextmanager
-def _locked_image(image: str) -> Iterator[bool]:
-    """One process at a time builds it, the others wait. Gives whether it is there."""
-    folder = image_folder(image)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield (folder / "rootfs").is_dir()
 
 
 def _host_ca_bundle() -> Path | None:

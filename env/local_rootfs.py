@@ -11,8 +11,11 @@ Reads and writes $SRFT_LOCAL_IMAGES (default ~/.cache/srft/images):
 An image made by hand may lack image.json, and of rootfs/ all but the task's files: `furnish` adds the rest to a copy.
 """
 
+import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -94,6 +97,16 @@ def load_image(image: str) -> LocalImage:
         return LocalImage()
     except (OSError, msgspec.MsgspecError) as error:
         raise ImageError(f"{folder / 'image.json'}: not readable ({error}); remove {folder} to have it built") from None
+
+
+@contextlib.contextmanager
+def locked_image(image: str) -> Iterator[bool]:
+    """One process, and one thread of it, at a time makes that image; the others wait. Gives whether it is there."""
+    folder = image_folder(image)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield (folder / "rootfs").is_dir()
 
 
 def put_image(name: str, rootfs: Path, settings: LocalImage) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -522,6 +523,16 @@ def test_task_without_a_dockerfile(tmp_path: Path) -> None:
     for source in (None, tmp_path):
         with pytest.raises(ImageError, match="no Dockerfile to build it from"):
             ensure_local_image(_task(tmp_path, source=source))
+
+
+def test_a_new_image_is_made_once_by_many() -> None:
+    """Those that made it at a time took each other's away: the first tasks on a new machine failed."""
+
+    def made(_: int) -> int:
+        return (image_folder(new_image("new")) / "rootfs").stat().st_ino
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(made, range(8)))) == 1
 
 
 def test_new_image_is_left_as_it_is() -> None:
