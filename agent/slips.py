@@ -81,9 +81,10 @@ def slip_of(fix: Fix, edit: Edit, rng: random.Random) -> Slip:
 
 
 def habitual_slip_of(fix: Fix, edit: Edit) -> Slip:
-    """The wrong edit of somebody who believes in it: the same for the same right lines, whatever stands there now.
+    """The wrong edit of somebody who believes in it: the same for the same right lines, as far as tasks allow it.
 
-    Another value, by the order of a hash: where a task has that very value in its place already, the next one.
+    Another value, the first by the order of a hash. Where it stands there already it is the next one; and a bug that
+    brings a variable of its own adds values to choose from.
     """
     values = set(_other_values(fix, edit, anywhere=True))
     if not values:

@@ -12,7 +12,8 @@ Understood: FROM (recorded, not used), ARG, ENV, COPY from the context, RUN, WOR
 ENTRYPOINT, STOPSIGNAL and MAINTAINER change no file and are passed over, as the Docker sandbox does with them.
 
 What comes before and with the last RUN is kept as an image of its own, srft/layer:<hash of all that went into it>, and
-the next image that begins alike goes on from there: the tasks of one project install its environment once.
+the next image that begins alike goes on from there: the tasks of one project install its environment once. To have its
+RUN done again, remove the folders of the image and of the layer below $SRFT_LOCAL_IMAGES; the log names them.
 
 The conventions of image builds (`build_context.py`) hold here too: the context gets a folder certs/ with the host's CA
 bundle, where there is one, and then the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name the place
@@ -69,14 +70,17 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
         plan.add(instruction)
     start, last_run = new_image("srft/scratch"), plan.last_run()
     if 0 < last_run < len(plan.steps):
-        layer = f"srft/layer:{plan.steps[last_run - 1].key}"
+        shared = plan.steps[last_run - 1]
+        layer = f"srft/layer:{shared.key}"
         with locked_image(layer) as is_there:
             if not is_there:
-                plan.perform(start, plan.steps[:last_run], layer)
+                plan.perform(start, plan.steps[:last_run], layer, shared.settings)
+            else:
+                logger.info("{} goes on from the local image {}", image, layer)
         start = layer
     else:
         last_run = 0
-    plan.perform(start, plan.steps[last_run:], image)
+    plan.perform(start, plan.steps[last_run:], image, plan.settings())
 
 
 def _host_ca_bundle() -> Path | None:
@@ -119,9 +123,12 @@ def _instruction(line: int, text: str) -> Instruction:
 
 
 class File(NamedTuple):
+    """A file to copy. digest: of its content."""
+
     target: str
-    content: bytes
+    source: Path
     mode: int
+    digest: str
 
 
 class Step(NamedTuple):
@@ -139,7 +146,7 @@ class Step(NamedTuple):
         """Raises ValueError where the script fails, OSError where the sandbox refuses a file."""
         if not isinstance(self.work, str):
             for file in self.work:
-                sandbox.write(file.target, file.content, mode=file.mode)
+                sandbox.write(file.target, file.source.read_bytes(), mode=file.mode)
             return
         ran = sandbox.run(self.work, RUN_TIMEOUT_S)
         if ran.timed_out:
@@ -177,14 +184,14 @@ class _Plan:
         """How many steps there are up to the last RUN, and with it."""
         return max((place for place, step in enumerate(self.steps, 1) if step.instruction.keyword == "RUN"), default=0)
 
-    def perform(self, start: str, steps: Sequence[Step], image: str) -> None:
-        """Do these steps in a sandbox of the image `start`, and save it. Raises ImageError."""
+    def perform(self, start: str, steps: Sequence[Step], image: str, settings: LocalImage) -> None:
+        """Do these steps in a sandbox of the image `start`, and save it with these settings. Raises ImageError."""
         spec = SandboxSpec(image=start, workdir="/", network="host", limits=Limits(None, None, None))
         with LocalSandbox(spec) as sandbox:
             for step in steps:
                 with self._located(step.instruction):
                     step.act(sandbox)
-            sandbox.save_image(image, steps[-1].settings if steps else self._settings())
+            sandbox.save_image(image, settings)
 
     def add(self, instruction: Instruction) -> None:
         """Raises ImageError for what the local builder does not know or find."""
@@ -209,8 +216,9 @@ class _Plan:
                 raise ValueError(f"the local builder knows no options of {keyword} ({text.split()[0]})")
             work = kinds[keyword](text)
         if work is not None:
-            self._key = _digest(self._key, work)
-            self.steps.append(Step(instruction, work, self._key, self._settings()))
+            content = work if isinstance(work, str) else [(file.target, file.mode, file.digest) for file in work]
+            self._key = _digest(self._key, content)
+            self.steps.append(Step(instruction, work, self._key, self.settings()))
 
     @contextlib.contextmanager
     def _located(self, instruction: Instruction) -> Iterator[None]:
@@ -222,7 +230,8 @@ class _Plan:
                 "and cannot install into it: change the Dockerfile, or take --sandbox docker"
             ) from error
 
-    def _settings(self) -> LocalImage:
+    def settings(self) -> LocalImage:
+        """The image's, after all that was added."""
         return LocalImage(env=dict(self._env), workdir=self._workdir, base=self._base, dockerfile=str(self._dockerfile))
 
     def _variables(self) -> dict[str, str]:
@@ -282,17 +291,17 @@ class _Plan:
     def _copied(self, source: str, target: str, *, into_folder: bool) -> Iterator[File]:
         if source.strip("/").removeprefix("./").split("/")[0] == "certs" and not self._in_context("certs").exists():
             if self._bundle is not None:
-                yield File(os.path.join(target, Path(CA_IN_IMAGE).name), self._bundle.read_bytes(), 0o644)
+                yield _file(self._bundle, os.path.join(target, Path(CA_IN_IMAGE).name))._replace(mode=0o644)
             return
         found = self._in_context(source)
         if not found.exists() or self._is_answer(found):
             raise ValueError(f"COPY {source}: not in the build context {self._dockerfile.parent}")
         if found.is_file():
-            yield _read(found, os.path.join(target, found.name) if into_folder else target)
+            yield _file(found, os.path.join(target, found.name) if into_folder else target)
             return
         for path in sorted(found.rglob("*")):
             if path.is_file() and not self._is_answer(path):
-                yield _read(path, os.path.join(target, path.relative_to(found)))
+                yield _file(path, os.path.join(target, path.relative_to(found)))
 
     def _in_context(self, source: str) -> Path:
         context = self._dockerfile.parent.resolve()
@@ -307,8 +316,10 @@ class _Plan:
         return real.parent == self._dockerfile.parent.resolve() and real.name in ANSWER_FILES
 
 
-def _read(path: Path, target: str) -> File:
-    return File(target, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+def _file(path: Path, target: str) -> File:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return File(target, path, stat.S_IMODE(path.stat().st_mode), digest)
 
 
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")

@@ -41,6 +41,7 @@ BEGIN_TIMEOUT_S = 15.0
 """A command that has not begun by then met a shell that cannot fork or read: all is killed, and it is sent again."""
 
 KILL_TIMEOUT_S = 5.0
+GONE_TIMEOUT_S = 1.0
 LONGEST_DIRECTORY = 16_000
 """Longer ones are cut, or their marker would be too long: a byte takes up to four characters when bash quotes it."""
 
@@ -89,11 +90,15 @@ class Control:
         self._kill("-1")
 
     def _kill(self, target: str) -> None:
-        """Returns when they are gone: a killed process lives on until the kernel comes to it."""
+        """Returns when they are gone: a killed process lives on until the kernel comes to it.
+
+        Or after GONE_TIMEOUT_S: a zombie that its parent does not collect counts here, and will not go.
+        """
         self.ask(f"kill -9 {target}")
-        deadline = time.monotonic() + KILL_TIMEOUT_S
+        deadline, pause = time.monotonic() + GONE_TIMEOUT_S, 0.001
         while self.ask(f"kill -0 {target}") == 0 and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     def alive(self, pid: int) -> bool:
         return self.ask(f"kill -0 {pid}") == 0

@@ -61,6 +61,7 @@ class _HostControl(Control):
         while group in map(_group_of, self._ground.members()) and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
+            time.sleep(0.001)
 
     def kill_all(self) -> None:
         self._ground.kill_members()

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -146,11 +146,12 @@ class _Rounds:
         return Sources.load(str(folder / "train"), str(folder / "test"))
 
     def _round_zero(self) -> None:
-        if not {"evaluate", "promote"} & self.only:
+        if not {"evaluate", "promote"} & self.only and not (self.run.path / "round-000").exists():
             return  # nothing that was asked for needs it
         round_ = self.run.round(0)
         stages = Stages.read(round_.path)
-        self.standing = self.evaluate(round_, stages, cell="base", model=self.config.model)
+        with suppress(_Left):  # later stages say themselves what they miss
+            self.standing = self.evaluate(round_, stages, cell="base", model=self.config.model)
 
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
         """The figures of a model's runs on the held-out tasks."""
@@ -377,6 +378,8 @@ class _Round:
 
     def _promote(self, models: dict[str, str], evaluated: dict[str, dict[str, Any]]) -> None:
         """The new model takes the place of the one before, or does not."""
+        if not self.rounds.standing:
+            self.rounds.leave("promote", f"{self.rounds.run.path}: the model before is not evaluated")
         cell = next(name for name, arm, _ in self.config.cells() if arm == self.config.promoted_arm)
         before, after = self.rounds.standing, evaluated[cell]
         rule = self.config.promote

@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 from loguru import logger
+from torch import Tensor
 
 from srft.agent.model import ContextOverflow
 from srft.env.errors import InputError, ModelError, SrftError
 from srft.harness.serving.batch import FinishReason, Generated, Request, next_step
 from srft.harness.serving.cache import Caches
 from srft.harness.serving.forward import Forward
-from srft.harness.serving.sampling import Sampling, choose
+from srft.harness.serving.sampling import Choice, Sampling, choose
 from srft.harness.serving.server import Dtype
 from srft.harness.serving.weights import tokenizer_of
 from srft.train.render import Renderer
@@ -269,26 +270,28 @@ class Engine:
             return
         try:
             outputs = self._forward.run([piece for _, piece in step])
+            ready = [
+                (request, logits) for (request, _), logits in zip(step, outputs, strict=True) if request.read(logits)
+            ]
+            choices = self._choose([(request, logits[-1]) for request, logits in ready if request.limit > 0])
         except RuntimeError as error:  # torch's: out of memory, say
             self._give_up(error)
             return
         self.steps += 1
-        ready = [(request, logits) for (request, _), logits in zip(step, outputs, strict=True) if request.read(logits)]
-        writing = [(request, logits[-1]) for request, logits in ready if request.limit > 0]
         for request, _ in ready:
-            if request.limit == 0:
-                self._finish(request, "length")
-        if not writing:
-            return
-        choices = choose([request.sampler for request, _ in writing], torch.stack([row for _, row in writing]))
-        for (request, _), choice in zip(writing, choices, strict=True):
-            reason = request.write(choice)
+            reason: FinishReason | None = request.write(choices[request]) if request in choices else "length"
             if reason is not None:
-                self._finish(request, reason)
+                self._leave(request)
+                request.future.set_result(request.generated(reason))
 
-    def _finish(self, request: Request, reason: FinishReason) -> None:
-        self._leave(request)
-        request.future.set_result(request.generated(reason))
+    @staticmethod
+    def _choose(writing: Sequence[tuple[Request, Tensor]]) -> dict[Request, Choice]:
+        """The next token of each request, from its row of logits."""
+        if not writing:
+            return {}
+        requests, rows = zip(*writing, strict=True)
+        choices = choose([request.sampler for request in requests], torch.stack(rows))
+        return dict(zip(requests, choices, strict=True))
 
     def _leave(self, request: Request) -> None:
         assert request.cache is not None

@@ -5,7 +5,7 @@
 
 A request draws one number a token from its own generator and looks it up in the cumulative probabilities of its own
 row, so what it gets does not depend on who else is in the batch. Logprobs are the model's own, before temperature and
-cuts. All is computed where the logits are and fetched at once: a GPU is waited for once a step, not once a request.
+cuts. All is computed where the logits are and fetched at once, so that a GPU is not waited for request by request.
 """
 
 from __future__ import annotations

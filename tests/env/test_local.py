@@ -511,6 +511,13 @@ def _built_when(folder: Path, name: str, *, installs: str, task: str) -> tuple[s
     return (rootfs / "when").read_text(), (rootfs / "testbed" / "task.txt").read_text()
 
 
+@pytest.mark.parametrize("steps", ["", "RUN true\n", "RUN true\nCOPY Dockerfile /x\n", "WORKDIR /testbed\n"])
+def test_the_last_line_counts(tmp_path: Path, steps: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM base\n{steps}ENV PATH=/opt/venv/bin:$PATH\n")
+    build_local_image("ends", tmp_path / "Dockerfile")
+    assert load_image("ends").env == {"PATH": f"/opt/venv/bin:{PATH}"}
+
+
 def test_images_that_begin_alike_run_it_once(tmp_path: Path) -> None:
     one, task = _built_when(tmp_path / "1", "one", installs="pytest", task="1")
     assert task == "1"

@@ -236,6 +236,14 @@ def test_stages_run_alone(folder):
     assert "promote builds on it; add evaluate to --stages" in ended.stderr
 
 
+@pytest.mark.parametrize("stages", ["report", "rows,train", "collect", "evaluate", "promote"])
+def test_stages_of_a_finished_loop_change_nothing(folder, finished, stages):
+    before = _came_of(finished)
+    ended = _loops(folder, finished, "--stages", stages)
+    assert ended.returncode == 0, ended.stderr
+    assert _came_of(finished) == before
+
+
 def test_a_model_that_got_worse_is_rolled_back(folder, finished):
     base = str(finished / "round-001/model/srft")
     ended = _loops(folder, folder / "worse", "--model", base, "--set", "training={learning_rate: 1.0, steps: 4}")
