@@ -136,7 +136,8 @@ def _chosen(folder: Path) -> Path:
     measured = [(place, one) for place, one in evaluated if one.known_by is not None]
     promoted = [one for one in measured if one[1].promotion and one[1].promotion.decision == "promoted"]
     if measured:
-        place, one = (promoted or measured)[-1]
+        tried = any(one.promotion for _, one in measured)  # and all rolled back: it ended with the first, the base
+        place, one = promoted[-1] if promoted else measured[0 if tried else -1]
         return place / "evaluation" / str(one.known_by)
     with_runs = [
         place for place in rounds if (place / "trajectories.jsonl").exists() or (place / "grades.jsonl").exists()

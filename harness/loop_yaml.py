@@ -41,6 +41,11 @@ def keep_loop_config(config: LoopConfig, run: Run) -> None:
             f"{run.path / FILE_NAME}: this loop was begun with another {', '.join(changed)}; go on with the same, or "
             "give another --run"
         )
+    if kept and kept.seeds[0] != config.seeds[0]:
+        raise InputError(
+            f"{run.path / FILE_NAME}: the first of this loop's seeds is {kept.seeds[0]}, whose models bear the arm's "
+            f"name alone; give it first, not {config.seeds[0]}, or another --run"
+        )
     content = {**software(*PACKAGES), LoopConfig.KEPT_AS: msgspec.to_builtins(config)}
     write_atomic(run.path / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 

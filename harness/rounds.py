@@ -32,14 +32,17 @@ from srft.env.errors import InputError, SrftError
 from srft.harness.budget import BudgetWatch
 from srft.harness.collect import Episodes, collect
 from srft.harness.config import CollectConfig, EpisodesConfig, without_defaults
+from srft.harness.critics import open_critic
 from srft.harness.critique import CritiqueConfig, Runs, critique
 from srft.harness.evaluate import as_json
 from srft.harness.loop_config import LoopConfig
 from srft.harness.loop_yaml import keep_loop_config
+from srft.harness.models import close_model, open_model
 from srft.harness.practice import Making, practice
 from srft.harness.report import write_report
 from srft.harness.rows import RowsConfig, make_rows
 from srft.harness.served import ServedModels
+from srft.harness.serving.weights import check_folder
 from srft.harness.stage_keys import Sources, essence, stage_key, trained_by
 from srft.harness.stages import Stages, set_aside
 from srft.harness.store import Round, Run
@@ -92,9 +95,11 @@ def loop(
 
     stop: when set, the steps under way are finished. only: these stages alone; what they build on must be there.
     """
+    stages = _known_stages(only)
+    _check_names(config)
     keep_loop_config(config, run)
     with BudgetWatch(config.budget, run.path, stop) as budget:
-        rounds = _Rounds(config, run, stop, displays or Displays(), frozenset(only or STAGES))
+        rounds = _Rounds(config, run, stop, displays or Displays(), stages)
         try:
             rounds.go()
         except _Left:
@@ -104,6 +109,27 @@ def loop(
         finally:
             rounds.servers.close()
     return Outcome(True, None, rounds.model, rounds.report())
+
+
+def _known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
+    """Raises InputError."""
+    stages = frozenset(STAGES if only is None else only)
+    if not stages or stages - set(STAGES):
+        raise InputError(f"--stages {', '.join(sorted(stages))}: expected some of {', '.join(STAGES)}")
+    return stages
+
+
+def _check_names(config: LoopConfig) -> None:
+    """What a later stage would stumble on, before anything is done. Raises InputError."""
+    if config.critic != "oracle":  # which needs the tasks
+        open_critic(config.critic, judge=config.judge)
+    for teacher in config.teachers:
+        if teacher not in {"demonstrator", "student"}:
+            close_model(open_model(teacher, settings=config.collect.openai))
+    try:
+        check_folder(config.model)
+    except InputError as error:
+        raise InputError(f"model (--model): {error}; it is looked for from {Path.cwd()}") from None
 
 
 class _Left(Exception):
@@ -116,8 +142,6 @@ class _Rounds:
     def __init__(
         self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
     ) -> None:
-        if unknown := sorted(only - set(STAGES)):
-            raise InputError(f"--stages {', '.join(unknown)}: expected some of {', '.join(STAGES)}")
         self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
@@ -197,8 +221,12 @@ class _Rounds:
         *,
         stage: StageName,
         made: Iterable[Path] = (),
+        outdates: Iterable[str] = (),
     ) -> dict[str, Any]:
-        """Do a stage unless it is finished; its figures. made: what it writes, set aside when its inputs changed."""
+        """Do a stage unless it is finished; its figures.
+
+        When its inputs changed, `made` (what it writes) is set aside, and the stages that it `outdates` are forgotten.
+        """
         self.check_stop()
         if stages.done(name, key):
             return stages[name].figures
@@ -207,6 +235,7 @@ class _Rounds:
         if before := stages.others(name, key):
             for path in made:
                 set_aside(path, before)
+            stages.forget(outdates)
         logger.info("{}: {}", stages.path.parent.name, name)
         stages.begin(name, key)
         began = time.monotonic()
@@ -223,6 +252,14 @@ class _Rounds:
     def promote(self, model: str, evaluation: dict[str, Any]) -> None:
         """From here on this model is the one to beat, and the link `model` of the run leads to it."""
         self.model, self.standing = model, evaluation
+        self.link()
+
+    def link(self) -> None:
+        """Let the link `model` of the run lead to the promoted model, and be away where there is none."""
+        model = self.model
+        if model == self.config.model:
+            (self.run.path / "model").unlink(missing_ok=True)
+            return
         link, target = self.run.path / "model", Path(os.path.relpath(model, self.run.path))
         if link.is_symlink() and link.readlink() == target:
             return
@@ -373,7 +410,16 @@ class _Round:
             assert trained is not None
             return dict(trained.figures)
 
-        self.rounds.stage(self.stages, f"train.{cell}", key, work, stage="train", made=[out])
+        # What was found out about a model that is trained anew is of the one before.
+        self.rounds.stage(
+            self.stages,
+            f"train.{cell}",
+            key,
+            work,
+            stage="train",
+            made=[out, self.round.path / "evaluation" / cell],
+            outdates=[f"serve.{cell}", f"evaluate.{cell}", "promote"],
+        )
         return str(out)
 
     def _promote(self, models: dict[str, str], evaluated: dict[str, dict[str, Any]]) -> None:
@@ -384,7 +430,7 @@ class _Round:
         before, after = self.rounds.standing, evaluated[cell]
         rule = self.config.promote
         key = stage_key("promote", before, after, rule, weights_id(self.rounds.model), weights_id(models[cell]))
-        is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose
+        is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose - 1e-9
         figures = {
             "decision": "promoted" if is_better else "rolled back",
             "cell": cell,
@@ -398,6 +444,8 @@ class _Round:
         logger.info("{}: {}: {}", self.round.path.name, figures["decision"], figures["reason"])
         if is_better:
             self.rounds.promote(models[cell], after)
+        else:
+            self.rounds.link()
 
 
 def _share(evaluation: dict[str, Any]) -> str:

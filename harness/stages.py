@@ -13,6 +13,7 @@ stage wrote lies beside it, so nothing here is state that a file does not also h
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ class Stages:
         self._begun[name] = key
         self._stages.pop(name, None)
         self._write()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Note stages as not finished; on disk with what is noted next."""
+        for name in names:
+            self._stages.pop(name, None)
 
     def finish(self, name: str, key: str, *, wall_s: float, figures: dict[str, Any]) -> None:
         """Note a stage as finished; on disk when this returns. Raises StorageError."""

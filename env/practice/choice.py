@@ -59,17 +59,16 @@ def split_families(names: Sequence[str], train: int, test: int, draw: random.Ran
 
 
 def held_out(kept: Mapping[str, Sequence[Trial]], *, share: float, draw: random.Random) -> set[tuple[str, str]]:
-    """{(source, mutant's id)} of a share of the kept trials of every source, in turn from each of its functions."""
-    left = round(share * sum(map(len, kept.values())))
+    """{(source, mutant's id)} of a share of the kept trials of every source, in turn from each of its functions.
+
+    What is rounded is carried on to the next source, so that the shares are right in all, however small the sources.
+    """
     out: set[tuple[str, str]] = set()
-    # Those with the fewest first, the last one making up for what was rounded.
-    ordered = sorted(kept, key=lambda name: (len(kept[name]), name))
-    for name in ordered:
-        trials = kept[name]
-        wanted = left if name == ordered[-1] else min(left, round(share * len(trials)))
-        chosen = over_functions(trials, wanted, draw)
+    seen = 0
+    for name in sorted(kept, key=lambda name: (len(kept[name]), name)):
+        seen += len(kept[name])
+        chosen = over_functions(kept[name], round(share * seen) - len(out), draw)
         out |= {(name, trial.mutant.id) for trial in chosen}
-        left -= len(chosen)
     return out
 
 

@@ -244,6 +244,29 @@ def test_stages_of_a_finished_loop_change_nothing(folder, finished, stages):
     assert _came_of(finished) == before
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "critic=nope"], "critic: 'nope' is none"),
+        (["--set", "teachers=[nope]"], "model: 'nope' is none"),
+        (["--model", "nope"], "model (--model): nope: no model there"),
+        (["--stages", ""], "--stages : expected some of practice, collect"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_done(folder, options, said):
+    run = folder / "mistaken"
+    ended = _loops(folder, run, *options)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert not (run / "loop.yaml").exists()
+
+
+def test_another_first_seed_is_refused(folder, finished):
+    ended = _loops(folder, finished, "--seeds", "1,0")
+    assert ended.returncode == 2
+    assert "give it first, not 1" in ended.stderr
+
+
 def test_a_model_that_got_worse_is_rolled_back(folder, finished):
     base = str(finished / "round-001/model/srft")
     ended = _loops(folder, folder / "worse", "--model", base, "--set", "training={learning_rate: 1.0, steps: 4}")
@@ -252,6 +275,12 @@ def test_a_model_that_got_worse_is_rolled_back(folder, finished):
     assert (figures["decision"], figures["before"], figures["after"]) == ("rolled back", 1.0, 0.0)
     assert figures["model"] == base
     assert not (folder / "worse/model").exists()
+    (folder / "worse/model").symlink_to("round-001/model/srft")  # as if it had been promoted before
+    assert (
+        _loops(folder, folder / "worse", "--model", base, "--set", "training={learning_rate: 1.0, steps: 4}").returncode
+        == 0
+    )
+    assert not (folder / "worse/model").is_symlink()
     assert "rolled back" in (folder / "worse/report.md").read_text()
 
 
@@ -281,6 +310,8 @@ def test_labels_that_changed_since_have_the_later_stages_done_again(folder, fini
     assert after["collect"].key == before["collect"].key
     (aside,) = (run / "round-001/model").glob(".srft.*")
     assert weights_id(aside) == weights_id(finished / "round-001/model/srft")
+    assert not {"evaluate.srft", "promote"} & {name for name, _ in after.items()}  # they were of the model set aside
+    assert len(list((run / "round-001/evaluation").glob(".srft.*"))) == 1
 
 
 def test_a_budget_that_is_spent_stops_the_loop_and_more_of_it_goes_on(folder):

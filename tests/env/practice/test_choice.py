@@ -4,6 +4,8 @@ import doctest
 import random
 from collections import Counter
 
+import pytest
+
 from srft.env.practice import choice
 from srft.env.practice.choice import held_out, in_order, over_functions, shares, split_families
 from srft.env.practice.mutations import Mutant
@@ -61,7 +63,15 @@ def test_held_out_ones_are_spread_over_functions() -> None:
 def test_a_share_of_every_source_is_held_out() -> None:
     kept = {"a": trials(["f"] * 10), "b": trials(["f"] * 5), "c": trials(["f"])}
     out = held_out(kept, share=0.25, draw=random.Random(0))
-    assert Counter(name for name, _ in out) == {"a": 3, "b": 1}
+    assert Counter(name for name, _ in out) == {"a": 2, "b": 2}
     assert held_out(kept, share=0.25, draw=random.Random(0)) == out
     assert held_out(kept, share=0, draw=random.Random(0)) == set()
     assert len(held_out(kept, share=1, draw=random.Random(0))) == 16
+
+
+@pytest.mark.parametrize(("train", "test", "sources"), [(3, 2, 5), (60, 20, 38), (200, 50, 38), (240, 40, 6)])
+def test_the_parts_are_as_large_as_asked_for(train: int, test: int, sources: int) -> None:
+    kept = {
+        name: trials(["f"] * count) for name, count in shares(train + test, [f"s{n}" for n in range(sources)]).items()
+    }
+    assert len(held_out(kept, share=test / (train + test), draw=random.Random(0))) == test
