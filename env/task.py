@@ -39,6 +39,10 @@ REQUIRED_COLUMNS = (
 )
 
 
+EVAL_TYPES = ("pass_and_fail", "fail_only")
+"""swebench's EvalType, whose import takes a second; a test compares the two."""
+
+
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent may see of a task: no patch, no tests, no hints."""
 
@@ -259,6 +263,11 @@ def _task(row: dict[str, Any], where: str) -> Task:
         raise InputError(f"{where}: {error}") from None
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: half a surrogate pair, which is no character ({error}); mend the text") from None
+    if task.eval_type not in EVAL_TYPES:
+        raise InputError(
+            f"{where}: eval_type: expected one of {', '.join(EVAL_TYPES)}, got {task.eval_type!r}; mend it, or leave "
+            "the column out: it then follows from the repository"
+        )
     return task
 
 

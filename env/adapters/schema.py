@@ -33,11 +33,12 @@ def adapt(row: dict[str, Any], where: str) -> dict[str, Any]:
     cannot be graded here.
     """
     if isinstance(row.get("created_at"), (int, float, datetime.date)):
-        row = {**row, "created_at": _time_text(row["created_at"])}
+        row = {**row, "created_at": _time_text(row["created_at"], where)}
     if all(row.get(column) for column in NATIVE_COLUMNS):
         return row
     for adapter in (swe_smith, swe_rebench, swe_gym):
         if adapter.recognises(row):
+            _check_text(row, adapter.TEXT_COLUMNS, where)
             return adapter.adapt(_with_lists(row, where), where)
     if "FAIL_TO_PASS" not in row and {"base_commit", "test_patch", "patch"} <= row.keys():
         raise InputError(
@@ -45,6 +46,20 @@ def adapt(row: dict[str, Any], where: str) -> dict[str, Any]:
             "without test results: take SWE-Gym/SWE-Gym, or build images, run the tests and add the columns"
         )
     return row
+
+
+def _check_text(row: dict[str, Any], columns: tuple[str, ...], where: str) -> None:
+    """Raises InputError where a column is missing, is no text or is blank."""
+    if missing := [column for column in columns if row.get(column) is None]:
+        raise InputError(
+            f"{where}: missing column {', '.join(missing)}; expected a row with {', '.join(columns)}, as its dataset "
+            "publishes it: add what is missing, or leave the row out"
+        )
+    for column in columns:
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise InputError(
+                f"{where}: {column}: expected text, got {row[column]!r:.60}; mend it, or leave the row out"
+            )
 
 
 def _with_lists(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -63,8 +78,14 @@ def _with_lists(row: dict[str, Any], where: str) -> dict[str, Any]:
     return {**row, **lists}
 
 
-def _time_text(time: float | datetime.date) -> str:
+def _time_text(time: float | datetime.date, where: str) -> str:
     """ISO 8601; numbers are milliseconds since 1970, as Parquet's timestamps come out in JSON."""
     if isinstance(time, datetime.date):
         return time.isoformat()
-    return datetime.datetime.fromtimestamp(time / 1000, tz=datetime.UTC).isoformat()
+    try:
+        return datetime.datetime.fromtimestamp(time / 1000, tz=datetime.UTC).isoformat()
+    except (OSError, OverflowError, ValueError) as error:
+        raise InputError(
+            f"{where}: created_at: expected text or milliseconds since 1970, got {time!r:.60} ({error}); "
+            "mend it, or leave the column out"
+        ) from None

@@ -120,6 +120,9 @@ _SPECS: dict[str, tuple[_Spec, ...]] = {
     ),
 }
 
+TEXT_COLUMNS = ("instance_id", "repo", "base_commit")
+"""What `adapt` reads as text: `schema.py` has made sure of it."""
+
 
 def recognises(row: dict[str, Any]) -> bool:
     """Whether a row is SWE-Gym's: its columns are SWE-bench's, its repositories are not."""

@@ -33,6 +33,9 @@ _TIME_IN_NAME = re.compile(
     r"[\[(]\s*\d+(?:\.\d+)?\s*(?:ms|s)\s*[\])]\s*$|\s+in\s+\d+(?:\.\d+)?\s+(?:msec|sec)\b", re.IGNORECASE
 )
 
+TEXT_COLUMNS = ("instance_id", "repo", "base_commit")
+"""What `adapt` reads as text: `schema.py` has made sure of it."""
+
 
 def recognises(row: dict[str, Any]) -> bool:
     """Whether a row is of one of SWE-rebench's sets."""

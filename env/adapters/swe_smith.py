@@ -29,6 +29,9 @@ from typing import Any, NamedTuple
 from srft.env.adapters import eval_script, patch_text, start_state
 from srft.env.adapters.unsupported import UnsupportedRow
 
+TEXT_COLUMNS = ("instance_id", "patch")
+"""What `adapt` reads as text: `schema.py` has made sure of it. Its `repo` follows from the id."""
+
 _IDENTITY = re.compile(r"(?P<owner>.+?)__(?P<name>.+)\.(?P<commit>[0-9a-f]{8})\.(?P<bug>[^.]+)$")
 
 _STATUSES = "PASSED|FAILED|SKIPPED|ERROR|XFAIL"
@@ -106,7 +109,7 @@ def recognises(row: dict[str, Any]) -> bool:
 
 def adapt(row: dict[str, Any], where: str) -> dict[str, Any]:
     """A swebench-5 row of one of SWE-smith's; its test lists are lists already."""
-    identity = _IDENTITY.match(str(row.get("instance_id")))
+    identity = _IDENTITY.match(row["instance_id"])
     if identity is None:
         raise UnsupportedRow("expected an id such as owner__name.1a2b3c4d.kind__hash", row=row, where=where)
     repo = f"{identity['owner']}/{identity['name']}"
@@ -114,7 +117,7 @@ def adapt(row: dict[str, Any], where: str) -> dict[str, Any]:
         raise UnsupportedRow("no problem_statement: write one, or take the rows that have one", row=row, where=where)
     profile = _PROFILES.get(repo.lower(), _Profile())
     tests = _tests(row, repo, profile, where)
-    bug = _bug_state(str(row["instance_id"]), str(row.get("patch") or ""))
+    bug = _bug_state(row["instance_id"], row["patch"])
     image = f"jyangballin/swesmith.x86_64.{identity['owner']}_1776_{identity['name']}.{identity['commit']}".lower()
     return {
         **row,
@@ -133,7 +136,7 @@ def adapt(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _fix(row: dict[str, Any], where: str) -> str:
     try:
-        return patch_text.reverse(str(row.get("patch") or ""))
+        return patch_text.reverse(row["patch"])
     except ValueError as error:
         raise UnsupportedRow(f"its patch has {error}, which cannot be reversed as text", row=row, where=where) from None
 
@@ -151,12 +154,15 @@ def _tests(row: dict[str, Any], repo: str, profile: _Profile, where: str) -> _Te
             row=row,
             where=where,
         )
-    if repo == "un33k/python-slugify":
-        return _Tests(["test.py"], ["test.py"])
     file_of = _unittest_file if not profile.pytest_ids else _pytest_file
     fail_to_pass, all_ = (
         {file for name in names if (file := file_of(name))} for names in (row["FAIL_TO_PASS"], listed)
     )
+    if repo == "un33k/python-slugify":
+        fail_to_pass, all_ = ({"test.py"} if names else set() for names in (row["FAIL_TO_PASS"], listed))
+    if not fail_to_pass:  # and `git rm` wants a file
+        reason = "FAIL_TO_PASS names no test file, so there is nothing that a fix must mend; leave it out"
+        raise UnsupportedRow(reason, row=row, where=where)
     return _Tests(sorted(fail_to_pass), sorted(all_))
 
 

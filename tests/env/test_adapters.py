@@ -225,6 +225,42 @@ def test_a_broken_column_is_named(tmp_path, column, value, message):
         load(tmp_path, SWE_REBENCH | {column: value})
 
 
+@pytest.mark.parametrize("row", [SWE_REBENCH, SWE_REBENCH_V2, SWE_GYM], ids=["rebench", "v2", "gym"])
+@pytest.mark.parametrize("column", ["instance_id", "repo", "base_commit"])
+def test_a_missing_column_is_named(tmp_path, row, column):
+    with pytest.raises(InputError, match=rf"rows\.jsonl:1: missing column {column}; expected a"):
+        load(tmp_path, {key: value for key, value in row.items() if key != column})
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [
+        (SWE_REBENCH, "instance_id", 5),
+        (SWE_REBENCH, "repo", ["a", "b"]),
+        (SWE_REBENCH, "base_commit", 7),
+        (SWE_REBENCH, "base_commit", " "),
+        (SWE_GYM, "instance_id", 5),
+        (SWE_GYM, "base_commit", ""),
+        (SWE_SMITH, "instance_id", 5),
+        (SWE_SMITH, "patch", 5),
+        (SWE_SMITH, "patch", ""),
+    ],
+)
+def test_a_column_that_is_no_text_is_named(tmp_path, row, column, value):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, row | {column: value})
+    expected = f"rows.jsonl:1: {column}: expected text, got {value!r}; mend it, or leave the row out"
+    assert str(caught.value) == f"{tmp_path}/{expected}"
+    assert not isinstance(caught.value, UnsupportedRow)
+
+
+@pytest.mark.parametrize("row", [tiny.row(0), SWE_REBENCH], ids=["native", "rebench"])
+@pytest.mark.parametrize("time", [1e20, float("nan"), float("inf"), -(10**400)])
+def test_a_time_that_is_none_is_named(tmp_path, row, time):
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: created_at: expected text or milliseconds since 1970, got "):
+        load(tmp_path, row | {"created_at": time})
+
+
 def test_a_row_of_swe_rebench_v2(tmp_path):
     (task,) = load(tmp_path, SWE_REBENCH_V2)
     assert task.image == "docker.io/swerebenchv2/acme-tiny:7-ad6bff3"
@@ -289,12 +325,25 @@ def test_slow_repositories_of_swe_smith_run_the_listed_files_only(tmp_path):
         ({"instance_id": "python__mypy.e93f06ce.pr_1"}, "python/mypy: its profile's command"),
         ({"FAIL_TO_PASS": ["TestRouter"]}, "oauthlib/oauthlib: its tests are not pytest's"),
         ({"instance_id": "oauthlib"}, "expected an id such as"),
+        ({"FAIL_TO_PASS": []}, "FAIL_TO_PASS names no test file"),
+        ({"FAIL_TO_PASS": [], "instance_id": "un33k__python-slugify.872b3750.pr_1"}, "FAIL_TO_PASS names no test file"),
+        (
+            {"FAIL_TO_PASS": ["Docstring"], "instance_id": "tornadoweb__tornado.d5ac65c1.pr_1"},
+            "FAIL_TO_PASS names no test file",
+        ),
         ({"patch": "diff --git a/x b/x\nGIT binary patch\nliteral 1\n"}, "its patch has a binary change"),
     ],
 )
 def test_rows_of_swe_smith_that_cannot_be_graded(change, message):
     with pytest.raises(UnsupportedRow, match=message):
         adapt(SWE_SMITH | change, "rows")
+
+
+def test_swe_smith_needs_a_patch(tmp_path):
+    with pytest.raises(
+        InputError, match=r"rows\.jsonl:1: missing column patch; expected a row with instance_id, patch"
+    ):
+        load(tmp_path, {key: value for key, value in SWE_SMITH.items() if key != "patch"})
 
 
 VERBOSE_LOG = """\
@@ -379,7 +428,10 @@ def test_swebench_reads_what_each_profile_of_swe_smith_prints(identity, log, exp
     """The test command replaced by one that prints a log; the rest of the line, and swebench's parser, are real."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
 
-    row = adapt(SWE_SMITH | {"instance_id": f"{identity}.pr_1", "repo": f"swesmith/{identity}"}, "x")
+    changed = {"instance_id": f"{identity}.pr_1", "repo": f"swesmith/{identity}"}
+    if log == TORNADO_LOG:  # its names are unittest's
+        changed["FAIL_TO_PASS"] = ["test_d (tornado.test.web_test.WebTest)"]
+    row = adapt(SWE_SMITH | changed, "x")
     command = row["eval_script"].split(": '>>>>> Start Test Output'\n")[1].partition("\n: '>>>>> End")[0]
     assert " 2>&1 | " in command or identity.startswith("paramiko")
     command = f"cat | {command.partition(' 2>&1 | ')[2]}" if " 2>&1 | " in command else "cat"

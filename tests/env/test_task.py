@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from srft.env.errors import InputError
-from srft.env.task import load_tasks
+from srft.env.task import EVAL_TYPES, load_tasks
 from tests import tiny
 
 
@@ -54,6 +54,12 @@ def test_columns_that_follow_are_derived_and_others_are_named(tmp_path):
         load_tasks(_write(tmp_path / "t.jsonl", [row]))
 
 
+def test_evaluation_types_are_swebench_s():
+    from swebench.harness.constants import EvalType
+
+    assert tuple(kind.value for kind in EvalType) == EVAL_TYPES
+
+
 def test_derived_parsers_are_the_registry_s(verified_tasks):
     """What we derive for the real rows is what their own columns say."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
@@ -70,6 +76,10 @@ def test_derived_parsers_are_the_registry_s(verified_tasks):
         ([{k: v for k, v in tiny.row(0).items() if k != "patch"}], "missing column patch"),
         ([tiny.row(0) | {"FAIL_TO_PASS": "not json"}], "FAIL_TO_PASS: expected JSON"),
         ([tiny.row(0) | {"FAIL_TO_PASS": {"a": 1}}], r"Expected `array`"),
+        (
+            [tiny.row(0) | {"eval_type": "sometimes"}],
+            r"tasks\.jsonl:1: eval_type: expected one of pass_and_fail, fail_only, got 'sometimes'; mend it",
+        ),
         ([tiny.row(0) | {"image": 5}], r"Expected `str`, got `int` - at `\$\.image`"),
         ([["a", "list"]], "expected a JSON object, got list"),
         ([], "no tasks in it"),

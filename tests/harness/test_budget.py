@@ -4,8 +4,11 @@ import time
 
 import pytest
 
+from srft.env.errors import InputError
+from srft.harness import budget as budget_module
 from srft.harness.budget import BudgetWatch, TokenCount
 from srft.harness.loop_config import Budget
+from srft.harness.stages import set_aside
 
 TRAJECTORY = b'{"id":"a","steps":[{"usage":{"prompt_tokens":10,"completion_tokens":5}},{"usage":null},{}]}\n'
 CRITIQUE = b'{"trajectory_id":"a","usage":{"prompt_tokens":100,"completion_tokens":null}}\n'
@@ -53,3 +56,68 @@ def test_without_limits_nothing_stops(tmp_path):
     with BudgetWatch(Budget(), tmp_path, stop) as watch:
         pass
     assert (watch.spent, stop.is_set()) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "kind"),
+    [
+        ("trajectories.jsonl", b'{"id": broken}\n', "Trajectory"),
+        ("trajectories.jsonl", b'{"steps":[{"usage":7}]}\n', "Trajectory"),
+        ("labels.jsonl", b'{"usage":"x"}\n', "Critique"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, name, line, kind):
+    (tmp_path / name).write_bytes(CRITIQUE + line)
+    message = (
+        rf"{name}:2: not a {kind} of this version of srft \(.*\); move the file away to begin anew, or mend the line"
+    )
+    with pytest.raises(InputError, match=message), BudgetWatch(Budget(tokens=10**6), tmp_path, threading.Event()):
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(budget_module, "INTERVAL_S", 0.01)
+
+
+def test_a_line_that_breaks_meanwhile_leaves_the_watch_on(tmp_path, quick):
+    path = tmp_path / "trajectories.jsonl"
+    path.write_bytes(TRAJECTORY)
+    stop = threading.Event()
+    with BudgetWatch(Budget(tokens=29), tmp_path, stop) as watch:
+        with path.open("ab") as file:
+            file.write(b"broken\n" + TRAJECTORY)
+        assert stop.wait(30)
+    assert watch.spent == "budget.tokens: 30 tokens of 29 are spent"
+
+
+def test_a_file_that_vanishes_leaves_the_watch_on(tmp_path, quick):
+    gone, path = tmp_path / "labels.jsonl", tmp_path / "trajectories.jsonl"
+    gone.symlink_to(tmp_path / "nowhere")  # listed, yet not there
+    stop = threading.Event()
+    with BudgetWatch(Budget(tokens=14), tmp_path, stop) as watch:
+        path.write_bytes(TRAJECTORY)
+        assert stop.wait(30)
+    assert watch.spent == "budget.tokens: 15 tokens of 14 are spent"
+
+
+def test_what_is_set_aside_stays_counted_and_counts_once(tmp_path):
+    place = tmp_path / "round-001" / "evaluation" / "srft"
+    place.mkdir(parents=True)
+    (place / "trajectories.jsonl").write_bytes(TRAJECTORY)
+    count = TokenCount(tmp_path)
+    assert count.look() == 15
+    set_aside(place, "key")
+    assert count.look() == 15
+    place.mkdir()
+    (place / "trajectories.jsonl").write_bytes(TRAJECTORY)
+    assert [count.look(), TokenCount(tmp_path).look()] == [30, 30]
+
+
+def test_a_shorter_file_in_the_place_of_one_that_was_read_is_counted_anew(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_bytes(CRITIQUE * 2)
+    count = TokenCount(tmp_path)
+    assert count.look() == 200
+    path.write_bytes(CRITIQUE)
+    assert count.look() == 300
