@@ -10,6 +10,7 @@ what a first, small round measured.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -49,6 +50,9 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     disk_gib: float | None = None
 
 
+_SUMMED = tuple(name for name in StagePlan.__struct_fields__ if name not in ("stage", "of", "count"))
+
+
 class LoopPlan(msgspec.Struct, frozen=True, kw_only=True):
     """stages, their sums, the training of one cell, and what all of it rests on."""
 
@@ -65,20 +69,12 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
     episodes = tasks * config.collect.attempts * rounds
     measured = held_out * config.evaluate.attempts * (1 + cells * rounds)
     training = plan_training(_recipe(config, rows=tasks * config.collect.attempts), model=config.model, table=None)
-    students = sum(config.teacher(number) == "student" for number in range(1, rounds + 1))
     stages = [
         _images(config, tasks + held_out),
-        _episodes(config, "collect", episodes, workers=config.collect.workers, served=students / rounds),
+        _collect(config, tasks * config.collect.attempts),
         _critique(config, episodes),
-        StagePlan(
-            stage="train",
-            count=cells * rounds,
-            of="models",
-            gpu_hours=cells * rounds * training.time_s * training.gpus / 3600,
-            wall_hours=cells * rounds * training.time_s / 3600,
-            disk_gib=cells * rounds * training.parameters * _bytes_of(config.recipe_of(config.seeds[0])) / GIB,
-        ),
-        _episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=1.0),
+        _train(config, training, models=cells * rounds),
+        _episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=True),
     ]
     return LoopPlan(
         stages=stages,
@@ -114,13 +110,38 @@ def _images(config: LoopConfig, tasks: int) -> StagePlan:
     return StagePlan(stage="images", count=tasks, of="images", disk_gib=tasks * config.plan.image_gib)
 
 
-def _episodes(config: LoopConfig, stage: str, episodes: int, *, workers: int, served: float) -> StagePlan:
-    """served: the share of them whose model this machine serves."""
+def _collect(config: LoopConfig, episodes: int) -> StagePlan:
+    """episodes: of one round. Each round's teacher takes its own."""
+    teachers = [config.teacher(number) for number in range(1, config.rounds + 1)]
+    workers = config.collect.workers
+    rounds = [
+        _episodes(config, "collect", episodes, workers=workers, served=it == "student", asked=it != "demonstrator")
+        for it in teachers
+    ]
+    return _sum(rounds, stage="collect", count=episodes * config.rounds, of="episodes")
+
+
+def _train(config: LoopConfig, training: Plan, *, models: int) -> StagePlan:
+    hours = models * training.time_s / 3600
+    return StagePlan(
+        stage="train",
+        count=models,
+        of="models",
+        gpu_hours=None if training.machine.name.startswith("CPU") else hours * training.gpus,
+        wall_hours=hours,
+        disk_gib=models * training.parameters * _bytes_of(config.recipe_of(config.seeds[0])) / GIB,
+    )
+
+
+def _episodes(
+    config: LoopConfig, stage: str, episodes: int, *, workers: int, served: bool, asked: bool = True
+) -> StagePlan:
+    """served: by this machine; asked: a model at all, which the demonstrator is not: it writes its replies at once."""
     assumed = config.plan
     requests = round(episodes * assumed.steps)
     prompts = requests * assumed.context_tokens
     replies = requests * assumed.reply_tokens
-    reply_s = assumed.reply_tokens / assumed.reply_tokens_per_s
+    reply_s = assumed.reply_tokens / assumed.reply_tokens_per_s if asked else 0.0
     open_s = episodes * (assumed.steps * (assumed.command_s + reply_s) + assumed.start_s)
     grading_s = episodes * assumed.grading_s
     at_once = min(workers, max(1, episodes))
@@ -129,36 +150,45 @@ def _episodes(config: LoopConfig, stage: str, episodes: int, *, workers: int, se
         stage=stage,
         count=episodes,
         of="episodes",
-        prompt_tokens=prompts,
-        cached_tokens=round(prompts * assumed.cached_share),
-        reply_tokens=replies,
+        prompt_tokens=prompts if asked else None,
+        cached_tokens=round(prompts * assumed.cached_share) if asked else None,
+        reply_tokens=replies if asked else None,
         containers=2 * episodes,
         container_hours=(open_s + grading_s) / 3600,
-        gpu_hours=served * open_s / at_once * assumed.gpus / 3600,
+        gpu_hours=open_s / at_once * assumed.gpus / 3600 if served else None,
         wall_hours=wall_s / 3600,
         disk_gib=episodes * (assumed.context_tokens * 2 + replies / max(1, episodes)) * TOKEN_BYTES_ON_DISK / GIB,
     )
 
 
 def _critique(config: LoopConfig, episodes: int) -> StagePlan:
-    """A judge reads a run once: its last context and a little more. A rule reads no tokens."""
+    """A judge reads every run once a vote: its last context and a little more. A rule reads no tokens."""
     assumed = config.plan
     if not config.critic.startswith(("http", "judge")):
         return StagePlan(stage="critique", count=episodes, of="runs")
-    judged = round(episodes * (1 - assumed.resolved_share))
+    readings = episodes * config.judge.votes
     return StagePlan(
         stage="critique",
-        count=judged,
+        count=episodes,
         of="runs",
-        prompt_tokens=judged * 2 * assumed.context_tokens,
-        reply_tokens=round(judged * assumed.steps * 40),
+        prompt_tokens=readings * 2 * assumed.context_tokens,
+        reply_tokens=round(readings * assumed.steps * 40),
     )
 
 
 def _total(stages: list[StagePlan]) -> StagePlan:
-    names = [field for field in StagePlan.__struct_fields__ if field not in ("stage", "of", "count")]
-    sums = {name: sum(getattr(stage, name) or 0 for stage in stages) for name in names}
-    return StagePlan(stage="total", count=len(stages), of="stages", **sums)
+    total = _sum(stages, stage="total", count=len(stages), of="stages")
+    sums = {name: getattr(total, name) or 0 for name in _SUMMED}
+    return msgspec.structs.replace(total, **sums)
+
+
+def _sum(stages: list[StagePlan], *, stage: str, count: int, of: str) -> StagePlan:
+    """What none of them has, the sum has not."""
+    sums: dict[str, Any] = {}
+    for name in _SUMMED:
+        values = [value for it in stages if (value := getattr(it, name)) is not None]
+        sums[name] = sum(values) if values else None
+    return StagePlan(stage=stage, count=count, of=of, **sums)
 
 
 def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
@@ -171,7 +201,8 @@ def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
         "(plan.steps, ...)",
         f"a step: {assumed.reply_tokens_per_s:g} reply tokens a second for each of the episodes at a time, and "
         f"{assumed.command_s:g} s of command; {assumed.start_s:g} s to open and {assumed.grading_s:g} s to grade",
-        f"{assumed.gpus} GPUs serve while a model of ours is asked; a teacher behind an endpoint takes none of them",
+        f"{assumed.gpus} GPUs serve while a model of ours is asked; a teacher behind an endpoint and the demonstrator "
+        "take none of them",
         f"{assumed.image_gib:g} GiB of disk for what a task's image has of its own",
     ]
 

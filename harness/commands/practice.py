@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from srft.env.errors import InputError
 from srft.harness.commands.options import (
     ConfigOption,
     JsonOption,
@@ -63,25 +64,25 @@ def practice(
     `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. The same command again goes on.
     """
     from srft.env.practice import PracticeConfig
-    from srft.harness.config import read_config
+    from srft.harness.config import MissingKey, read_config
     from srft.harness.practice import practice as make
     from srft.harness.progress import watch
 
-    settings = read_config(
-        PracticeConfig,
-        file=config,
-        sets=sets or (),
-        **{
-            "families": ids(families),
-            "packages": tuple(packages) if packages else None,
-            "requirements": tuple(requirements) if requirements else None,
-            "train": train,
-            "test": test,
-            "split": split,
-            "seed": seed,
-            "workers": workers,
-        },
-    )
+    options = {
+        "families": ids(families),
+        "packages": tuple(packages) if packages else None,
+        "requirements": tuple(requirements) if requirements else None,
+        "train": train,
+        "test": test,
+        "split": split,
+        "seed": seed,
+        "workers": workers,
+    }
+    try:
+        settings = read_config(PracticeConfig, file=config, sets=sets or (), **options)
+    except MissingKey as missing:
+        neither = f", and {config} has no {missing.key}" if config else ""
+        raise InputError(f"--{missing.key} is missing{neither}; see --help for an example") from None
     folder = Path(required(out, "--out"))
     with stopping() as stop:
         summary = make(

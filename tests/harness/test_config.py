@@ -3,7 +3,7 @@
 import pytest
 
 from srft.env.errors import InputError
-from srft.harness.config import CollectConfig, read_config
+from srft.harness.config import CollectConfig, MissingKey, read_config
 from srft.harness.run_yaml import write_config
 
 GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
@@ -65,5 +65,49 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
 
 
 def test_missing_options_are_named():
-    with pytest.raises(InputError, match="missing required field `model`"):
+    with pytest.raises(MissingKey, match="missing required field `model`") as raised:
         read_config(CollectConfig, tasks="tasks.jsonl")
+    assert raised.value.key == "model"
+
+
+FORMATS = "expected one of backtick, native, xml"
+
+
+@pytest.mark.parametrize(
+    ("sets", "options", "start"),
+    [
+        (["seed=x"], {}, "--set seed=x: Expected `int`, got `str` - at `$.seed`; "),
+        (["format=yaml"], {}, f"--set format=yaml: Invalid enum value 'yaml' - at `$.format`; {FORMATS}; "),
+        (
+            [],
+            {"format": "yaml"},
+            f"format (given as an option): Invalid enum value 'yaml' - at `$.format`; {FORMATS}; ",
+        ),
+        (["format=xml"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1 - at `$.workers`; "),
+        (["workers=0"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1"),
+        (["workers=0", "workers=-1"], {}, "--set workers=-1: Expected `int` >= 1"),
+        (["sandbox={kind: vm}"], {}, "--set sandbox={kind: vm}: Invalid enum value 'vm' - at `$.sandbox.kind`; "),
+        (["episode.tokens=0"], {}, "FILE with --set episode.tokens=0: limits.tokens is 0; "),
+    ],
+)
+def test_a_wrong_value_is_not_blamed_on_a_file_that_is_right(tmp_path, sets, options, start):
+    file = tmp_path / "collect.yaml"
+    file.write_text("workers: 2\nepisode: {steps: 10}\n")
+    with pytest.raises(InputError) as raised:
+        read_config(CollectConfig, file=str(file), sets=sets, **options, **GIVEN)
+    assert str(raised.value).replace(str(file), "FILE").startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("format: yaml\n", f"Invalid enum value 'yaml' - at `$.format`; {FORMATS}; see the command's --help"),
+        ("episode: {steps: 0}\n", "limits.steps is 0; expected more than 0, or null for no limit - at `$.episode`; "),
+    ],
+)
+def test_a_wrong_value_of_the_file_is_blamed_on_it(tmp_path, text, end):
+    file = tmp_path / "collect.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as raised:
+        read_config(CollectConfig, file=str(file), sets=["episode.tokens=5"], workers=1, **GIVEN)
+    assert str(raised.value).startswith(f"{file}: {end}")

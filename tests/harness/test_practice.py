@@ -20,15 +20,22 @@ ASKED = ("--train", 1, "--test", 1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "configuration: Object missing required field `train`; see the command's --help"),
+        ((), "--train is missing; see --help for an example"),
+        (("--train", 1), "--test is missing; see --help for an example"),
+        (("--set", "test=1"), "--train is missing; see --help for an example"),
+        (("--train", 1, "--config", "seed.yaml"), "--test is missing, and seed.yaml has no test; see --help"),
         (ASKED, "--out is missing; see --help for an example"),
         ((*ASKED, "--out", "o", "--families", "purse"), "family purse: there is none of that name"),
-        ((*ASKED, "--out", "o", "--split", "half"), "configuration: Invalid enum value 'half'"),
+        (
+            (*ASKED, "--out", "o", "--split", "half"),
+            "split (given as an option): Invalid enum value 'half' - at `$.split`; expected",
+        ),
         ((*ASKED, "--out", "o", "--set", "trian=3"), "--set trian=3: unknown key trian; did you mean train?"),
         ((*ASKED, "--out", "o", "--from-package", "purse"), "--from-package purse: expected NAME=="),
     ],
 )
-def test_wrong_input(srft, engine, arguments, message):
+def test_wrong_input(srft, engine, tmp_path, arguments, message):
+    (tmp_path / "seed.yaml").write_text("seed: 1\n")
     ran = srft("practice", *arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.split("\n")[-2].startswith(f"srft: {message}")
