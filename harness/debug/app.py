@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from textual.app import App, ComposeResult
@@ -38,8 +37,6 @@ from srft.harness.debug.screens import ChoiceScreen, Labelled, LabelScreen, Line
 from srft.harness.debug.session import Session
 from srft.train.show import inert
 
-LOG_CHARS = 4000
-
 
 class DebugApp(App[None]):
     """The terminal app over one session, which the caller closes.
@@ -50,18 +47,7 @@ class DebugApp(App[None]):
 
     TITLE = "srft debug"
     ENABLE_COMMAND_PALETTE = False
-    CSS = """
-    #panes { height: 1fr; }
-    #left { width: 1fr; }
-    #thought { display: none; height: 3; border: round $primary; }
-    #thought:focus { border: round $accent; }
-    #action { height: 7; border: round $primary; }
-    #action.writing { border: round $accent; }
-    #facts { width: 26; border: round $primary; padding: 0 1; overflow-y: auto; }
-    #line { height: 1; background: $boost; }
-    #status { width: 1fr; padding: 0 1; }
-    #more { width: auto; padding: 0 1; color: $text-muted; }
-    """
+    CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
 
     class Piece(Message):
@@ -208,20 +194,10 @@ class DebugApp(App[None]):
         if self._writing is None:
             action.read(action_text(proposal.action) if proposal and proposal.action else "")
         action.set_class(self._writing is not None, "writing")
-        action.border_title = self._action_title()
+        is_over = self._session.lines.tip.finished is not None
+        action.border_title = shown.action_title(proposal, writing=self._writing, is_over=is_over)
         self.query_one("#thought", Input).display = self._writing == "own"
         self.refresh_bindings()
-
-    def _action_title(self) -> str:
-        proposal = self._session.proposal
-        kind = " (edit tool, JSON)" if proposal and proposal.action and proposal.action.tool == "edit" else ""
-        if self._writing == "own":
-            return "your own action: F2 does it, escape leaves"
-        if self._writing == "edit":
-            return f"edit the action{kind}: F2 does it, escape leaves"
-        if self._session.lines.tip.finished is not None:
-            return "the episode is over: r rewinds, s saves"
-        return f"action{kind}: a takes it" if proposal else "action: n asks the model, t is your own"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While an action is written, letters are letters."""
@@ -343,7 +319,7 @@ class DebugApp(App[None]):
     def action_tests(self) -> None:
         def then(grade: Grade) -> None:
             self._show(select_last=False)
-            self.push_screen(TextScreen("hidden tests", shown.grade_text(grade, log=_log_end(grade))))
+            self.push_screen(TextScreen("hidden tests", shown.grade_text(grade, log=shown.log_end(grade))))
 
         self._work("running the hidden tests", self._session.tests, then)
 
@@ -418,9 +394,3 @@ class DebugApp(App[None]):
 
     def action_quit_at_once(self) -> None:
         self.exit()
-
-
-def _log_end(grade: Grade) -> str | None:
-    if grade.log_path is None:
-        return None
-    return Path(grade.log_path).read_bytes().decode(errors="replace")[-LOG_CHARS:]

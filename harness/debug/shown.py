@@ -7,6 +7,8 @@ facts_text(facts_of(session))
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
 
 from rich.text import Text
 
@@ -17,9 +19,11 @@ from srft.env.grading import Grade
 from srft.harness.debug.facts import Facts
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.screens import COLOURS
+from srft.harness.debug.session import Proposal
 from srft.train.show import inert
 
 HEAD_LINES, TAIL_LINES = 10, 6
+LOG_CHARS = 4000
 AUTHORS = {"model": "model", "edited": "model, edited", "human": "you"}
 OUTCOMES = {"resolved": "bold green", "unresolved": "bold red"}
 
@@ -122,6 +126,25 @@ def grade_text(grade: Grade, *, log: str | None) -> Text:
             text.append(f"{name}: {len(tests.passed)} passed, {len(tests.failed)} failed\n", "bold")
             text.append("".join(f"  failed: {inert(test)}\n" for test in tests.failed), "red")
     return text if log is None else Text.assemble(text, ("\nthe end of the log\n", "bold"), (inert(log), "dim"))
+
+
+def action_title(proposal: Proposal | None, *, writing: Literal["edit", "own"] | None, is_over: bool) -> str:
+    """What stands above the action: what it is, and the keys that go on from there."""
+    kind = " (edit tool, JSON)" if proposal and proposal.action and proposal.action.tool == "edit" else ""
+    if writing == "own":
+        return "your own action: F2 does it, escape leaves"
+    if writing == "edit":
+        return f"edit the action{kind}: F2 does it, escape leaves"
+    if is_over:
+        return "the episode is over: r rewinds, s saves"
+    return f"action{kind}: a takes it" if proposal else "action: n asks the model, t is your own"
+
+
+def log_end(grade: Grade) -> str | None:
+    """The end of what the tests printed; `None` where none were run."""
+    if grade.log_path is None:
+        return None
+    return Path(grade.log_path).read_bytes().decode(errors="replace")[-LOG_CHARS:]
 
 
 def critique_text(told: Critique, *, step: int) -> Text:
