@@ -7,16 +7,14 @@ expected and the nearest known key.
 """
 
 import difflib
-import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
-from msgspec import inspect
 
 from srft.agent.demonstrator import DemonstratorConfig
 from srft.agent.loop import EpisodeLimits
@@ -24,6 +22,7 @@ from srft.agent.openai_model import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
 from srft.env.sandbox import Limits, Mode
+from srft.harness.config_errors import Given, wrong_value
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -110,8 +109,7 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
-    """A configuration of that type. `options` that are `None` were not given. Raises InputError, of it
-    MissingKey.
+    """A configuration of that type. `options` that are `None` were not given. Raises InputError, and of it MissingKey.
 
     file: YAML of the type's own keys; of a type that runs keep (KEPT_AS), a run's loop.yaml or run.yaml too.
     """
@@ -120,102 +118,18 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
     if "srft" in merged and isinstance(merged.get(kept_as), dict):
         merged = merged[kept_as]  # beside it stand the versions that it ran with
     _refuse_unknown(kind, merged, file or "")
-    given: list[_Given] = []
+    given: list[Given] = []
     for text in sets:
         _set(kind, merged, text)
-        given.append(_Given(tuple(text.partition("=")[0].split(".")), f"--set {text}"))
+        given.append(Given(tuple(text.partition("=")[0].split(".")), f"--set {text}"))
     for key, value in options.items():
         if value is not None:
             _put(merged, key.split("."), value)
-            given.append(_Given(tuple(key.split(".")), f"{key} (given as an option)"))
+            given.append(Given(tuple(key.split(".")), f"{key} (given as an option)"))
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _wrong_value(kind, error, file=file, given=given) from None
-
-
-class MissingKey(InputError):
-    """A configuration lacks a key that has no default."""
-
-    def __init__(self, message: str, key: str) -> None:
-        super().__init__(message)
-        self.key = key
-
-
-class _Given(NamedTuple):
-    """A key that the command line gave, and how."""
-
-    path: tuple[str, ...]
-    how: str
-
-
-def _wrong_value(
-    kind: type[msgspec.Struct], error: msgspec.ValidationError, *, file: str | None, given: list[_Given]
-) -> InputError:
-    """The error in the words of who gave the value."""
-    said, _, place = str(error).rpartition(" - at `$")
-    said = said or str(error)
-    steps = re.findall(r"\w+|\[[^\]]*\]", place.removesuffix("`")) if place != str(error) else []
-    keys = tuple(step for step in steps if not step.startswith("["))
-    where = _blamed(keys, said, file=file, given=given)
-    message = f"{where}: {error}{_expected(kind, steps, said)}; see the command's --help"
-    missing = re.fullmatch(r"Object missing required field `(\w+)`", str(error))
-    return MissingKey(message, missing[1]) if missing else InputError(message)
-
-
-def _blamed(keys: tuple[str, ...], said: str, *, file: str | None, given: list[_Given]) -> str:
-    """Where the value came from. The last who gave a key wins; a group's error is of those of its keys that it names,
-    or, where it lacks one, of all that were given."""
-    for path, how in reversed(given):
-        if path == keys[: len(path)]:
-            return how
-    words = set(re.findall(r"\w+", said))
-    lacks_one = bool(keys) and said.startswith("Object missing required field")
-    hows = {path: how for path, how in given if path[: len(keys)] == keys and (lacks_one or path[-1] in words)}
-    return " with ".join([*([file] if file else []), *hows.values()]) or "configuration"
-
-
-def _expected(kind: type[msgspec.Struct], steps: list[str], said: str) -> str:
-    """What an enumeration's values are; msgspec does not say."""
-    if not said.startswith("Invalid enum value"):
-        return ""
-    types_: list[inspect.Type] = [inspect.type_info(kind)]
-    for step in steps:
-        types_ = [below for type_ in types_ for below in _below(type_, step)]
-    values = [
-        value for type_ in types_ for alone in _alone(type_) for value in getattr(alone, "values", [_name(alone)])
-    ]
-    return f"; expected one of {', '.join(map(str, values))}" if values else ""
-
-
-def _name(type_: inspect.Type) -> str:
-    """
-    >>> _name(inspect.IntType()), _name(inspect.NoneType())
-    ('a value of type int', 'null')
-    """
-    name = type(type_).__name__.removesuffix("Type").lower()
-    return "null" if name == "none" else f"a value of type {name}"
-
-
-def _below(type_: inspect.Type, step: str) -> list[inspect.Type]:
-    """The types of a field of that name, or of the items."""
-    found: list[inspect.Type] = []
-    for alone in _alone(type_):
-        if isinstance(alone, inspect.StructType):
-            found += [field.type for field in alone.fields if field.encode_name == step]
-        elif isinstance(alone, inspect.TupleType):
-            found += alone.item_types
-        elif isinstance(alone, inspect.DictType):
-            found.append(alone.value_type)
-        elif hasattr(alone, "item_type"):
-            found.append(alone.item_type)
-    return found
-
-
-def _alone(type_: inspect.Type) -> list[inspect.Type]:
-    """A union's types, or the type itself."""
-    types_ = type_.types if isinstance(type_, inspect.UnionType) else (type_,)
-    return [it.type if isinstance(it, inspect.Metadata) else it for it in types_]
+        raise wrong_value(kind, error, file=file, given=given) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

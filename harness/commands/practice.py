@@ -64,7 +64,8 @@ def practice(
     `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. The same command again goes on.
     """
     from srft.env.practice import PracticeConfig
-    from srft.harness.config import MissingKey, read_config
+    from srft.harness.config import read_config
+    from srft.harness.config_errors import MissingKey
     from srft.harness.practice import practice as make
     from srft.harness.progress import watch
 

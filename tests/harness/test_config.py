@@ -3,7 +3,8 @@
 import pytest
 
 from srft.env.errors import InputError
-from srft.harness.config import CollectConfig, MissingKey, read_config
+from srft.harness.config import CollectConfig, read_config
+from srft.harness.config_errors import MissingKey
 from srft.harness.run_yaml import write_config
 
 GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
