@@ -58,7 +58,7 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     request, on average. cached_share: of the prompt, by the prefix cache. (The last four are the means of 246 recorded
     runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one of the episodes under way sees.
     command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
-    model. resolved_share: of the collected runs; the default is that of the SRFT paper's teacher.
+    model.
     """
 
     tasks: int = 1000
@@ -73,7 +73,6 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grading_s: float = 60.0
     image_gib: float = 1.0
     gpus: int = 8
-    resolved_share: Share = 0.39
 
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +134,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def recipe_of(self, seed: int) -> Recipe:
         """The recipe that a cell is trained by. Raises InputError."""
-        return read_config(Recipe, file=str(recipe_file(self.recipe)), sets=self.recipe_sets(seed))
+        try:
+            return read_config(Recipe, file=str(recipe_file(self.recipe)), sets=self.recipe_sets(seed))
+        except InputError as error:
+            raise InputError(f"recipe {self.recipe} with the loop's `training`: {error}") from None
 
     def recipe_sets(self, seed: int) -> list[str]:
         """What a cell's recipe has in the place of the named one's, as `--set` takes it."""

@@ -16,54 +16,37 @@ The same command goes on where the last one ended, however it ended. A stage who
 again, and what it had made before is set aside, not deleted.
 """
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import msgspec
 from loguru import logger
 
-from srft.agent.model import Model
-from srft.env.errors import InputError, SrftError
+from srft.env.errors import InputError
 from srft.harness.budget import BudgetWatch
-from srft.harness.collect import Episodes, collect
-from srft.harness.config import CollectConfig, EpisodesConfig, without_defaults
+from srft.harness.config import EpisodesConfig, without_defaults
 from srft.harness.critics import open_critic
-from srft.harness.critique import CritiqueConfig, Runs, critique
-from srft.harness.evaluate import as_json
+from srft.harness.critique import CritiqueConfig, critique
 from srft.harness.loop_config import LoopConfig
+from srft.harness.loop_work import Displays, Incomplete, Left, LoopWork, StageName, Stopped, known_stages
 from srft.harness.loop_yaml import keep_loop_config
 from srft.harness.models import close_model, open_model
-from srft.harness.practice import Making, practice
-from srft.harness.report import write_report
+from srft.harness.practice import practice
 from srft.harness.rows import RowsConfig, make_rows
-from srft.harness.served import ServedModels
 from srft.harness.serving.weights import check_folder
 from srft.harness.stage_keys import Sources, essence, stage_key, trained_by
-from srft.harness.stages import Stages, set_aside
+from srft.harness.stages import Stages
 from srft.harness.store import Round, Run
 from srft.harness.training_process import train_in_process
 from srft.harness.weights import weights_id
 from srft.train.mask import Arm
 from srft.train.rows import RowTable
 
-StageName = str
-STAGES = ("practice", "collect", "critique", "rows", "train", "evaluate", "promote", "report")
-"""Serving belongs to what needs the model: `evaluate`, and `collect` from the student."""
-
 ROWS_FIGURES = ("runs", "runs_used", "rows", "tokens", "written_tokens", "trained_tokens", "steps", "steps_masked")
-
-
-class Displays(NamedTuple):
-    """How progress is shown: each is entered while its stage goes on."""
-
-    practice: Callable[[Making], AbstractContextManager[object]] = nullcontext
-    episodes: Callable[[Episodes], AbstractContextManager[object]] = nullcontext
-    runs: Callable[[Runs], AbstractContextManager[object]] = nullcontext
 
 
 class Outcome(NamedTuple):
@@ -73,14 +56,6 @@ class Outcome(NamedTuple):
     reason: str | None
     model: str
     report: Path | None
-
-
-class Incomplete(SrftError):
-    """A stage did not get to its end; the same command goes on."""
-
-
-class _Stopped(Exception):
-    """Somebody asked to stop, or a budget is spent."""
 
 
 def loop(
@@ -95,28 +70,20 @@ def loop(
 
     stop: when set, the steps under way are finished. only: these stages alone; what they build on must be there.
     """
-    stages = _known_stages(only)
+    stages = known_stages(only)
     _check_names(config)
     keep_loop_config(config, run)
     with BudgetWatch(config.budget, run.path, stop) as budget:
         rounds = _Rounds(config, run, stop, displays or Displays(), stages)
         try:
             rounds.go()
-        except _Left:
+        except Left:
             pass
-        except _Stopped:
+        except Stopped:
             return Outcome(False, budget.spent or "stopped", rounds.model, None)
         finally:
             rounds.servers.close()
     return Outcome(True, None, rounds.model, rounds.report())
-
-
-def _known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
-    """Raises InputError."""
-    stages = frozenset(STAGES if only is None else only)
-    if not stages or stages - set(STAGES):
-        raise InputError(f"--stages {', '.join(sorted(stages))}: expected some of {', '.join(STAGES)}")
-    return stages
 
 
 def _check_names(config: LoopConfig) -> None:
@@ -132,21 +99,8 @@ def _check_names(config: LoopConfig) -> None:
         raise InputError(f"model (--model): {error}; it is looked for from {Path.cwd()}") from None
 
 
-class _Left(Exception):
-    """The stages that were asked for are done."""
-
-
-class _Rounds:
-    """The rounds of one loop. `model` is the promoted one, `standing` the evaluation that a new one is held against."""
-
-    def __init__(
-        self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
-    ) -> None:
-        self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
-        self.model = str(config.model)
-        self.standing: dict[str, Any] = {}
-        self.servers = ServedModels(config.serve, logs=run.path / "logs")
-        self.sources = Sources("", "", "", "")
+class _Rounds(LoopWork):
+    """The rounds of one loop, from the tasks on."""
 
     def go(self) -> None:
         self.sources = self._tasks()
@@ -174,112 +128,14 @@ class _Rounds:
             return  # nothing that was asked for needs it
         round_ = self.run.round(0)
         stages = Stages.read(round_.path)
-        with suppress(_Left):  # later stages say themselves what they miss
+        with suppress(Left):  # later stages say themselves what they miss
             self.standing = self.evaluate(round_, stages, cell="base", model=self.config.model)
-
-    def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
-        """The figures of a model's runs on the held-out tasks."""
-        evaluation = self.config.evaluate
-        key = stage_key("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
-
-        def work() -> dict[str, Any]:
-            served = self.servers.serve(
-                model, name=f"{round_.path.name}.{cell}", base=self.config.model, sampling=evaluation.openai
-            )
-            stages.finish(f"serve.{cell}", key, wall_s=served.wall_s, figures=served.figures)
-            place = round_.evaluation(cell)
-            return self.collect(evaluation, self.sources.held_out, "student", into=place, model=served.model)
-
-        return self.stage(
-            stages, f"evaluate.{cell}", key, work, stage="evaluate", made=[round_.path / "evaluation" / cell]
-        )
-
-    def collect(
-        self, episodes: EpisodesConfig, tasks: str, teacher: str, *, into: Round, model: Model | None
-    ) -> dict[str, Any]:
-        """Collect and grade into a round or an evaluation; the figures of what came of it."""
-        settings = {field: getattr(episodes, field) for field in episodes.__struct_fields__}
-        config = CollectConfig(tasks=tasks, model=teacher, **settings)
-        ended = collect(config, self.run, stop=self.stop, watch=self.displays.episodes, into=into, model=model)
-        if ended.reason:
-            raise Incomplete(ended.reason)
-        self.check_stop()
-        if ended.failed > self.config.may_fail * ended.episodes:
-            raise Incomplete(
-                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by the world, which may_fail "
-                f"{self.config.may_fail:g} does not allow; the same command tries them again"
-            )
-        counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
-        return counts | (as_json(ended.evaluation) if ended.evaluation else {})
-
-    def stage(
-        self,
-        stages: Stages,
-        name: str,
-        key: str,
-        work: Callable[[], dict[str, Any]],
-        *,
-        stage: StageName,
-        made: Iterable[Path] = (),
-        outdates: Iterable[str] = (),
-    ) -> dict[str, Any]:
-        """Do a stage unless it is finished; its figures.
-
-        When its inputs changed, `made` (what it writes) is set aside, and the stages that it `outdates` are forgotten.
-        """
-        self.check_stop()
-        if stages.done(name, key):
-            return stages[name].figures
-        if stage not in self.only:
-            self.leave(stage, f"{stages.path}: {name} is not finished")
-        if before := stages.others(name, key):
-            for path in made:
-                set_aside(path, before)
-            stages.forget(outdates)
-        logger.info("{}: {}", stages.path.parent.name, name)
-        stages.begin(name, key)
-        began = time.monotonic()
-        figures = work()
-        stages.finish(name, key, wall_s=time.monotonic() - began, figures=figures)
-        return figures
-
-    def leave(self, stage: StageName, what: str) -> NoReturn:
-        """The end of what was asked for. Raises InputError where a later stage was asked for too, as it needs this."""
-        if later := [name for name in STAGES[STAGES.index(stage) :] if name in self.only and name != "report"]:
-            raise InputError(f"{what}, and {', '.join(later)} builds on it; add {stage} to --stages")
-        raise _Left
-
-    def promote(self, model: str, evaluation: dict[str, Any]) -> None:
-        """From here on this model is the one to beat, and the link `model` of the run leads to it."""
-        self.model, self.standing = model, evaluation
-        self.link()
-
-    def link(self) -> None:
-        """Let the link `model` of the run lead to the promoted model, and be away where there is none."""
-        model = self.model
-        if model == self.config.model:
-            (self.run.path / "model").unlink(missing_ok=True)
-            return
-        link, target = self.run.path / "model", Path(os.path.relpath(model, self.run.path))
-        if link.is_symlink() and link.readlink() == target:
-            return
-        temporary = link.with_name(".model.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target, target_is_directory=True)
-        temporary.replace(link)
-
-    def check_stop(self) -> None:
-        if self.stop.is_set():
-            raise _Stopped
-
-    def report(self) -> Path | None:
-        return write_report(self.run.path) if "report" in self.only else None
 
 
 class _Round:
     """One round. `teacher` is who it collects from, `first` the model that it trains."""
 
-    def __init__(self, rounds: _Rounds, number: int) -> None:
+    def __init__(self, rounds: LoopWork, number: int) -> None:
         self.rounds, self.config, self.number = rounds, rounds.config, number
         self.round = rounds.run.round(number)
         self.stages = Stages.read(self.round.path)
@@ -290,7 +146,7 @@ class _Round:
         critics = self._critique(self._collect())
         evaluated: dict[str, dict[str, Any]] = {}
         models: dict[str, str] = {}
-        left: _Left | None = None
+        left: Left | None = None
         for arm in self.config.arms:
             rows = self._rows(arm, critics)
             for cell, of_arm, seed in self.config.cells():
@@ -299,7 +155,7 @@ class _Round:
                 try:
                     models[cell] = self._train(cell, arm, seed, rows)
                     evaluated[cell] = self.rounds.evaluate(self.round, self.stages, cell=cell, model=models[cell])
-                except _Left as end:  # the other cells have the stages that were asked for too
+                except Left as end:  # the other cells have the stages that were asked for too
                     left = end
         if left is not None:
             raise left

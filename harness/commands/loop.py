@@ -79,8 +79,8 @@ def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
     from srft.harness.commands.collect import figures as episode_figures
     from srft.harness.commands.critique import figures as run_figures
     from srft.harness.commands.practice import figures as making_figures
+    from srft.harness.loop_work import Displays
     from srft.harness.progress import watch
-    from srft.harness.rounds import Displays
     from srft.harness.rounds import loop as go_round
     from srft.harness.store import Run
 
