@@ -29,7 +29,7 @@ from srft.agent.model import Reply
 from srft.agent.phrases import Style, thought
 from srft.agent.slips import habitual_slip_of, slip_of
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 FormatName = Literal["backtick", "xml", "native"]
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]

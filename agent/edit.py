@@ -20,7 +20,7 @@ from typing import Any
 
 from srft.agent.model import well_formed
 from srft.agent.sandbox_files import File, Refused, SandboxFiles, encoded
-from srft.env.sandbox import Sandbox
+from srft.env.sandbox.contract import Sandbox
 
 CONTEXT_LINES = 4
 """Lines shown above and below an edit."""

@@ -11,7 +11,7 @@ import ast
 import doctest
 import re
 
-from srft.env.syntax import parse
+from srft.env.practice.syntax import parse
 
 _BLOCK = re.compile(r"^```(?:python|py|pycon)[^\S\n]*\n(.*?)\n```[^\S\n]*$", re.DOTALL | re.MULTILINE)
 

@@ -27,9 +27,9 @@ from srft.agent.prompt import Prompt
 from srft.agent.prompt_delta import delta_encode
 from srft.agent.records import Action, Failure, Step, StopReason, Trajectory, trajectory_id
 from srft.env.errors import InfrastructureError, InputError, SrftError
-from srft.env.hygiene import PatchError
-from srft.env.sandbox import CommandResult, Sandbox
-from srft.env.task import Task
+from srft.env.git.patch import PatchError
+from srft.env.sandbox.contract import CommandResult, Sandbox
+from srft.env.tasks.task import Task
 
 
 class Environment(Protocol):

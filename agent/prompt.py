@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from srft.agent.template_file import TemplateFile
-from srft.env.sandbox import CommandResult
-from srft.env.task import TaskView
+from srft.env.sandbox.contract import CommandResult
+from srft.env.tasks.task import TaskView
 
 PROMPTS = Path(__file__).parent / "prompts"
 

@@ -20,7 +20,7 @@ import shlex
 import stat
 from dataclasses import dataclass
 
-from srft.env.sandbox import Sandbox
+from srft.env.sandbox.contract import Sandbox
 
 MAX_FILE_BYTES = 4 << 20
 """Larger files are for bash: each edit carries the whole file to the host and back."""

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from srft.agent.fix import Edit, Fix
-from srft.env.syntax import parse
+from srft.env.practice.syntax import parse
 
 SlipKind = Literal["another value", "another line", "no change"]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from srft.agent.model import well_formed
 from srft.critic.labels import SEVERITY, Verdict
-from srft.env.syntax import literal
+from srft.env.practice.syntax import literal
 
 _WORDS: dict[Verdict, str] = {
     "good": "good ok okay correct sound useful helpful productive necessary",

@@ -22,7 +22,7 @@ from srft.agent.model import Reply
 from srft.agent.records import Step, Trajectory
 from srft.critic.labels import Critique, Evidence, Source, StepLabel, critique_by
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 
 class OracleCritic:

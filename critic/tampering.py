@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from srft.critic.shell_text import Command, commands
-from srft.env.syntax import parse
+from srft.env.practice.syntax import parse
 
 How = Literal["write", "append", "edit", "delete", "create"]
 

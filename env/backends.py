@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 from loguru import logger
 
 from srft.env.errors import EngineError
-from srft.env.sandbox import Sandbox, SandboxSpec
-from srft.env.task import Task
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task
 
 Kind = Literal["auto", "docker", "local", "unsandboxed"]
 
@@ -57,13 +57,13 @@ class DockerBackend:
     snapshots_are_images = True
 
     def __init__(self, *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None) -> None:
-        from srft.env.docker import engine
-        from srft.env.images import ImageStore
+        from srft.env.docker.images import ImageStore
+        from srft.env.docker.sandbox import engine
 
         self.images = ImageStore(engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
 
     def open(self, spec: SandboxSpec) -> Sandbox:
-        from srft.env.docker import DockerSandbox
+        from srft.env.docker.sandbox import DockerSandbox
 
         return DockerSandbox(spec)
 
@@ -77,17 +77,17 @@ class DockerBackend:
         return self.images.hold(task)
 
     def image_id(self, image: str) -> str | None:
-        from srft.env.docker import image_id
+        from srft.env.docker.sandbox import image_id
 
         return image_id(image)
 
     def remove_snapshot(self, snapshot: str) -> None:
-        from srft.env.docker import remove_snapshot
+        from srft.env.docker.sandbox import remove_snapshot
 
         remove_snapshot(snapshot)
 
     def reap(self, *, everything: bool = False) -> list[str]:
-        from srft.env.docker import reap
+        from srft.env.docker.sandbox import reap
 
         return reap(everything=everything)
 
@@ -105,12 +105,12 @@ class LocalBackend:
         self._confined = confined
 
     def open(self, spec: SandboxSpec) -> Sandbox:
-        from srft.env.local import LocalSandbox
+        from srft.env.local.sandbox import LocalSandbox
 
         return LocalSandbox(spec, confinement="bubblewrap" if self._confined else "none")
 
     def ensure_image(self, task: Task) -> None:
-        from srft.env.local_images import ensure_local_image
+        from srft.env.local.images import ensure_local_image
 
         ensure_local_image(task)
 
@@ -127,7 +127,7 @@ class LocalBackend:
         raise AssertionError("a local snapshot belongs to its sandbox")
 
     def reap(self, *, everything: bool = False) -> list[str]:
-        from srft.env.local import reap_local
+        from srft.env.local.sandbox import reap_local
 
         return reap_local(everything=everything)
 
@@ -153,7 +153,7 @@ def choose_backend(
 
 
 def _confined_backend() -> Backend:
-    from srft.env.local import check_bubblewrap
+    from srft.env.local.sandbox import check_bubblewrap
 
     check_bubblewrap()
     return LocalBackend()

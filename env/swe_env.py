@@ -18,11 +18,11 @@ import numpy as np
 
 from srft.env.backends import Backend, Kind, choose_backend
 from srft.env.errors import GradingError, InputError
-from srft.env.grading import Grade, grade
-from srft.env.hygiene import PatchError, Start, take_patch
-from srft.env.pool import Workspace, WorkspacePool, WorkspaceSettings
-from srft.env.sandbox import OUTPUT_LIMIT_BYTES, CommandResult, Sandbox
-from srft.env.task import Task, load_tasks
+from srft.env.git.patch import PatchError, Start, take_patch
+from srft.env.grading.grade import Grade, grade
+from srft.env.sandbox.contract import OUTPUT_LIMIT_BYTES, CommandResult, Sandbox
+from srft.env.tasks.task import Task, load_tasks
+from srft.env.workspace import Workspace, WorkspacePool, WorkspaceSettings
 
 SUBMIT = "submit"
 SENTINEL = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"

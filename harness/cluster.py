@@ -33,9 +33,9 @@ from srft.critic.judge_config import JudgeConfig
 from srft.critic.labels import Critique, Evidence
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError
-from srft.env.grading import Grade, grade
-from srft.env.sandbox import Sandbox, SandboxSpec
-from srft.env.task import Task
+from srft.env.grading.grade import Grade, grade
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task
 from srft.harness.config import CollectConfig, RayConfig, SandboxConfig
 from srft.harness.episodes import EpisodeRunner
 from srft.harness.models import close_model, configured_model

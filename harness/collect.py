@@ -28,8 +28,8 @@ from srft.agent.prompt import Prompt
 from srft.agent.records import Step
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError, SrftError
-from srft.env.grading import Grade
-from srft.env.task import Task, load_tasks
+from srft.env.grading.grade import Grade
+from srft.env.tasks.task import Task, load_tasks
 from srft.harness.cluster import Cluster, RemoteEpisodes
 from srft.harness.config import CollectConfig
 from srft.harness.episodes import EpisodeRunner, first_line

@@ -21,7 +21,7 @@ from srft.agent.loop import EpisodeLimits
 from srft.agent.openai_model import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
-from srft.env.sandbox import Limits, Mode
+from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config_errors import Given, wrong_value
 
 C = TypeVar("C", bound=msgspec.Struct)

@@ -16,7 +16,7 @@ from srft.critic.judge_config import JudgeConfig
 from srft.critic.labels import Critic
 from srft.critic.oracle import OracleCritic
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 
 def open_critic(

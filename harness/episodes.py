@@ -18,9 +18,9 @@ from srft.agent.model import Model
 from srft.agent.prompt import Prompt
 from srft.agent.records import Step, Trajectory
 from srft.env.backends import Backend
-from srft.env.pool import WorkspacePool, WorkspaceSettings
 from srft.env.swe_env import SweEnv
-from srft.env.task import Task
+from srft.env.tasks.task import Task
+from srft.env.workspace import WorkspacePool, WorkspaceSettings
 from srft.harness.config import EpisodesConfig
 
 WARM_OPENERS = 2

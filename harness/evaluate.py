@@ -19,9 +19,9 @@ from typing import Any, Literal, Self
 import msgspec
 
 from srft.env.backends import Backend
-from srft.env.grading import Grade, grade, grade_key
-from srft.env.sandbox import Sandbox, SandboxSpec
-from srft.env.task import Task
+from srft.env.grading.grade import Grade, grade, grade_key
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task
 from srft.harness.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
 from srft.harness.store import Outline, Round
 

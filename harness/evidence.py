@@ -13,7 +13,7 @@ from pathlib import Path
 from srft.agent.records import Trajectory
 from srft.critic.labels import Evidence, Information
 from srft.env.errors import InputError
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.store import Round, resolved
 
 NAMED_AT_MOST = 5

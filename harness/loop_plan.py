@@ -18,7 +18,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
 from srft.harness.loop_config import LoopConfig
 from srft.train.plan import Plan
 from srft.train.plan import plan as plan_training

@@ -18,7 +18,7 @@ from srft.agent.model import Model
 from srft.agent.openai_model import OpenAIConfig, OpenAIModel
 from srft.agent.scripted import ReplayModel, ScriptedModel
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 from srft.harness.config import CollectConfig
 
 

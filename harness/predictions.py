@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 GOLD = "gold"
 

@@ -20,7 +20,7 @@ from srft.agent.records import Trajectory
 from srft.critic.labels import Critique, Evidence, StepLabel, effective_labels
 from srft.critic.rules import ToolErrorCritic
 from srft.env.errors import InputError
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
 from srft.harness.store import JsonLines, Round, resolved
 from srft.train.contamination import By, refuse_contamination
 from srft.train.mask import Arm, MaskPolicy, RunFacts, label_source

@@ -20,7 +20,7 @@ import yaml
 
 from srft.agent.openai_model import OpenAIConfig
 from srft.env.errors import InputError
-from srft.env.task import Task, load_tasks
+from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config import CollectConfig, differing_keys
 from srft.harness.store import Round, write_atomic
 

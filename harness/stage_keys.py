@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from srft.env.task import Task, load_tasks
+from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config import EpisodesConfig, without_defaults
 from srft.harness.run_yaml import FREE_KEYS
 from srft.train.recipe import Assumptions, Recipe

@@ -26,7 +26,7 @@ from loguru import logger
 from srft.agent.records import StopReason, Trajectory
 from srft.critic.labels import Critique
 from srft.env.errors import InputError, StorageError
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 
 T = TypeVar("T")
 

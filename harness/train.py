@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from srft.env.errors import InputError
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
 from srft.harness.config import read_config
 from srft.train.contamination import By, refuse_contamination
 from srft.train.finetune import Trained, finetune

@@ -12,7 +12,7 @@ import docker
 import pytest
 from hypothesis import HealthCheck, settings
 
-from srft.env.task import Task, load_tasks
+from srft.env.tasks.task import Task, load_tasks
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,10 +26,10 @@ from typing import NamedTuple
 import docker
 import msgspec
 
-from srft.env.docker import DockerSandbox
-from srft.env.grading import Grade, grade
-from srft.env.sandbox import Sandbox, SandboxSpec
-from srft.env.task import Task, load_tasks
+from srft.env.docker.sandbox import DockerSandbox
+from srft.env.grading.grade import Grade, grade
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task, load_tasks
 
 ROWS = (
     "pallets__flask-5014",

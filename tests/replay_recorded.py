@@ -21,7 +21,7 @@ from rich.table import Table
 
 from srft.agent.importers import read_runs
 from srft.agent.records import Step, Trajectory
-from srft.env.grading import Grade
+from srft.env.grading.grade import Grade
 from srft.harness.store import Round
 
 # What differs from run to run without meaning anything.

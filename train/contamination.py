@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 By = Literal["repository", "instance"]
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 from srft.env.backends import Backend
 from srft.env.errors import SandboxDied
 from srft.env.practice.git_store import File
-from srft.env.sandbox import CommandResult, Limits, Sandbox, SandboxSpec
+from srft.env.sandbox.contract import CommandResult, Limits, Sandbox, SandboxSpec
 
 LOG_PARSER = "parse_log_pytest"
 PYTEST_OPTIONS = "-rA --color=no --tb=short -p no:cacheprovider -o addopts="

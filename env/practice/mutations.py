@@ -16,7 +16,7 @@ import msgspec
 
 from srft.env.practice.code import Code, Edit, Span
 from srft.env.practice.kinds import conditions, flow, names, values
-from srft.env.syntax import parse
+from srft.env.practice.syntax import parse
 
 KINDS: dict[str, Callable[[ast.AST, Code], Iterable[Edit]]] = {
     **conditions.KINDS,

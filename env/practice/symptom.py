@@ -17,8 +17,8 @@ import msgspec
 
 from srft.env.practice.bench import Bench
 from srft.env.practice.code import FUNCTIONS
+from srft.env.practice.syntax import parse
 from srft.env.practice.visible_tests import NoSuchTest, find_test, names_of, path_of
-from srft.env.syntax import parse
 
 TESTS_TRIED = 3
 """Failing tests that lines are looked for in; the first ones in the file."""

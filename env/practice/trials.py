@@ -22,9 +22,9 @@ from srft.env.practice.git_store import File, is_plain_path
 from srft.env.practice.mutations import Mutant, mutants
 from srft.env.practice.sources import EXCLUDED, Source, is_source, is_test, read_tar
 from srft.env.practice.symptom import Symptom, symptom
+from srft.env.practice.syntax import parse
 from srft.env.practice.visible_tests import NoSuchTest, path_of, without_tests
-from srft.env.syntax import parse
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 Reason = Literal[
     "kept", "no test sees it", "timed out", "not collected", "crashed", "flaky", "test has no function of its own"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from srft.env.practice.code import FUNCTIONS
-from srft.env.syntax import parse
+from srft.env.practice.syntax import parse
 
 
 class NoSuchTest(Exception):

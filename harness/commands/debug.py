@@ -147,7 +147,7 @@ def _critic_opener(critic: str, tasks: str, task: str) -> Callable[[], Critic]:
     """Opens the critic when it is first asked."""
 
     def opened() -> Critic:
-        from srft.env.task import load_tasks
+        from srft.env.tasks.task import load_tasks
         from srft.harness.config import read_config
         from srft.harness.critics import check_critic, open_critic
         from srft.harness.critique import CritiqueConfig

@@ -83,7 +83,7 @@ def _default_run(tasks: str | None, predictions: str | None) -> str:
 
 def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, only: Any) -> list[Any]:
     """What to grade: the patches of a file, or those of the run's own episodes."""
-    from srft.env.task import load_tasks
+    from srft.env.tasks.task import load_tasks
     from srft.harness.collect import outlines
     from srft.harness.evaluate import Submission, submissions_of_run
     from srft.harness.predictions import read_predictions

@@ -26,7 +26,7 @@ from srft.agent.human import HumanModel, action_text
 from srft.agent.records import Step
 from srft.critic.labels import Critique, StepLabel
 from srft.env.errors import SrftError
-from srft.env.grading import Grade
+from srft.env.grading.grade import Grade
 from srft.harness.debug import shown
 from srft.harness.debug.action import ActionPane
 from srft.harness.debug.conversation import Conversation

@@ -20,7 +20,7 @@ import msgspec
 from srft.agent.importers import as_attempt
 from srft.agent.records import Trajectory
 from srft.critic.labels import Critique, StepLabel
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.run_yaml import refuse_collected
 from srft.harness.store import Round, Run
 from srft.harness.view.people import PEOPLE_NAME

@@ -43,11 +43,11 @@ from srft.critic.judge import add_usage
 from srft.critic.labels import Critic, Critique, StepLabel, Verdict, check_complete
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError
-from srft.env.grading import Grade
-from srft.env.hygiene import take_patch
-from srft.env.pool import WorkspaceSettings
+from srft.env.git.patch import take_patch
+from srft.env.grading.grade import Grade
 from srft.env.swe_env import SweEnv
-from srft.env.task import Task, load_tasks
+from srft.env.tasks.task import Task, load_tasks
+from srft.env.workspace import WorkspaceSettings
 from srft.harness.config import CollectConfig
 from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run

@@ -15,7 +15,7 @@ from rich.text import Text
 from srft.agent.human import action_text
 from srft.agent.records import Step, Usage
 from srft.critic.labels import Critique, StepLabel
-from srft.env.grading import Grade
+from srft.env.grading.grade import Grade
 from srft.harness.debug.facts import Facts
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.screens import COLOURS

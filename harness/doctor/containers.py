@@ -16,7 +16,7 @@ import docker
 import requests
 
 from srft.env.errors import SrftError
-from srft.env.sandbox import Sandbox, SandboxSpec
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.harness.doctor.finding import Finding
 
 ENGINE_TIMEOUT_S = 20
@@ -79,7 +79,7 @@ def _runtime_folder() -> Path:
 
 
 def base_image() -> str:
-    from srft.env.images import DEFAULT_BASE_IMAGE
+    from srft.env.docker.images import DEFAULT_BASE_IMAGE
 
     return os.environ.get("SRFT_BASE_IMAGE") or DEFAULT_BASE_IMAGE
 
@@ -108,7 +108,7 @@ def other_images(engine: docker.DockerClient) -> tuple[str, ...]:
 def check_container(images: Sequence[str], base: Finding) -> Finding:
     """That a container starts and obeys, of the first of these images that can. base: what was found of the base image;
     without it a failure may be the fault of an image that was never srft's."""
-    from srft.env.docker import DockerSandbox
+    from srft.env.docker.sandbox import DockerSandbox
 
     remedy = "mend what the engine says; `docker run --rm -it IMAGE bash` must work by hand; or take --sandbox local"
     found = Finding("container", "warning", "not tried: there is no image", base.remedy)
@@ -139,9 +139,9 @@ def _trial(name: str, open_sandbox: Callable[[], Sandbox], remedy: str) -> Findi
 
 def check_local_sandbox() -> Finding:
     """Bubblewrap and the user namespaces it needs, by starting one."""
-    from srft.env.bubblewrap import check_bubblewrap
     from srft.env.errors import EngineError
-    from srft.env.local import LocalSandbox, empty_image
+    from srft.env.local.bubblewrap import check_bubblewrap
+    from srft.env.local.sandbox import LocalSandbox, empty_image
 
     try:
         check_bubblewrap()

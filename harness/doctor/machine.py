@@ -27,7 +27,7 @@ def places(run: Path, images: Path | None) -> Iterator[tuple[str, Path, str]]:
     """(what lies there, where, how to have it elsewhere) of each folder that grows; images: the engine's folder."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from srft.env.local_rootfs import image_folder
+    from srft.env.local.rootfs import image_folder
 
     yield "runs", run, "put the run on another disk with --run"
     if images is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from srft.agent.records import Usage
-from srft.env.grading import patch_hash
+from srft.env.grading.grade import patch_hash
 from srft.harness.report.files import EpisodeLine, GradeLine, StepLine
 from srft.harness.report.records import Episodes, Spent
 from srft.harness.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval

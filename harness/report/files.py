@@ -19,7 +19,7 @@ import yaml
 from srft.agent.records import StopReason, Usage
 from srft.critic.labels import Information, Source, Verdict
 from srft.env.errors import InputError
-from srft.env.grading import Outcome
+from srft.env.grading.grade import Outcome
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srft.env.errors import InputError
-from srft.env.grading import Grade
-from srft.env.task import load_tasks
+from srft.env.grading.grade import Grade
+from srft.env.tasks.task import load_tasks
 from srft.harness.run_yaml import config_folder, kept_config
 from srft.harness.view.places import Place
 

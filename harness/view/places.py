@@ -21,7 +21,7 @@ from srft.agent.records import Action, StopReason, Trajectory, Usage
 from srft.critic.labels import Critique, Evidence, Source, StepLabel, Verdict
 from srft.critic.rules import ToolErrorCritic
 from srft.env.errors import InputError
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.store import Round
 from srft.harness.view.lines import Lines, Span, mended
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from srft.agent.records import Step, Trajectory
 from srft.critic.labels import Critique, StepLabel, effective_labels
 from srft.env.errors import InputError
-from srft.env.grading import Grade
+from srft.env.grading.grade import Grade
 from srft.harness.show import Given
 from srft.harness.view.arms import Arms, Mask
 from srft.harness.view.evidence import Fix, TaskBook, test_log

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from srft.env.errors import EngineError, ImageError
-from srft.env.sandbox import Sandbox, SandboxSpec
-from srft.env.task import Task, load_tasks
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task, load_tasks
 from tests import tiny
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -35,7 +35,7 @@ def task(tiny_image: str, tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture(scope="session")
 def container() -> Iterator[Sandbox]:
-    from srft.env.docker import DockerSandbox
+    from srft.env.docker.sandbox import DockerSandbox
 
     try:
         sandbox = DockerSandbox(SandboxSpec(image="srft/base:bookworm", workdir="/tmp"))

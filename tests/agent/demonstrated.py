@@ -2,7 +2,7 @@
 
 import difflib
 
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 MODULE = '''"""Prices."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from srft.agent.edit import Editor
 from srft.agent.sandbox_files import MAX_FILE_BYTES
-from srft.env.docker import DockerSandbox
+from srft.env.docker.sandbox import DockerSandbox
 from srft.env.errors import SandboxDied
 
 pytestmark = pytest.mark.engine

@@ -5,8 +5,8 @@ import pytest
 from srft.agent.actions import FORMATS
 from srft.agent.prompt import PROMPTS, Prompt
 from srft.env.errors import InputError
-from srft.env.sandbox import CommandResult
-from srft.env.task import TaskView
+from srft.env.sandbox.contract import CommandResult
+from srft.env.tasks.task import TaskView
 
 VIEW = TaskView(instance_id="a__b-1", repo="a/b", problem_statement="It {{ breaks }}\r\n")
 

@@ -16,9 +16,9 @@ from loguru import logger
 
 from srft.agent.importers import read_runs
 from srft.agent.records import Trajectory
-from srft.env.docker import DockerSandbox, engine
-from srft.env.pool import WorkspaceSettings
-from srft.env.task import Task, load_tasks
+from srft.env.docker.sandbox import DockerSandbox, engine
+from srft.env.tasks.task import Task, load_tasks
+from srft.env.workspace import WorkspaceSettings
 
 RUNS = Path("trajectories", "gemini3pro_mini_verified.jsonl.gz")
 TASKS = Path("verified_pypi", "verified_pypi.jsonl")

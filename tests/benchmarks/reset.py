@@ -13,8 +13,8 @@ from benchmarks.rows import Bench, Goal, Row, time_row
 from benchmarks.tiny_task import TINY_TASK
 
 from srft.env.backends import Backend, choose_backend
-from srft.env.pool import WorkspacePool
 from srft.env.swe_env import SweEnv
+from srft.env.workspace import WorkspacePool
 
 ROUNDS = 20
 POOL_HAS_TIME_S = 2.0

@@ -10,9 +10,9 @@ from benchmarks.docker_cli import docker_exec, plain_container
 from benchmarks.rows import Bench, Goal, Row, time_row
 from benchmarks.tiny_task import TINY_IMAGE, TINY_TASK
 
-from srft.env.docker import DockerSandbox
-from srft.env.pool import WorkspaceSettings
-from srft.env.sandbox import Mode, Sandbox
+from srft.env.docker.sandbox import DockerSandbox
+from srft.env.sandbox.contract import Mode, Sandbox
+from srft.env.workspace import WorkspaceSettings
 
 ROUNDS = 50
 OURS_A_ROUND = 20

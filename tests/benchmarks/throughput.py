@@ -26,10 +26,10 @@ from benchmarks.worker import PeerError
 
 from srft.agent.records import Trajectory
 from srft.env.backends import choose_backend
-from srft.env.docker import DockerSandbox, engine
+from srft.env.docker.sandbox import DockerSandbox, engine
 from srft.env.errors import SrftError
-from srft.env.pool import WorkspacePool
 from srft.env.swe_env import SENTINEL, SweEnv
+from srft.env.workspace import WorkspacePool
 from srft.harness.store import Run
 
 EPISODES = 200

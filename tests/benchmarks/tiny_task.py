@@ -9,9 +9,9 @@ from pathlib import Path
 
 from docker.errors import APIError, BuildError
 
-from srft.env.docker import engine
+from srft.env.docker.sandbox import engine
 from srft.env.errors import ImageError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_IMAGE = "srft/bench.tiny:latest"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from srft.env.docker import DockerSandbox
-from srft.env.local import LocalSandbox, empty_image
-from srft.env.sandbox import Mode, Sandbox, SandboxSpec
+from srft.env.docker.sandbox import DockerSandbox
+from srft.env.local.sandbox import LocalSandbox, empty_image
+from srft.env.sandbox.contract import Mode, Sandbox, SandboxSpec
 
 
 @pytest.fixture(scope="module", params=[pytest.param("docker", marks=pytest.mark.engine), "local"])

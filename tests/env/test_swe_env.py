@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from srft.env.errors import InputError, SandboxDied
 from srft.env.swe_env import SweEnv
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
 from tests import tiny
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from srft.agent.records import Step, Trajectory, Usage, trajectory_id
 from srft.critic.labels import Critique, StepLabel
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.stages import Stages
 from srft.harness.store import Round, Run
 

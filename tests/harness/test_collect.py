@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from srft.agent.records import Trajectory
-from srft.env.docker import LABEL
+from srft.env.docker.sandbox import LABEL
 from tests import tiny
 
 

@@ -14,7 +14,7 @@ from srft.agent.records import Step, Trajectory
 from srft.critic.judge_config import JudgeConfig
 from srft.critic.labels import Critique
 from srft.env.errors import InputError, ModelError
-from srft.env.grading import Grade, patch_hash
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.critique import CritiqueConfig, critique
 from srft.harness.store import Run
 from tests import tiny

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 from srft.harness import predictions
 from srft.harness.predictions import Prediction, prediction_line, read_predictions
 

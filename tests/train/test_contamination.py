@@ -3,7 +3,7 @@
 import pytest
 
 from srft.env.errors import InputError
-from srft.env.task import Task
+from srft.env.tasks.task import Task
 from srft.train.contamination import refuse_contamination
 
 

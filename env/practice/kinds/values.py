@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from srft.env.practice.code import FUNCTIONS, Code, Edit, Span
 from srft.env.practice.kinds.conditions import operator_span
-from srft.env.syntax import literal
+from srft.env.practice.syntax import literal
 
 OPERATORS: dict[type[ast.operator], tuple[str, tuple[str, ...]]] = {
     ast.Add: ("+", ("-",)),

@@ -8,11 +8,11 @@ import pytest
 
 from srft.env.backends import Backend
 from srft.env.errors import InputError
-from srft.env.grading import grade
+from srft.env.grading.grade import grade
 from srft.env.practice import Counts, PracticeConfig, make_practice
 from srft.env.practice.record import read_manifest
-from srft.env.sandbox import SandboxSpec
-from srft.env.task import load_tasks
+from srft.env.sandbox.contract import SandboxSpec
+from srft.env.tasks.task import load_tasks
 
 CONFIG = PracticeConfig(families=("bank_ledger", "rate_limiter"), train=2, test=2, split="family", seed=3)
 

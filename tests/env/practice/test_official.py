@@ -6,7 +6,7 @@ import pytest
 
 from srft.env.backends import Backend
 from srft.env.practice import PracticeConfig, make_practice
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
 from tests.official_verdicts import Verdict, run_official, run_ours
 
 UNTOUCHED = """\

@@ -13,12 +13,12 @@ from srft.agent.records import Trajectory
 from srft.agent.scripted import ScriptedModel
 from srft.critic.labels import effective_labels
 from srft.env.backends import choose_backend
-from srft.env.docker import OWNER_LABEL
+from srft.env.docker.sandbox import OWNER_LABEL
 from srft.env.errors import EngineError, InputError
-from srft.env.owner import owner
-from srft.env.pool import WorkspaceSettings
+from srft.env.sandbox.owner import owner
 from srft.env.swe_env import SweEnv
-from srft.env.task import load_tasks
+from srft.env.tasks.task import load_tasks
+from srft.env.workspace import WorkspaceSettings
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.recorded import recorded_run

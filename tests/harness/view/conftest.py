@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from srft.critic.labels import Critique, StepLabel
-from srft.env.grading import Grade, NamedTests, patch_hash
+from srft.env.grading.grade import Grade, NamedTests, patch_hash
 from srft.harness.store import Run
 from tests.train.conftest import make_run
 

@@ -1,0 +1,1 @@
+"""Containers and images of an engine: Docker, or Podman behind its API."""

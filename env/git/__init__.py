@@ -1,0 +1,1 @@
+"""What git has to do with an episode: the future made unreadable, the patch taken."""

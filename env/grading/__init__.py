@@ -1,0 +1,1 @@
+"""The official grader, run in a fresh container."""

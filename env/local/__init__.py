@@ -1,0 +1,1 @@
+"""A sandbox without an engine: bubblewrap over root file systems."""

@@ -1,0 +1,1 @@
+"""The sandbox: its contract, and the persistent bash that every backend shares."""

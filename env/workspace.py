@@ -1,0 +1,191 @@
+"""Workspaces: a task's sandbox, started, set up and scrubbed; and a pool that has the next ones warm.
+
+pool = WorkspacePool(backend, mode="stateless")
+pool.warm(task)                  # starts in the background
+workspace = pool.take(task)      # a few milliseconds if it has had the time
+"""
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from loguru import logger
+
+from srft.env.backends import Backend
+from srft.env.errors import ImageError, InfrastructureError
+from srft.env.git.patch import Start, run_setup, scrub
+from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
+from srft.env.tasks.task import Task
+
+SCRUBBED_IMAGES = 32
+"""How many snapshots of scrubbed images are kept: attempts at one task follow one another."""
+
+CLOSERS = 4
+
+# What a program that believes to have a terminal would do to an agent: pagers, progress bars.
+AGENT_ENV: Mapping[str, str] = MappingProxyType(
+    {
+        "PAGER": "cat",
+        "MANPAGER": "cat",
+        "GIT_PAGER": "cat",
+        "LESS": "-R",
+        "PIP_PROGRESS_BAR": "off",
+        "TQDM_DISABLE": "1",
+    }
+)
+
+# The official images keep a task's interpreter in a conda environment; others have it on PATH.
+ACTIVATE = (
+    "if [ -f /opt/miniconda3/bin/activate ]; then source /opt/miniconda3/bin/activate && conda activate testbed; fi"
+)
+
+
+@dataclass(frozen=True)
+class WorkspaceSettings:
+    """How an agent's sandbox is made. `None` limits are no limits."""
+
+    mode: Mode = "stateless"
+    network: str = "none"
+    limits: Limits = field(default_factory=Limits)
+    init: str = ACTIVATE
+    env: Mapping[str, str] = field(default_factory=lambda: AGENT_ENV)
+
+    def spec(self, task: Task) -> SandboxSpec:
+        return SandboxSpec(
+            image=task.image,
+            workdir=task.view.workdir,
+            mode=self.mode,
+            init=self.init,
+            env=dict(self.env),
+            network=self.network,
+            limits=self.limits,
+            labels={"srft.task": task.instance_id},
+        )
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A sandbox in which an agent may begin, and where it began."""
+
+    sandbox: Sandbox
+    start: Start
+
+
+class _Origin(NamedTuple):
+    """What a workspace is made of: tasks with the same one begin in the same state."""
+
+    image: str
+    setup: str
+
+
+class _Scrubbed(NamedTuple):
+    """A snapshot of an image in which the agent may begin as it is."""
+
+    snapshot: str
+    start: Start
+
+
+class WorkspacePool:
+    """Opens workspaces, some of them ahead of their time, and closes them in the background. Used by many threads.
+
+    An image is set up and scrubbed for the first episodes on it; where snapshots are images, later ones start from one.
+    """
+
+    def __init__(self, backend: Backend, settings: WorkspaceSettings | None = None, *, openers: int = 4) -> None:
+        self.backend = backend
+        self.settings = settings or WorkspaceSettings()
+        self._seen: set[_Origin] = set()
+        self._scrubbed: OrderedDict[_Origin, _Scrubbed] = OrderedDict()
+        self._warm: dict[str, list[Future[Workspace]]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._openers = ThreadPoolExecutor(openers, thread_name_prefix="warm")
+        self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
+        self._closed = False
+
+    def warm(self, task: Task) -> None:
+        """Begin to open a workspace for this task, for a later `take`."""
+        with self._lock:
+            if not self._closed:
+                self._warm[task.instance_id].append(self._openers.submit(self._open, task))
+
+    def take(self, task: Task) -> Workspace:
+        """A workspace that is the caller's, to `release`. Raises ImageError, EngineError, SandboxDied."""
+        with self._lock:
+            waiting = self._warm.get(task.instance_id)
+            future = waiting.pop(0) if waiting else None
+        if future is None or future.cancel():  # not begun yet: no reason to wait for its turn
+            return self._open(task)
+        return future.result()
+
+    def release(self, workspace: Workspace) -> None:
+        """Close a workspace; removing a container takes a while, and nobody waits for it."""
+        try:
+            self._closers.submit(workspace.sandbox.close)
+        except RuntimeError:  # the pool is closed
+            workspace.sandbox.close()
+
+    def _open(self, task: Task) -> Workspace:
+        self.backend.ensure_image(task)
+        origin = _Origin(task.image, task.agent_setup)
+        with self._lock:
+            scrubbed = self._scrubbed.get(origin)
+        if scrubbed is not None:
+            try:
+                return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
+            except ImageError as error:
+                logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
+                with self._lock:
+                    self._scrubbed.pop(origin, None)
+        sandbox = self._started(task, task.image)
+        try:
+            run_setup(sandbox, task.agent_setup)
+            start = scrub(sandbox)
+            self._keep(origin, sandbox, start)
+        except BaseException:
+            sandbox.close()
+            raise
+        return Workspace(sandbox, start)
+
+    def _started(self, task: Task, image: str) -> Sandbox:
+        sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
+        sandbox.start()
+        return sandbox
+
+    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
+        """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
+        with self._lock:
+            wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
+            self._seen.add(origin)
+        if not (wanted and self.backend.snapshots_are_images):
+            return
+        snapshot = sandbox.snapshot()
+        sandbox.disown(snapshot)
+        with self._lock:
+            replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick
+            self._scrubbed[origin] = _Scrubbed(snapshot, start)
+            while len(self._scrubbed) > SCRUBBED_IMAGES:
+                replaced.append(self._scrubbed.popitem(last=False)[1])
+        for scrubbed in filter(None, replaced):
+            self.backend.remove_snapshot(scrubbed.snapshot)
+
+    def close(self) -> None:
+        """Close what was opened and not taken, and end the background work. Idempotent."""
+        with self._lock:
+            self._closed = True
+            futures = [future for waiting in self._warm.values() for future in waiting]
+            self._warm.clear()
+        for future in futures:
+            if not future.cancel():
+                try:
+                    self.release(future.result())
+                except InfrastructureError as error:
+                    logger.debug("a workspace that was being warmed had failed: {}", error)
+        self._openers.shutdown(wait=True)
+        self._closers.shutdown(wait=True)
+        for scrubbed in self._scrubbed.values():
+            self.backend.remove_snapshot(scrubbed.snapshot)
+        self._scrubbed.clear()
