@@ -20,12 +20,12 @@ import msgspec
 from loguru import logger
 
 import srft
-from srft.agent.actions import ActionFormat, FormatError
-from srft.agent.edit import Editor
-from srft.agent.model import ContextOverflow, Model, Reply, well_formed
-from srft.agent.prompt import Prompt
+from srft.agent.formats.actions import ActionFormat, FormatError
+from srft.agent.models.contract import ContextOverflow, Model, Reply, well_formed
 from srft.agent.prompt_delta import delta_encode
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Failure, Step, StopReason, Trajectory, trajectory_id
+from srft.agent.tools.edit import Editor
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.git.patch import PatchError
 from srft.env.sandbox.contract import CommandResult, Sandbox

@@ -31,7 +31,7 @@ from srft.critic.agreement import (
     interval,
     resampled_sums,
 )
-from srft.critic.label_sets import Judged, JudgedRun
+from srft.critic.labels.label_sets import Judged, JudgedRun
 from srft.env.errors import InputError
 
 TENTHS = 10

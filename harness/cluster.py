@@ -25,12 +25,12 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from srft.agent.actions import FORMATS
-from srft.agent.prompt import Prompt
+from srft.agent.formats.actions import FORMATS
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step, Trajectory
-from srft.critic.judge import Judge
-from srft.critic.judge_config import JudgeConfig
-from srft.critic.labels import Critique, Evidence
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.judge.judge import Judge
+from srft.critic.labels.labels import Critique, Evidence
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError
 from srft.env.grading.grade import Grade, grade

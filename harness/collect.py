@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from srft.agent.actions import FORMATS
-from srft.agent.model import Model
-from srft.agent.prompt import Prompt
+from srft.agent.formats.actions import FORMATS
+from srft.agent.models.contract import Model
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError, SrftError

@@ -16,9 +16,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 import yaml
 
-from srft.agent.demonstrator import DemonstratorConfig
+from srft.agent.demonstrator.demonstrator import DemonstratorConfig
 from srft.agent.loop import EpisodeLimits
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
 from srft.env.sandbox.contract import Limits, Mode

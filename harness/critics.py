@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from srft.critic.edits import EditsCritic
-from srft.critic.judge import Judge
-from srft.critic.judge_config import JudgeConfig
-from srft.critic.labels import Critic
-from srft.critic.oracle import OracleCritic
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.judge.judge import Judge
+from srft.critic.labels.labels import Critic
+from srft.critic.rules.edits import EditsCritic
+from srft.critic.rules.oracle import OracleCritic
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task
 
@@ -25,7 +25,7 @@ def open_critic(
     """The critic, an endpoint not asked yet. tasks: reads those of the runs, for `oracle`. Raises InputError."""
     kind, _, file = name.partition(":")
     if kind in {"file", "oracle"} and file:
-        from srft.critic.label_file import FileCritic
+        from srft.critic.labels.label_file import FileCritic
 
         return FileCritic(file, source="human" if kind == "file" else "oracle")
     if name == "oracle":
@@ -35,7 +35,7 @@ def open_critic(
     if name == "edits":
         return EditsCritic()
     if name in {"tool_error", "exploit"}:
-        from srft.critic.rules import ExploitCritic, ToolErrorCritic
+        from srft.critic.rules.rules import ExploitCritic, ToolErrorCritic
 
         return ToolErrorCritic() if name == "tool_error" else ExploitCritic()
     if kind in {"http", "https"}:

@@ -23,9 +23,9 @@ import msgspec
 from loguru import logger
 
 from srft.agent.records import Trajectory, Usage
-from srft.critic.judge import Judge, add_usage
-from srft.critic.judge_config import JudgeConfig
-from srft.critic.labels import Critic, Critique, Information, check_complete
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.judge.judge import Judge, add_usage
+from srft.critic.labels.labels import Critic, Critique, Information, check_complete
 from srft.env.errors import InfrastructureError, InputError
 from srft.harness.cluster import Cluster
 from srft.harness.config import RayConfig

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from srft.agent.actions import ActionFormat
+from srft.agent.formats.actions import ActionFormat
 from srft.agent.loop import run_episode, worth_retrying
-from srft.agent.model import Model
-from srft.agent.prompt import Prompt
+from srft.agent.models.contract import Model
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step, Trajectory
 from srft.env.backends import Backend
 from srft.env.swe_env import SweEnv

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from srft.agent.records import Trajectory
-from srft.critic.labels import Evidence, Information
+from srft.critic.labels.labels import Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.store import Round, resolved

@@ -5,7 +5,7 @@ Reads the round's trajectories, labels and grades, or its token rows (formats tr
     exported = export(ExportConfig(format="axolotl", arm="srft", out="data.jsonl"), run.round(0))
     exported.counts["trained"], exported.left_out, exported.settings
 
-The weights are those of `srft.train.mask`, the same that `srft rows` uses. The file is there whole or not at all.
+The weights are those of `srft.train.rows.mask`, the same that `srft rows` uses. The file is there whole or not at all.
 """
 
 import os
@@ -20,12 +20,12 @@ import msgspec
 from srft.env.errors import InputError, StorageError
 from srft.harness.rows import critics_used, critiques_by_run, refuse_evaluated, runs_with_facts
 from srft.harness.store import Round
-from srft.train.contamination import By
 from srft.train.exports.conversation import Conversation, conversation
 from srft.train.exports.formats import FORMATS, MessageFormat
 from srft.train.exports.tokens import TokenCounts, dataset_settings, trl_settings, write_dataset, write_trl
-from srft.train.mask import Arm, MaskPolicy
-from srft.train.rows import RowTable
+from srft.train.rows.contamination import By
+from srft.train.rows.mask import Arm, MaskPolicy
+from srft.train.rows.rows import RowTable
 
 FormatName = Literal["trl", "axolotl", "ms-swift", "slime", "llama-factory", "swe-lego", "hf"]
 

@@ -1,7 +1,7 @@
 """Import: runs of other systems, added to a run's trajectories.
 
-Reads files of runs (see `agent/importers.py`) and, if given, an official report of their verdicts; appends to the
-`trajectories.jsonl` of round 0. Writes no run.yaml: nothing was collected here, and a trajectory carries all that is
+Reads files of runs (`agent/importing/importers.py`) and, if given, an official report of their verdicts; appends to
+the `trajectories.jsonl` of round 0. Writes no run.yaml: nothing was collected here, and a trajectory carries all that is
 known of it. A run has either imported or collected trajectories: a collection counts what is on file as its attempts.
 
     with Run("runs/recorded") as run:
@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from srft.agent.importers import as_attempt, read_runs
-from srft.agent.readers.report import read_report
-from srft.agent.readers.tally import Tally
+from srft.agent.importing.importers import as_attempt, read_runs
+from srft.agent.importing.readers.report import read_report
+from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
 from srft.harness.run_yaml import refuse_collected

@@ -13,15 +13,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from srft.critic.judge_config import JudgeConfig
+from srft.critic.judge.config import JudgeConfig
 from srft.env.errors import InputError
 from srft.env.practice import PracticeConfig
 from srft.harness.config import MORE_THAN_0, EpisodesConfig, read_config
 from srft.harness.serving.server import ServeConfig
-from srft.train.contamination import By
-from srft.train.mask import Arm, MaskPolicy
-from srft.train.recipe import Recipe, recipe_file
-from srft.train.rows import RowSettings
+from srft.train.fit.recipe import Recipe, recipe_file
+from srft.train.rows.contamination import By
+from srft.train.rows.mask import Arm, MaskPolicy
+from srft.train.rows.rows import RowSettings
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -84,7 +84,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     endpoint's URL, `demonstrator`, or `student`: the model as it stands. start: what a round trains, the base model or
     the promoted one. carry: which rounds' runs a round trains on: `all` up to it, only its own (`new`), or those of the
     last n.
-    critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.mask`.
+    critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
     may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
     recipe: one of ours or a YAML file; training: keys of it that differ. processes: of the training, one a GPU.
     KEPT_AS: the key under which loop.yaml has it.

@@ -20,9 +20,9 @@ from rich.text import Text
 
 from srft.env.tasks.task import load_tasks
 from srft.harness.loop_config import LoopConfig
-from srft.train.plan import Plan
-from srft.train.plan import plan as plan_training
-from srft.train.recipe import Recipe
+from srft.train.fit.recipe import Recipe
+from srft.train.plan.plan import Plan
+from srft.train.plan.plan import plan as plan_training
 
 TOKEN_BYTES_ON_DISK = 12
 """Of a run: its text, about four bytes a token, and the token ids and log-probabilities that a server gives."""

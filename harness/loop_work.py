@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from loguru import logger
 
-from srft.agent.model import Model
+from srft.agent.models.contract import Model
 from srft.env.errors import InputError, SrftError
 from srft.harness.collect import Episodes, collect
 from srft.harness.config import CollectConfig, EpisodesConfig

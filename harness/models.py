@@ -13,10 +13,10 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from srft.agent.demonstrator import Demonstrator, DemonstratorConfig, FormatName
-from srft.agent.model import Model
-from srft.agent.openai_model import OpenAIConfig, OpenAIModel
-from srft.agent.scripted import ReplayModel, ScriptedModel
+from srft.agent.demonstrator.demonstrator import Demonstrator, DemonstratorConfig, FormatName
+from srft.agent.models.contract import Model
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.models.scripted import ReplayModel, ScriptedModel
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task
 from srft.harness.config import CollectConfig

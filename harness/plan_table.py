@@ -6,7 +6,7 @@ Console().print(plan_table(plan(recipe, model=None, table=None)))
 from rich.markup import escape
 from rich.table import Table
 
-from srft.train.plan import Plan
+from srft.train.plan.plan import Plan
 
 PARTS = ("weights", "copies", "gradients", "optimizer", "communication", "activations", "head")
 

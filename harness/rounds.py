@@ -43,8 +43,8 @@ from srft.harness.stages import Stages
 from srft.harness.store import Round, Run
 from srft.harness.training_process import train_in_process
 from srft.harness.weights import weights_id
-from srft.train.mask import Arm
-from srft.train.rows import RowTable
+from srft.train.rows.mask import Arm
+from srft.train.rows.rows import RowTable
 
 ROWS_FIGURES = ("runs", "runs_used", "rows", "tokens", "written_tokens", "trained_tokens", "steps", "steps_masked")
 

@@ -17,15 +17,15 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels import Critique, Evidence, StepLabel, effective_labels
-from srft.critic.rules import ToolErrorCritic
+from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels
+from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
 from srft.harness.store import JsonLines, Round, resolved
-from srft.train.contamination import By, refuse_contamination
-from srft.train.mask import Arm, MaskPolicy, RunFacts, label_source
-from srft.train.render import Renderer
-from srft.train.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
+from srft.train.rows.contamination import By, refuse_contamination
+from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
 
 
 class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,8 +33,8 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     tokenizer: a folder or a hub name; it must be that of the model to be trained. template: further variables of its
     chat template, the same as when serving. thinking: train what a server gave as thinking, apart from the replies.
-    arms: see `srft.train.mask`. critics: whose labels the arms srft and random use; where none is named, the one that
-    has labelled the run. policy: weights and the rest; its arm is set by `arms`. evaluation: tasks that the trained
+    arms: see `srft.train.rows.mask`. critics: whose labels the arms srft and random use; where none is named, the one
+    that has labelled the run. policy: weights and the rest; its arm is set by `arms`. evaluation: tasks that the trained
     model will be measured on, which must not be trained on; contamination: whether they are compared by repository or
     by instance alone.
     """

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config import CollectConfig, differing_keys

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from srft.agent.model import Model
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.contract import Model
+from srft.agent.models.openai import OpenAIConfig
 from srft.harness.serving.probe import probe
 from srft.harness.serving.server import ServeConfig, Server, start_server
 

@@ -17,13 +17,13 @@ import numpy
 from numpy.typing import NDArray
 
 from srft.agent.records import Trajectory
-from srft.critic.labels import Critique, Source, StepLabel
+from srft.critic.labels.labels import Critique, Source, StepLabel
 from srft.env.errors import InputError
 from srft.harness.rows import critics_used, critiques_by_run, run_facts
 from srft.harness.store import JsonLines, Round, resolved
-from srft.train.mask import ARMS, Arm, MaskPolicy, Part, left_out, step_weights
-from srft.train.rows import Row, RowTable
-from srft.train.show import rows_of_run
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, Part, left_out, step_weights
+from srft.train.rows.rows import Row, RowTable
+from srft.train.rows.show import rows_of_run
 
 
 class Name(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config import EpisodesConfig, without_defaults
 from srft.harness.run_yaml import FREE_KEYS
-from srft.train.recipe import Assumptions, Recipe
+from srft.train.fit.recipe import Assumptions, Recipe
 
 
 class Sources(NamedTuple):

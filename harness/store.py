@@ -24,7 +24,7 @@ import msgspec
 from loguru import logger
 
 from srft.agent.records import StopReason, Trajectory
-from srft.critic.labels import Critique
+from srft.critic.labels.labels import Critique
 from srft.env.errors import InputError, StorageError
 from srft.env.grading.grade import Grade, patch_hash
 

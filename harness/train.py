@@ -1,6 +1,6 @@
 """The train stage: a round's rows and a recipe to a model.
 
-Reads `rows/<arm>/` in the round's folder; writes `model/<arm>/` there (see `srft.train.finetune`).
+Reads `rows/<arm>/` in the round's folder; writes `model/<arm>/` there (see `srft.train.fit.finetune`).
 
     recipe = load_recipe("smollm2-135m-cpu")
     config = TrainConfig(rows=Path("rows/srft"), model="models/base", out=Path("model/srft"), recipe=recipe)
@@ -20,10 +20,10 @@ import msgspec
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
 from srft.harness.config import read_config
-from srft.train.contamination import By, refuse_contamination
-from srft.train.finetune import Trained, finetune
-from srft.train.recipe import Recipe, recipe_file
-from srft.train.rows import RowTable
+from srft.train.fit.finetune import Trained, finetune
+from srft.train.fit.recipe import Recipe, recipe_file
+from srft.train.rows.contamination import By, refuse_contamination
+from srft.train.rows.rows import RowTable
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

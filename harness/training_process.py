@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from srft.env.errors import SrftError
-from srft.train.finetune import Trained, read_trained
+from srft.train.fit.finetune import Trained, read_trained
 
 PR_SET_PDEATHSIG = 1
 STOPPED = 130

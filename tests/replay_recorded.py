@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from srft.agent.importers import read_runs
+from srft.agent.importing.importers import read_runs
 from srft.agent.records import Step, Trajectory
 from srft.env.grading.grade import Grade
 from srft.harness.store import Round

@@ -32,7 +32,7 @@ from srft.harness.export import ExportConfig
 from srft.harness.loop_config import LoopConfig, presets
 from srft.harness.rows import RowsConfig
 from srft.harness.serving.server import ServeCommandConfig
-from srft.train.recipe import Recipe
+from srft.train.fit.recipe import Recipe
 from tests.conftest import ROOT
 
 PAGES = (  # later ones go on in the folder of the earlier

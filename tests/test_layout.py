@@ -66,16 +66,16 @@ def test_imported_finds_every_spelling(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "agent" / "loop.py"
     path.parent.mkdir()
     path.write_text(
-        "import srft.train.mask\nfrom srft import harness\nfrom srft.env.tasks.task import Task\n"
+        "import srft.train.rows.mask\nfrom srft import harness\nfrom srft.env.tasks.task import Task\n"
         "from . import model\nfrom ..critic.judge import x\ndef f():\n    from srft.train import rows as r\n"
     )
     assert sorted(imported(path)) == [
-        (1, "srft.train.mask"),
+        (1, "srft.train.rows.mask"),
         (2, "srft.harness"),
         (3, "srft.env.tasks.task.Task"),
-        (4, "srft.agent.model"),
-        (5, "srft.critic.judge.x"),
-        (7, "srft.train.rows"),
+        (4, "srft.agent.models.contract"),
+        (5, "srft.critic.judge.judge.x"),
+        (7, "srft.train.rows.rows"),
     ]
 
 

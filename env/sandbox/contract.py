@@ -1,8 +1,8 @@
 """The contract of a sandbox: one task's file system, processes and shell.
 
 `start, run, write, read, snapshot, restore, close`. `docker/sandbox.py` and `local/sandbox.py` implement it,
-`sandbox/conformance/suite.py` holds it as checks that every backend runs, and `shell.py` is the persistent bash that all
-of them talk to.
+`sandbox/conformance/suite.py` holds it as checks that every backend runs, and `shell.py` is the persistent bash that
+all of them talk to.
 
     with open_sandbox("docker", SandboxSpec(image="debian:12", workdir="/")) as sandbox:
         sandbox.run("echo hello", timeout_s=10).output     # 'hello\n'

@@ -51,7 +51,7 @@ def calibrate(
     Example: `srft calibrate --run runs/first --labels human --critic judge`
     """
     from srft.critic.calibrate import calibrate as measure
-    from srft.critic.label_sets import choose, judged_runs, read_predictions, read_truth
+    from srft.critic.labels.label_sets import choose, judged_runs, read_predictions, read_truth
 
     counted = _verdicts(harmful)
     if run is not None and predictions is not None:
@@ -73,7 +73,7 @@ def calibrate(
 
 
 def _verdicts(harmful: str) -> tuple[str, ...]:
-    from srft.critic.label_file import VERDICTS
+    from srft.critic.labels.label_file import VERDICTS
 
     names = tuple(name.strip() for name in harmful.split(",") if name.strip())
     if not names or set(names) - set(VERDICTS):
@@ -83,9 +83,9 @@ def _verdicts(harmful: str) -> tuple[str, ...]:
 
 def _judged_in_run(path: Path, *, labels: str, critic: str | None, harmful: tuple[str, ...]) -> Any:
     """The labels of a run's own trajectories; nothing is locked, as nothing is written."""
-    from srft.critic.label_file import FileCritic
-    from srft.critic.label_sets import Predictions, choose, judged_runs
-    from srft.critic.labels import Evidence, effective_labels
+    from srft.critic.labels.label_file import FileCritic
+    from srft.critic.labels.label_sets import Predictions, choose, judged_runs
+    from srft.critic.labels.labels import Evidence, effective_labels
     from srft.harness.store import Round
 
     rounds = [Round(folder) for folder in sorted(path.glob("round-*"))]

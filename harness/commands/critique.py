@@ -82,7 +82,7 @@ def critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
     """What --critic and --set come to; a judge's YAML file stands for its settings, which --set can still change."""
     from msgspec import to_builtins
 
-    from srft.critic.judge_config import JudgeConfig
+    from srft.critic.judge.config import JudgeConfig
     from srft.harness.config import read_config
 
     if critic is None or not critic.endswith((".yaml", ".yml")):

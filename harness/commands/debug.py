@@ -30,7 +30,7 @@ from srft.harness.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from srft.critic.labels import Critic
+    from srft.critic.labels.labels import Critic
     from srft.harness.debug.session import Session
 
 # Options of this command alone, or with a meaning of their own here.

@@ -50,7 +50,7 @@ def serve(
 
 
 def _run_vllm(folder: str, name: str, config: "ServeConfig", ready: Any, stop: threading.Event) -> None:
-    from srft.agent.openai_model import OpenAIConfig
+    from srft.agent.models.openai import OpenAIConfig
     from srft.env.errors import ModelError
     from srft.harness.serving.vllm import VllmServer
 
@@ -67,7 +67,7 @@ def _run_vllm(folder: str, name: str, config: "ServeConfig", ready: Any, stop: t
 
 
 def _run_transformers(folder: str, name: str, config: "ServeConfig", ready: Any, stop: threading.Event) -> None:
-    from srft.agent.openai_model import OpenAIConfig
+    from srft.agent.models.openai import OpenAIConfig
     from srft.harness.serving.http import make_app, serve_http
     from srft.harness.serving.local_server import LocalServer
 

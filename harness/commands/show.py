@@ -16,7 +16,7 @@ from srft.harness.commands.options import CriticsOption, JsonOption, RunOption, 
 if TYPE_CHECKING:
     from srft.agent.records import Step
     from srft.harness.show import Shown
-    from srft.train.show import Piece
+    from srft.train.rows.show import Piece
 
 _VERDICTS = {"good": "green", "unnecessary": "yellow", "mistake": "red", "recover": "cyan", None: "dim"}
 _HEAD_LINES, _TAIL_LINES = 12, 6
@@ -169,7 +169,7 @@ def _indented(text: str) -> str:
 
 
 def _inert(text: str) -> str:
-    from srft.train.show import inert
+    from srft.train.rows.show import inert
 
     return inert(text)
 
@@ -204,7 +204,7 @@ def _trained(shown: "Shown", command: str) -> str:
 
 
 def _print_rows(console: Console, shown: "Shown", steps: range | None, tokenizer: str | None) -> None:
-    from srft.train.show import figures, pieces
+    from srft.train.rows.show import figures, pieces
 
     backend = _tokenizer(shown, tokenizer)
     assert shown.table is not None
@@ -230,7 +230,7 @@ def _in_steps(piece: "Piece", steps: range | None) -> bool:
 def _tokenizer(shown: "Shown", named: str | None) -> Any:
     """The rows' tokenizer. Raises InputError where there are no rows, or the tokenizer is another."""
     from srft.harness.show import rows_command
-    from srft.train.render import Renderer
+    from srft.train.rows.render import Renderer
 
     if shown.table is None:
         raise InputError(f"--tokens: no rows of the arm {shown.arm or '(name one)'}; make them: {rows_command(shown)}")
@@ -316,7 +316,7 @@ def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: st
 
 
 def _rows_as_json(shown: "Shown", steps: range | None, tokenizer: str | None) -> list[dict[str, Any]]:
-    from srft.train.show import figures, pieces
+    from srft.train.rows.show import figures, pieces
 
     backend = _tokenizer(shown, tokenizer)
     assert shown.table is not None

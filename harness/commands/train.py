@@ -135,8 +135,8 @@ def _print_trained(trained: Any, out: Path) -> None:
 
 def _print_plan(recipe: Any, *, model: str | None, rows: Path | None, json: bool) -> None:
     from srft.harness.plan_table import plan_table
-    from srft.train.plan import plan as plan_training
-    from srft.train.rows import RowTable
+    from srft.train.plan.plan import plan as plan_training
+    from srft.train.rows.rows import RowTable
 
     planned = plan_training(recipe, model=model, table=RowTable.open(rows) if rows else None)
     print_json(planned) if json else Console().print(plan_table(planned))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import TextArea
 
-from srft.train.show import inert
+from srft.train.rows.show import inert
 
 STAND_IN = "\N{REPLACEMENT CHARACTER}"
 

@@ -22,9 +22,9 @@ from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.widgets import Footer, Input, Static
 
-from srft.agent.human import HumanModel, action_text
+from srft.agent.models.human import HumanModel, action_text
 from srft.agent.records import Step
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import SrftError
 from srft.env.grading.grade import Grade
 from srft.harness.debug import shown
@@ -35,7 +35,7 @@ from srft.harness.debug.jobs import Done, Jobs
 from srft.harness.debug.keys import KEYS, OWN_ACTIONS, WHILE_WRITING
 from srft.harness.debug.screens import ChoiceScreen, Labelled, LabelScreen, LineScreen, TextScreen
 from srft.harness.debug.session import Session
-from srft.train.show import inert
+from srft.train.rows.show import inert
 
 
 class DebugApp(App[None]):

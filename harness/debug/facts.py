@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from srft.agent.records import Usage
-from srft.critic.judge import add_usage
+from srft.critic.judge.judge import add_usage
 from srft.harness.debug.session import Session
 
 

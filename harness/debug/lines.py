@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from srft.agent.edit import Editor
 from srft.agent.records import Step, Trajectory
+from srft.agent.tools.edit import Editor
 from srft.env.errors import InputError
 
 

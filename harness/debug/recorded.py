@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from srft.agent.importers import read_runs
+from srft.agent.importing.importers import read_runs
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
 from srft.harness.store import JsonLines

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from srft.agent.importers import as_attempt
+from srft.agent.importing.importers import as_attempt
 from srft.agent.records import Trajectory
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.run_yaml import refuse_collected
 from srft.harness.store import Round, Run

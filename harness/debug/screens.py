@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from srft.critic.labels import Verdict
+from srft.critic.labels.labels import Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 COLOURS: dict[str, str] = {"good": "green", "unnecessary": "yellow", "mistake": "red", "recover": "cyan"}

@@ -33,13 +33,13 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import yaml
 
-from srft.agent.human import action_text
+from srft.agent.models.human import action_text
 from srft.agent.records import Step
-from srft.critic.labels import Verdict
+from srft.critic.labels.labels import Verdict
 from srft.env.errors import InputError, SrftError
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.session import Proposal, Session
-from srft.train.show import inert
+from srft.train.rows.show import inert
 
 
 class Command(NamedTuple):

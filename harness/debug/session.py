@@ -30,17 +30,17 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from srft.agent.actions import FORMATS, FormatError
-from srft.agent.demonstrator import DemonstratorEpisode
-from srft.agent.human import HumanModel, action_of, edited, typed
+from srft.agent.demonstrator.demonstrator import DemonstratorEpisode
+from srft.agent.formats.actions import FORMATS, FormatError
 from srft.agent.loop import Ending, Episode, check_format, ending_of, named
-from srft.agent.model import ContextOverflow, Model, Reply
-from srft.agent.prompt import Prompt
+from srft.agent.models.contract import ContextOverflow, Model, Reply
+from srft.agent.models.human import HumanModel, action_of, edited, typed
+from srft.agent.models.scripted import ScriptedEpisode, recorded_reply
+from srft.agent.models.stream import StreamingModel
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Step, Trajectory, Usage
-from srft.agent.scripted import ScriptedEpisode, recorded_reply
-from srft.agent.stream import StreamingModel
-from srft.critic.judge import add_usage
-from srft.critic.labels import Critic, Critique, StepLabel, Verdict, check_complete
+from srft.critic.judge.judge import add_usage
+from srft.critic.labels.labels import Critic, Critique, StepLabel, Verdict, check_complete
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import InfrastructureError, InputError
 from srft.env.git.patch import take_patch
@@ -164,8 +164,8 @@ class Session:
         return self._take(proposal.reply)
 
     def edit(self, text: str, *, tool: str | None = None) -> Step:
-        """Take the proposal with another action. text: as `srft.agent.human.action_text` writes it; tool: "edit" where
-        that is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
+        """Take the proposal with another action. text: as `action_text` in `agent/models/human.py` writes it; tool: "edit"
+        where that is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
         proposal = self.proposal or self.ask()
         before = proposal.action
         tool = tool or (before.tool if before else "bash")

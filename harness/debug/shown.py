@@ -12,15 +12,15 @@ from typing import Literal
 
 from rich.text import Text
 
-from srft.agent.human import action_text
+from srft.agent.models.human import action_text
 from srft.agent.records import Step, Usage
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade
 from srft.harness.debug.facts import Facts
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.screens import COLOURS
 from srft.harness.debug.session import Proposal
-from srft.train.show import inert
+from srft.train.rows.show import inert
 
 HEAD_LINES, TAIL_LINES = 10, 6
 LOG_CHARS = 4000

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.harness.doctor.containers import (
     base_image,
     check_base_image,

@@ -11,7 +11,7 @@ import sys
 
 import msgspec
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InfrastructureError, InputError
 from srft.harness.doctor.finding import Finding
@@ -92,8 +92,8 @@ def _with_option(remedy: str) -> str:
 
 
 def check_tokenizer(name: str) -> Finding:
-    """That its template ends a turn with a special token, and whether a run stays one row (see `train/render.py`)."""
-    from srft.train.render import Renderer
+    """That its template ends a turn with a special token, and whether a run stays one row (`train/rows/render.py`)."""
+    from srft.train.rows.render import Renderer
 
     try:
         renderer = Renderer.load(name)

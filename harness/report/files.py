@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from srft.agent.records import StopReason, Usage
-from srft.critic.labels import Information, Source, Verdict
+from srft.critic.labels.labels import Information, Source, Verdict
 from srft.env.errors import InputError
 from srft.env.grading.grade import Outcome
 
@@ -95,7 +95,7 @@ class CritiqueLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowsFile(msgspec.Struct, frozen=True, kw_only=True):
-    """rows.json; see `srft.train.rows.Manifest`."""
+    """rows.json; see `srft.train.rows.rows.Manifest`."""
 
     arm: str
     tokenizer: str
@@ -114,7 +114,7 @@ class RowsFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingFile(msgspec.Struct, frozen=True, kw_only=True):
-    """training.json; see `srft.train.finetune.Trained`."""
+    """training.json; see `srft.train.fit.finetune.Trained`."""
 
     model: str
     arm: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srft.critic.calibrate import Calibration, Score, calibrate
-from srft.critic.label_sets import HARMFUL, Judged, JudgedRun
+from srft.critic.labels.label_sets import HARMFUL, Judged, JudgedRun
 from srft.harness.report.episodes import Episode, OnFile, Tally, plus
 from srft.harness.report.files import CritiqueLine
 from srft.harness.report.records import Judgement, Quality

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from srft.agent.model import well_formed_within
+from srft.agent.models.contract import well_formed_within
 from srft.env.errors import InputError
 from srft.harness.serving.sampling import Sampling
 

@@ -1,7 +1,7 @@
 """From messages to the prompt's token ids, by the code that makes training rows.
 
-`train/render.py` says which ids stand before a reply that is trained. The engine asks for just those: the conversation
-is rendered as a run whose last step is the reply to come, and what stands before it is the prompt. So a model is shown
+`train/rows/render.py` says which ids stand before a reply that is trained. The engine asks for just those: the
+conversation is rendered as a run whose last step is the reply to come, and what stands before it is the prompt. So a model is shown
 what it was trained behind, whatever its template does, and the cache of the turn before fits.
 
     conversation = Conversation(renderer)
@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from srft.agent.records import Step, Trajectory
-from srft.train.mask import Part
-from srft.train.render import Renderer
-from srft.train.tokenized_row import TokenizedRow
+from srft.train.rows.mask import Part
+from srft.train.rows.render import Renderer
+from srft.train.rows.tokenized_row import TokenizedRow
 
 
 class Conversation:

@@ -22,7 +22,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from srft.agent.model import ContextOverflow
+from srft.agent.models.contract import ContextOverflow
 from srft.env.errors import InputError, ModelError, SrftError
 from srft.harness.serving.batch import FinishReason, Generated, Request, next_step
 from srft.harness.serving.cache import Caches
@@ -30,7 +30,7 @@ from srft.harness.serving.forward import Forward
 from srft.harness.serving.sampling import Choice, Sampling, choose
 from srft.harness.serving.server import Dtype
 from srft.harness.serving.weights import tokenizer_of
-from srft.train.render import Renderer
+from srft.train.rows.render import Renderer
 
 POLL_S = 0.2
 """How often a waiting caller looks whether it is to stop."""

@@ -24,7 +24,7 @@ from srft.harness.serving.attention import CONVERSATIONS, Span
 from srft.harness.serving.cache import Cache, CacheShape
 from srft.harness.serving.server import Dtype
 from srft.harness.serving.weights import load_weights
-from srft.train.attention import refuse_other_layers
+from srft.train.fit.attention import refuse_other_layers
 
 LEAST_ROWS = 4
 """From so many rows on, float32 products on CPUs give each row the same."""

@@ -23,7 +23,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from srft.agent.model import ContextOverflow, well_formed
+from srft.agent.models.contract import ContextOverflow, well_formed
 from srft.env.errors import InputError, ModelError
 from srft.harness.serving import batch
 from srft.harness.serving.batch import Generated

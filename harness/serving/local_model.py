@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.model import Reply, well_formed
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.contract import Reply, well_formed
+from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Usage
 from srft.env.errors import InputError
 from srft.harness.serving.batch import Generated

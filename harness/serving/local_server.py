@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.harness.serving.engine import Engine
 from srft.harness.serving.local_model import LocalModel
 from srft.harness.serving.server import ServeConfig, names_used_once

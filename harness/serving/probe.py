@@ -24,7 +24,7 @@ from torch import Tensor
 from srft.env.errors import SrftError
 from srft.harness.serving.server import Server
 from srft.harness.serving.weights import load_weights, tokenizer_of
-from srft.train.render import Renderer
+from srft.train.rows.render import Renderer
 
 TEXT = '''\
 The tests fail since the last change. I look at the file first, then I run the one test that shows it.

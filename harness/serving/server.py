@@ -16,8 +16,8 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from loguru import logger
 
-from srft.agent.model import Model
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.contract import Model
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError
 
 Kind = Literal["auto", "vllm", "transformers"]

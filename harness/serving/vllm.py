@@ -27,8 +27,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from srft.agent.model import ContextOverflow
-from srft.agent.openai_model import OpenAIConfig, OpenAIModel
+from srft.agent.models.contract import ContextOverflow
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 from srft.env.errors import InputError, ModelError
 from srft.harness.serving import watchdog
 from srft.harness.serving.server import ServeConfig, names_used_once, served_dtype

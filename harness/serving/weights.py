@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from srft.env.errors import InputError
-from srft.train.finetune import read_trained
+from srft.train.fit.finetune import read_trained
 
 ADAPTER = "adapter_config.json"
 

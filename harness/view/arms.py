@@ -5,7 +5,7 @@
     masks = arms.masks("srft", critics=())
     masks.of(entry).masked              # 3 steps; `left_out` says why where the arm does not train on the run
 
-Weights come from `srft.train.mask`; this module only finds the labels that go in, as the rows stage does.
+Weights come from `srft.train.rows.mask`; this module only finds the labels that go in, as the rows stage does.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ import msgspec
 import numpy
 from numpy.typing import NDArray
 
-from srft.critic.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, effective_labels
 from srft.env.errors import InputError
 from srft.harness.view.places import CODES, Entry, Place, Told
-from srft.train.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
 
 
 class Made(NamedTuple):

@@ -16,7 +16,7 @@ from srft.harness.statistics import Interval, cluster_bootstrap_interval, mean_r
 from srft.harness.view.arms import Arms, Made
 from srft.harness.view.folding import Folded, folded
 from srft.harness.view.places import Library, Place
-from srft.train.mask import Arm
+from srft.train.rows.mask import Arm
 
 CONFIGURATIONS = ("loop.yaml", "run.yaml")
 FIRST_DAMAGED = 20

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from srft.harness.progress import clock
 from srft.harness.view.places import VERDICTS
 from srft.harness.view.table import Query
-from srft.train.show import inert
+from srft.train.rows.show import inert
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from srft.critic.agreement import cohen_kappa
-from srft.critic.labels import Critique, StepLabel, Verdict, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, Verdict, effective_labels
 from srft.env.errors import InputError
 from srft.harness.view.places import CODES, Entry, Place, Told
 

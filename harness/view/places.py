@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from srft.agent.records import Action, StopReason, Trajectory, Usage
-from srft.critic.labels import Critique, Evidence, Source, StepLabel, Verdict
-from srft.critic.rules import ToolErrorCritic
+from srft.critic.labels.labels import Critique, Evidence, Source, StepLabel, Verdict
+from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.store import Round

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from srft.env.errors import InputError
 from srft.harness.view.arms import Arms, Mask, Masks, effective_codes
 from srft.harness.view.places import Entry, Place
-from srft.train.mask import Arm
+from srft.train.rows.mask import Arm
 
 PAGE_ROWS = 100
 KEPT_ORDERS = 8

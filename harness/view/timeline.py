@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from srft.agent.records import Step, Trajectory
-from srft.critic.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, effective_labels
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.harness.show import Given
@@ -19,7 +19,7 @@ from srft.harness.view.folding import Diff, Folded, diff, folded, parts
 from srft.harness.view.people import Agreement, Person, agreement
 from srft.harness.view.places import CODES, Entry, Place
 from srft.harness.view.table import Query
-from srft.train.mask import Arm
+from srft.train.rows.mask import Arm
 
 LOG_HEAD_LINES, LOG_TAIL_LINES = 4, 30
 LOG_BYTES = 1 << 20

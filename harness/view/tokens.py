@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from srft.env.errors import InputError
 from srft.harness.view.arms import Arms
 from srft.harness.view.places import Entry, Place
-from srft.train.mask import Arm
-from srft.train.rows import RowTable
-from srft.train.show import Piece, RowFigures, figures, pieces, rows_of_run
+from srft.train.rows.mask import Arm
+from srft.train.rows.rows import RowTable
+from srft.train.rows.show import Piece, RowFigures, figures, pieces, rows_of_run
 
 
 class Group(NamedTuple):
@@ -85,7 +85,7 @@ class TokenViews:
 
     def _backend(self, table: RowTable) -> Any:
         """The rows' tokenizer, from a folder: the viewer asks no hub."""
-        from srft.train.render import Renderer
+        from srft.train.rows.render import Renderer
 
         name = self._named or table.manifest.tokenizer
         if not Path(name).is_dir():

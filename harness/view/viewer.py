@@ -20,8 +20,8 @@ from srft.harness.view.places import Entry, Library, Place
 from srft.harness.view.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
 from srft.harness.view.timeline import Timeline, make_timeline, whole_text
 from srft.harness.view.tokens import TokenViews
-from srft.train.mask import ARMS
-from srft.train.show import inert
+from srft.train.rows.mask import ARMS
+from srft.train.rows.show import inert
 
 TEXT_CHUNK_CHARS = 1 << 16
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srft.agent.actions import FORMATS
+from srft.agent.formats.actions import FORMATS
 from srft.agent.loop import Episode, EpisodeLimits, run_episode, worth_retrying
-from srft.agent.model import ContextOverflow, Reply
-from srft.agent.openai_model import OpenAIConfig, OpenAIModel
-from srft.agent.prompt import Prompt
+from srft.agent.models.contract import ContextOverflow, Reply
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.models.scripted import ScriptedModel
 from srft.agent.prompt_delta import prompts
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Trajectory, Usage
-from srft.agent.scripted import ScriptedModel
 from srft.env.errors import EngineError, InputError, ModelError, StorageError
 from srft.env.swe_env import SweEnv
 

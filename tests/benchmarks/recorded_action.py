@@ -14,7 +14,7 @@ from benchmarks.tiny_task import ROOT
 from docker.errors import ImageNotFound
 from loguru import logger
 
-from srft.agent.importers import read_runs
+from srft.agent.importing.importers import read_runs
 from srft.agent.records import Trajectory
 from srft.env.docker.sandbox import DockerSandbox, engine
 from srft.env.tasks.task import Task, load_tasks

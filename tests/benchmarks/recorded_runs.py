@@ -9,11 +9,11 @@ from pathlib import Path
 
 from benchmarks.tiny_task import ROOT
 
-from srft.agent.importers import read_runs
+from srft.agent.importing.importers import read_runs
 from srft.harness.rows import run_facts
-from srft.train.mask import Arm, MaskPolicy
-from srft.train.render import Renderer
-from srft.train.rows import Manifest, RowSettings, RunToRender, write_rows
+from srft.train.rows.mask import Arm, MaskPolicy
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import Manifest, RowSettings, RunToRender, write_rows
 
 RUNS = ROOT.parent / "shared" / "data" / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
 ARM: Arm = "tool_error"

@@ -14,9 +14,9 @@ from benchmarks.recorded_runs import NO_MODEL, NO_RUNS, model, recorded_runs, wr
 from benchmarks.rows import Bench, Goal, Row, rate_row
 from tokenizers import Tokenizer
 
-from srft.train.render import Renderer
-from srft.train.rows import RowSettings, RunToRender
-from srft.train.template import chat_messages
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import RowSettings, RunToRender
+from srft.train.rows.template import chat_messages
 
 TOKENIZERS = {"rows_speed_smollm2": "smollm2-135m", "rows_speed_qwen3": "qwen3-tokenizer"}
 ROUNDS = 5

@@ -26,7 +26,7 @@ from benchmarks.recorded_runs import NO_MODEL, model
 from benchmarks.rows import Bench, Goal, Row, rate_row
 from transformers import AutoModelForCausalLM
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.harness.serving.engine import Engine
 from srft.harness.serving.sampling import Sampling
 from srft.harness.serving.server import ServeConfig

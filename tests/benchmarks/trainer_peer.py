@@ -31,9 +31,9 @@ from benchmarks.tiny_task import ROOT
 from benchmarks.worker import PeerError, Worker, install
 from loguru import logger
 
-from srft.train.pack import pack
-from srft.train.render import Renderer
-from srft.train.rows import RowSettings, RowTable
+from srft.train.fit.pack import pack
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import RowSettings, RowTable
 
 TRL = "trl==1.16.0"
 TOKENS = 2048

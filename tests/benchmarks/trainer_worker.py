@@ -9,12 +9,12 @@ from pathlib import Path
 
 from trainer_turns import Turns
 
-from srft.train.finetune import load_model, training_arguments
-from srft.train.recipe import Recipe
-from srft.train.render import Renderer
-from srft.train.rows import RowTable
-from srft.train.schedule import Schedule
-from srft.train.trainer import MaskedTrainer
+from srft.train.fit.finetune import load_model, training_arguments
+from srft.train.fit.recipe import Recipe
+from srft.train.fit.schedule import Schedule
+from srft.train.fit.trainer import MaskedTrainer
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import RowTable
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import msgspec
 from benchmarks.recorded_runs import NO_RUNS, recorded_runs
 from benchmarks.rows import Bench, Row
 
-from srft.critic.labels import Evidence
-from srft.critic.rules import ToolErrorCritic
+from srft.critic.labels.labels import Evidence
+from srft.critic.rules.rules import ToolErrorCritic
 
 RUNS, QUICK_RUNS = 20_000, 2_000
 ROUNDS = 10

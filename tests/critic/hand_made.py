@@ -1,7 +1,7 @@
 """Hand-made steps and the run of them, for the rule critics' tests."""
 
 from srft.agent.records import Action, Step, Trajectory
-from srft.critic.labels import Evidence, check_complete
+from srft.critic.labels.labels import Evidence, check_complete
 
 TASK = "Fix it. It broke in 1234abcd5678."
 

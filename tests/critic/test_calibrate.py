@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srft.critic.calibrate import Tenth, calibrate
-from srft.critic.label_sets import JudgedRun, choose, judged_runs, read_predictions, read_truth
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.label_sets import JudgedRun, choose, judged_runs, read_predictions, read_truth
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import InputError
 
 LETTERS = {"g": "good", "u": "unnecessary", "m": "mistake", "r": "recover", "-": None}

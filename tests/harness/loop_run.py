@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from srft.agent.records import Step, Trajectory, Usage, trajectory_id
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.stages import Stages
 from srft.harness.store import Round, Run

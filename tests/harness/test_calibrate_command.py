@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from srft.agent.records import Action, Step, Trajectory
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import InputError
 from srft.harness.commands.calibrate import calibrate
 from srft.harness.store import Run

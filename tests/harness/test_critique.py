@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from srft.agent.records import Step, Trajectory
-from srft.critic.judge_config import JudgeConfig
-from srft.critic.labels import Critique
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.labels.labels import Critique
 from srft.env.errors import InputError, ModelError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.critique import CritiqueConfig, critique

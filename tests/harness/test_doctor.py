@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.harness.commands.doctor import print_diagnosis
 from srft.harness.doctor.containers import check_container, engine_remedy
 from srft.harness.doctor.diagnosis import Diagnosis, Use, uses_of

@@ -12,7 +12,7 @@ from srft.harness.commands.export import export as export_command
 from srft.harness.export import ExportConfig, export
 from srft.harness.rows import RowsConfig, make_rows
 from srft.harness.store import Run
-from srft.train.mask import MaskPolicy
+from srft.train.rows.mask import MaskPolicy
 from tests.harness.test_show import ACT, critique
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML, make_run

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from srft.agent.importers import read_runs
-from srft.agent.readers.tally import Tally
+from srft.agent.importing.importers import read_runs
+from srft.agent.importing.readers.tally import Tally
 from srft.env.errors import InputError
 from srft.harness.collect import collect
 from srft.harness.commands.import_runs import import_runs as command

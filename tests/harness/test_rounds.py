@@ -16,7 +16,7 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.harness.stages import Stages
 from srft.harness.store import Run
 from srft.harness.weights import weights_id

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.harness.store import Run
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML, make_run

@@ -8,13 +8,13 @@ import typer
 from typer.testing import CliRunner
 
 from srft.agent.records import Step
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import InputError
 from srft.harness.commands.show import show
 from srft.harness.rows import RowsConfig, make_rows
 from srft.harness.show import find_run
 from srft.harness.store import Run
-from srft.train.mask import MaskPolicy
+from srft.train.rows.mask import MaskPolicy
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML, make_run
 

@@ -6,7 +6,7 @@ from srft.agent.loop import EpisodeLimits
 from srft.harness import stage_keys
 from srft.harness.config import EpisodesConfig
 from srft.harness.stage_keys import essence, trained_by
-from srft.train.recipe import Assumptions, Recipe
+from srft.train.fit.recipe import Assumptions, Recipe
 
 
 def test_doctests():

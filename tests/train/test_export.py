@@ -7,14 +7,14 @@ import numpy
 import pytest
 from datasets import load_dataset, load_from_disk
 
-from srft.critic.labels import StepLabel
+from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.train.exports.conversation import Conversation, conversation
 from srft.train.exports.formats import FORMATS
 from srft.train.exports.tokens import write_dataset, write_trl
-from srft.train.mask import MaskPolicy, RunFacts
-from srft.train.render import Renderer
-from srft.train.rows import RowSettings, RowTable, RunToRender, write_rows
+from srft.train.rows.mask import MaskPolicy, RunFacts
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
 from tests.train.conftest import CHATML, make_run
 
 ACT = "I look.\n```bash\nls\n```"

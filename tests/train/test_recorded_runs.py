@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from srft.agent.importers import read_runs
+from srft.agent.importing.importers import read_runs
 from srft.agent.records import Trajectory
-from srft.critic.labels import Evidence, StepLabel, effective_labels
-from srft.critic.rules import ToolErrorCritic
-from srft.train.mask import Arm, MaskPolicy, RunFacts, step_weights
-from srft.train.render import Renderer
-from srft.train.rows import Manifest, Row, RowSettings, RowTable, RunToRender, write_rows
+from srft.critic.labels.labels import Evidence, StepLabel, effective_labels
+from srft.critic.rules.rules import ToolErrorCritic
+from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, step_weights
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import Manifest, Row, RowSettings, RowTable, RunToRender, write_rows
 
 ARMS: tuple[Arm, ...] = ("all", "resolved", "srft", "random")
 RUNS = Path("trajectories", "gemini3pro_mini_verified.jsonl.gz")

@@ -16,9 +16,9 @@ import msgspec
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from srft.train.finetune import finetune
-from srft.train.recipe import Recipe
-from srft.train.rows import RowTable
+from srft.train.fit.finetune import finetune
+from srft.train.fit.recipe import Recipe
+from srft.train.rows.rows import RowTable
 
 RECIPE: dict[str, Any] = {
     "compute": "float32",

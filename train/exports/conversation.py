@@ -17,8 +17,8 @@ import numpy
 
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InputError
-from srft.train.mask import MaskPolicy, RunFacts, left_out, step_weights
-from srft.train.template import chat_messages
+from srft.train.rows.mask import MaskPolicy, RunFacts, left_out, step_weights
+from srft.train.rows.template import chat_messages
 
 ROUND_UP_FROM = 0.5
 """The weight from which a step counts as trained where a trainer knows 0 and 1 alone."""

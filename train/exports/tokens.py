@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from srft.env.errors import InputError
 from srft.train.exports.conversation import ROUND_UP_FROM
-from srft.train.mask import Part
-from srft.train.rows import Manifest, Row, RowTable
+from srft.train.rows.mask import Part
+from srft.train.rows.rows import Manifest, Row, RowTable
 
 IGNORED = -100
 BATCH_ROWS = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from srft.critic.rules import ToolErrorCritic
+from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import EngineError
 from srft.env.local.rootfs import LocalImage
 from srft.env.local.sandbox import LocalSandbox, check_bubblewrap, new_image

@@ -1,6 +1,6 @@
 """What is saved again: labels that were taken back go, those that were given elsewhere stay."""
 
-from srft.critic.labels import StepLabel, effective_labels
+from srft.critic.labels.labels import StepLabel, effective_labels
 from srft.harness.debug.saving import save_run
 from srft.harness.store import Round
 from srft.harness.view.people import Person

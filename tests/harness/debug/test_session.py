@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from srft.agent.actions import FORMATS
+from srft.agent.formats.actions import FORMATS
 from srft.agent.loop import Ending, run_episode
-from srft.agent.prompt import Prompt
+from srft.agent.models.scripted import ScriptedModel
+from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Trajectory
-from srft.agent.scripted import ScriptedModel
-from srft.critic.labels import effective_labels
+from srft.critic.labels.labels import effective_labels
 from srft.env.backends import choose_backend
 from srft.env.docker.sandbox import OWNER_LABEL
 from srft.env.errors import EngineError, InputError

@@ -1,6 +1,6 @@
 """A session's records as texts."""
 
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.harness.debug.shown import critique_text
 
 

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from srft.harness.serving.conversation import Conversation
-from srft.train.render import Renderer
+from srft.train.rows.render import Renderer
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from srft.agent.model import ContextOverflow
+from srft.agent.models.contract import ContextOverflow
 from srft.env.errors import InputError, ModelError
 from srft.harness.serving.engine import Engine
 from srft.harness.serving.sampling import Sampling

@@ -8,8 +8,8 @@ import urllib.request
 import openai
 import pytest
 
-from srft.agent.model import ContextOverflow
-from srft.agent.openai_model import OpenAIConfig, OpenAIModel
+from srft.agent.models.contract import ContextOverflow
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 from srft.env.errors import ModelError
 from srft.harness.serving.engine import Engine
 from srft.harness.serving.http import make_app, serve_http

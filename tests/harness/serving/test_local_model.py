@@ -3,14 +3,14 @@
 import msgspec
 import pytest
 
-from srft.agent.human import HumanModel
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.human import HumanModel
+from srft.agent.models.openai import OpenAIConfig
 from srft.agent.prompt_delta import delta_encode
 from srft.env.errors import InputError, ModelError
 from srft.harness.config import CollectConfig
 from srft.harness.models import close_model, configured_model
 from srft.harness.serving.local_model import LocalModel
-from srft.train.render import Renderer
+from srft.train.rows.render import Renderer
 from tests.train.conftest import make_run
 
 ASKED = [{"role": "user", "content": "Say something."}]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError
 from srft.harness.serving import ServeConfig, start_server
 from srft.harness.serving.local_server import LocalServer

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import urllib.request
 
-from srft.agent.openai_model import OpenAIConfig, OpenAIModel
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 
 
 def test_it_serves_until_it_is_told_to_end(base, tmp_path):

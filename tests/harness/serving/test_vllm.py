@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from srft.agent.openai_model import OpenAIConfig
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError, ModelError
 from srft.harness.serving import ServeConfig, start_server
 from srft.harness.serving.probe import StaleWeights, probe

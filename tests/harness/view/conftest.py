@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from srft.critic.labels import Critique, StepLabel
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, NamedTests, patch_hash
 from srft.harness.store import Run
 from tests.train.conftest import make_run

@@ -276,9 +276,9 @@ def test_a_hostile_report_runs_nothing_from_its_file(run, tmp_path, page):
 
 def test_the_recorded_runs(shared_data, served, tmp_path, page):
     """The real ones, with a rule's labels."""
-    from srft.agent.importers import read_runs
-    from srft.critic.labels import Evidence
-    from srft.critic.rules import ToolErrorCritic
+    from srft.agent.importing.importers import read_runs
+    from srft.critic.labels.labels import Evidence
+    from srft.critic.rules.rules import ToolErrorCritic
 
     with Run(tmp_path / "recorded") as opened:
         round_ = opened.round(0)

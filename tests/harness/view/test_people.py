@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from srft.critic.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, effective_labels
 from srft.env.errors import InputError
 from srft.harness.rows import critiques_by_run, run_facts
 from srft.harness.store import JsonLines, Round, Run

@@ -10,7 +10,7 @@ from srft.harness.store import JsonLines, Round, Run
 from srft.harness.view.arms import Arms
 from srft.harness.view.places import Library
 from srft.harness.view.table import Query, make_table, neighbours
-from srft.train.mask import ARMS, MaskPolicy, left_out, step_weights
+from srft.train.rows.mask import ARMS, MaskPolicy, left_out, step_weights
 from tests.harness.view.conftest import ACT, critique
 from tests.train.conftest import make_run
 
@@ -102,7 +102,7 @@ def test_a_later_attempt_stands(run):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_masks_are_those_of_the_rows_stage(shared_data, tmp_path, arm):
-    from srft.agent.importers import read_runs
+    from srft.agent.importing.importers import read_runs
 
     file = shared_data / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
     runs = [run for _, run in zip(range(40), read_runs(file), strict=False)]

@@ -7,7 +7,7 @@ from srft.harness.rows import RowsConfig, make_rows
 from srft.harness.store import Run
 from srft.harness.view.app import make_app
 from srft.harness.view.viewer import Viewer
-from srft.train.mask import MaskPolicy
+from srft.train.rows.mask import MaskPolicy
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML
 

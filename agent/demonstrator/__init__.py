@@ -1,0 +1,1 @@
+"""A scripted engineer who knows the bug and errs at given rates."""

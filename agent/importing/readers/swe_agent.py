@@ -1,0 +1,224 @@
+"""SWE-agent's runs: `<instance id>.traj`. All generations that have a `history`.
+
+The conversation is `history`: content as text or as text parts, actions in the text or as tool calls. `trajectory` has
+an entry a reply, of which the execution time is taken. The file's name is the task's id.
+
+    READER.read(RawRun("x__y-1.traj", "x__y-1", None, {"history": [...], "info": {...}}), Tally()).demo_messages
+
+| exit_status (also as `submitted (...)`) | stop reason |
+|---|---|
+| submitted, exit_command, exit_forfeit | submitted |
+| exit_cost | cost_limit |
+| exit_context | context_limit |
+| exit_format | format_errors |
+| exit_total_execution_time, exit_command_timeout | wall_limit |
+| exit_api, exit_environment_error, exit_error | infra_error, with the status as detail |
+| early_exit, null | cancelled |
+| not in the file | submitted, with the detail that it is not recorded |
+
+Examples (`is_demo`) are shown to the model: they stay in the messages and are no steps. When a limit ends a run,
+SWE-agent writes a last assistant message itself ("Exit due to cost limit"): no model said it, so it is left out and
+counted. Replies that were refused and asked for again are not in `history`. The others were asked with what `history`
+holds, except where a history processor shortened it or a refused reply stood at its end (`query` differs): counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from srft.agent.importing.readers.conversation import (
+    NOT_RECORDED,
+    Line,
+    Recorded,
+    fence_action,
+    line_of,
+    optional,
+    text_of,
+)
+from srft.agent.importing.readers.reader import Reader
+from srft.agent.importing.readers.source import RawRun
+from srft.agent.importing.readers.tally import Tally
+from srft.agent.models.contract import well_formed_within
+from srft.agent.records import Action, StopReason
+from srft.env.errors import InputError
+
+CLOSING_WORDS = "last messages that the scaffold wrote itself"
+
+_ENDINGS: dict[str, StopReason] = {
+    "submitted": "submitted",
+    "exit_command": "submitted",
+    "exit_forfeit": "submitted",
+    "exit_cost": "cost_limit",
+    "exit_context": "context_limit",
+    "exit_format": "format_errors",
+    "exit_total_execution_time": "wall_limit",
+    "exit_command_timeout": "wall_limit",
+    "exit_api": "infra_error",
+    "exit_environment_error": "infra_error",
+    "exit_error": "infra_error",
+    "early_exit": "cancelled",
+}
+_AUTOSUBMITTED = re.compile(r"submitted \((\w+)\)")
+_CLOSING = re.compile(r"Exit(?:ing)? due to ")
+_TIMED_OUT = re.compile(r"The command '.*' was cancelled because it took more than |EXECUTION TIMED OUT", re.DOTALL)
+
+
+def _marks(run: dict[str, Any]) -> bool:
+    history = run.get("history")
+    return isinstance(history, list) and (
+        "trajectory" in run or any(isinstance(entry, dict) and "role" in entry for entry in history[:1])
+    )
+
+
+def _read(raw: RawRun, tally: Tally) -> Recorded:
+    run, where = raw.content, raw.where
+    task_id = optional(run, "instance_id", str, where) or (raw.name if raw.line is None else None)
+    if task_id is None:
+        raise InputError(f"{where}: no instance_id; SWE-agent names a file after its task, so give the .traj files")
+    info = optional(run, "info", dict, where) or {}
+    history = _own_history(run.get("history"), where, tally)
+    lines = [history_line(entry, f"{where}: history[{place}]") for place, entry in enumerate(history)]
+    demo_messages = max((place + 1 for place, entry in enumerate(history) if entry.get("is_demo")), default=0)
+    lines = _without_closing(lines, demo_messages, tally)
+    stop_reason, detail = _ending(info, where)
+    return Recorded(
+        task_id=task_id,
+        model=_model(run.get("replay_config")),
+        scaffold="-".join(filter(None, ("SWE-agent", optional(info, "swe_agent_version", str, where)))),
+        lines=_with_times(lines, run.get("trajectory"), demo_messages, tally),
+        demo_messages=demo_messages,
+        patch=optional(info, "submission", str, where),
+        stop_reason=stop_reason,
+        detail=detail,
+        resolved=optional(run, "resolved", bool, where),
+    )
+
+
+def _own_history(history: Any, where: str, tally: Tally) -> list[dict[str, Any]]:
+    """The entries of the agent that began: others (reviewers, summaries) have conversations of their own."""
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        raise InputError(f"{where}: history: expected a list of messages, as SWE-agent writes it")
+    agent = history[0].get("agent") if history else None
+    own = [entry for entry in history if entry.get("agent", agent) == agent or entry.get("is_demo")]
+    if others := len(history) - len(own):
+        tally.left_out["messages of other agents in the run"] += others
+    return own
+
+
+def history_line(entry: Any, where: str, *, step: dict[str, Any] | None = None) -> Line:
+    """A message of SWE-agent's history. Raises InputError."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected an object with role and content, got {type(entry).__name__}")
+    message = {key: entry.get(key) for key in ("role", "content", "tool_calls", "name", "tool_call_id")}
+    if ids := entry.get("tool_call_ids"):
+        if not isinstance(ids, list) or len(ids) != 1:
+            raise InputError(
+                f"{where}.tool_call_ids: expected one id, as SWE-agent makes one call a reply, got {ids!r}"
+            )
+        message["tool_call_id"] = ids[0]
+    if message["role"] != "assistant":
+        timed_out = isinstance(entry.get("content"), str | list) and bool(_TIMED_OUT.match(_text(entry, where)))
+        return line_of(message, where, timed_out=timed_out)
+    message["reasoning_content"] = entry.get("reasoning_content") or _thinking(entry.get("thinking_blocks"))
+    line = line_of(message, where)
+    return line_of(message, where, step={"action": _action(entry, line), **(step or {})})
+
+
+def _text(entry: dict[str, Any], where: str) -> str:
+    return text_of(entry["content"], f"{where}.content")
+
+
+def _thinking(blocks: Any) -> str | None:
+    blocks = blocks if isinstance(blocks, list) else []
+    texts = [block.get("thinking") for block in blocks if isinstance(block, dict)]
+    return "\n".join(text for text in texts if isinstance(text, str)) or None
+
+
+def _action(entry: dict[str, Any], line: Line) -> Action | None:
+    """The tool call, or the call in the text, or the command that SWE-agent read from the text."""
+    found: Action | None = line.step.get("action")
+    command = entry.get("action")
+    if found is not None and found.format in ("native", "xml"):
+        return found
+    if line.step["tool_calls"] or not isinstance(command, str) or not command.strip():
+        return None if line.step["tool_calls"] or isinstance(command, str) else found
+    fenced = fence_action(line.step["content"])
+    if fenced is not None and fenced.arguments.get("command", "submit").strip() == command.strip():
+        return fenced
+    if command.strip() == "submit":
+        return Action(tool="submit", format="thought_action")
+    return Action(tool="bash", arguments={"command": command}, format="thought_action")
+
+
+def _with_times(lines: list[Line], trajectory: Any, demo_messages: int, tally: Tally) -> list[Line]:
+    """The lines with each reply's execution time; counts the replies that were asked with another history."""
+    entries = [entry for entry in trajectory if isinstance(entry, dict)] if isinstance(trajectory, list) else []
+    timed = list(lines)
+    for place, line in enumerate(lines):
+        if not line.is_reply or place < demo_messages:
+            continue
+        # Entries of refused replies come between; entries and replies are in the same order.
+        matching = (n for n, entry in enumerate(entries) if entry.get("response") == line.step["content"])
+        if (found := next(matching, None)) is None:
+            continue
+        entry, entries = entries[found], entries[found + 1 :]
+        wall_s = entry.get("execution_time")
+        if isinstance(wall_s, int | float):
+            timed[place] = Line(sent=line.sent, step={**line.step, "wall_s": float(wall_s)})
+        if _asked_otherwise(entry.get("query"), lines[:place]):
+            tally.left_out["steps that were asked with a shortened or longer history"] += 1
+    return timed
+
+
+def _asked_otherwise(query: Any, lines: list[Line]) -> bool:
+    if not isinstance(query, list):
+        return False
+    try:
+        asked = [text_of(message.get("content") or "", "query") for message in query if isinstance(message, dict)]
+    except InputError:
+        return True
+    return asked != [line.sent["content"] for line in lines]
+
+
+def is_closing(step: dict[str, Any]) -> bool:
+    """Whether a reply is one that SWE-agent wrote itself when a limit ended the run."""
+    command = step["action"].arguments.get("command", "") if step["action"] is not None else ""
+    return bool(_CLOSING.match(step["content"])) and (not command or command.startswith("exit_"))
+
+
+def _without_closing(lines: list[Line], demo_messages: int, tally: Tally) -> list[Line]:
+    last = max((place for place, line in enumerate(lines) if line.is_reply and place >= demo_messages), default=None)
+    if last is None or not is_closing(lines[last].step):
+        return lines
+    tally.left_out[CLOSING_WORDS] += 1
+    return lines[:last]
+
+
+def _ending(info: dict[str, Any], where: str) -> tuple[StopReason, str | None]:
+    if "exit_status" not in info:
+        return "submitted", NOT_RECORDED
+    status = info["exit_status"]
+    if status is None:
+        return "cancelled", None
+    known = _AUTOSUBMITTED.fullmatch(str(status))
+    name = known[1] if known else str(status)
+    if name not in _ENDINGS:
+        raise InputError(f"{where}: info.exit_status: expected one of {', '.join(_ENDINGS)}, got {status!r}")
+    return _ENDINGS[name], str(status) if _ENDINGS[name] == "infra_error" else None
+
+
+def _model(config: Any) -> str | None:
+    """The model's name in the configuration that newer files carry, an object or the JSON of one."""
+    if isinstance(config, str):
+        try:
+            config = well_formed_within(json.loads(config))
+        except (ValueError, RecursionError):
+            return None
+    for key in ("agent", "model", "name"):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config if isinstance(config, str) else None
+
+
+READER = Reader("swe-agent", _marks, _read)

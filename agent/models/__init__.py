@@ -1,0 +1,1 @@
+"""Models: a server, a script, a person."""

@@ -1,0 +1,1 @@
+"""Prompts: a YAML file each, and what renders them."""

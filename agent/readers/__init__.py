@@ -1,1 +1,0 @@
-"""Readers of other systems' runs, one format a file; `srft.agent.importers` chooses among them."""

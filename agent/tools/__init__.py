@@ -1,0 +1,1 @@
+"""Tools beyond bash: editing files in the sandbox."""

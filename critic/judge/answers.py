@@ -1,0 +1,223 @@
+"""What a judge wrote, read as opinions on steps, as leniently as is safe; and the JSON schema that it is asked to keep.
+
+    answer = read_answer('Sure! {"steps": [{"step": 0, "verdict": "Good", "confidence": "90%"}', steps=range(2))
+    answer.opinions                # {0: Opinion(verdict='good', confidence=0.9, reason=None)}
+    answer.problems                # ['no entry for step 1']
+
+Lenient: text around the JSON, fences, single quotes, trailing commas, an array that breaks off (its whole entries
+count), verdicts in other words or letters, steps and confidences as text, a map of steps instead of an array. Safe: an
+entry that is not understood is a problem to be asked about, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from srft.agent.models.contract import well_formed
+from srft.critic.labels.labels import SEVERITY, Verdict
+from srft.env.practice.syntax import literal
+
+_WORDS: dict[Verdict, str] = {
+    "good": "good ok okay correct sound useful helpful productive necessary",
+    "unnecessary": "unnecessary redundant useless wasted irrelevant unneeded superfluous",
+    "mistake": "mistake mistaken error harmful wrong bad incorrect",
+    "recover": "recover recovers recovered recovering recovery",
+}
+_VERDICTS: dict[str, Verdict] = {word: verdict for verdict, words in _WORDS.items() for word in words.split()}
+_ABSTENTIONS = frozenset({"abstain", "abstained", "unknown", "unsure", "unclear", "undecided"})
+_STEP_KEYS = ("step", "step_index", "step_number", "index", "number", "id")
+_VERDICT_KEYS = ("verdict", "label", "judgement", "judgment")
+_REASON_KEYS = ("reason", "explanation", "rationale")
+
+# An entry that is not strict JSON is looked for no further than this, at so many closing braces.
+_ENTRY_LIMIT_CHARS = 4000
+_CLOSINGS_TRIED = 6
+
+
+class Opinion(NamedTuple):
+    """One step's verdict by one answer; verdict `None` is an abstention."""
+
+    verdict: Verdict | None
+    confidence: float | None = None
+    reason: str | None = None
+
+
+class Answer(NamedTuple):
+    """opinions: by step. problems: what is missing or not understood. ignored: entries for steps not asked for, and
+    earlier entries of a step that has several (the last counts)."""
+
+    opinions: dict[int, Opinion]
+    problems: list[str]
+    ignored: int
+
+
+def read_answer(text: str, *, steps: Sequence[int]) -> Answer:
+    """The opinions in a judge's answer on these steps, which are in order and without gaps or not."""
+    opinions: dict[int, Opinion] = {}
+    misread: dict[int, str] = {}
+    foreign: set[int] = set()
+    ignored = 0
+    for entry in _entries(_after_thinking(text)):
+        step = _step(_first(entry, _STEP_KEYS))
+        if step is None or step not in steps:
+            ignored += 1
+            foreign |= {step} if step is not None else set()
+            continue
+        ignored += step in opinions
+        try:
+            opinions[step] = _opinion(entry)
+            misread.pop(step, None)
+        except ValueError as error:
+            misread[step] = f"step {step}: {error}"
+    if shifted := _shift(opinions.keys() | misread.keys() | foreign, steps):
+        return Answer({}, [shifted], ignored + len(opinions))
+    problems = list(misread.values())
+    if missing := [step for step in steps if step not in opinions and step not in misread]:
+        problems.append(f"no entry for {'step' if len(missing) == 1 else 'the steps'} {', '.join(map(str, missing))}")
+    opinions = {step: opinions[step] for step in steps if step in opinions and step not in misread}
+    return Answer(opinions, problems, ignored)
+
+
+def answer_schema(steps: Sequence[int], *, reason_chars: int) -> dict[str, Any]:
+    """One entry for each of the steps, in their order: the step's number is not the judge's to choose.
+
+    `items` says the same without the order, for servers that do not know prefixItems. Confidences are an enumeration:
+    a number's digits need not end.
+    """
+    entry = {
+        "type": "object",
+        "properties": {
+            "step": {"type": "integer"},
+            "reason": {"type": "string", "maxLength": reason_chars},
+            "verdict": {"type": "string", "enum": list(reversed(SEVERITY))},
+            "confidence": {"type": "number", "enum": [tenth / 10 for tenth in range(11)]},
+        },
+        "required": ["step", "reason", "verdict", "confidence"],
+        "additionalProperties": False,
+    }
+    numbered = [
+        {**entry, "properties": {**entry["properties"], "step": {"type": "integer", "enum": [step]}}}  # type: ignore[dict-item]
+        for step in steps
+    ]
+    entries = {"type": "array", "prefixItems": numbered, "items": entry, "minItems": len(steps), "maxItems": len(steps)}
+    return {
+        "type": "object",
+        "properties": {"steps": entries},
+        "required": ["steps"],
+        "additionalProperties": False,
+    }
+
+
+def _after_thinking(text: str) -> str:
+    """The text after a thinking block that the server left in it: drafts of entries may stand there."""
+    _, end, rest = text.rpartition("</think>")
+    return rest if end and rest.strip() else text
+
+
+def _entries(text: str) -> Iterator[dict[str, Any]]:
+    """Every entry in a text, in its order. What cannot be decoded as a whole is looked into."""
+    decoder = json.JSONDecoder(strict=False)  # raw line breaks in a reason do no harm
+    place = text.find("{")
+    while place >= 0:
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            value, end = _almost_json(text, place)
+        yield from _entries_within(value)
+        place = text.find("{", end)
+
+
+def _almost_json(text: str, place: int) -> tuple[Any, int]:
+    """(an entry with single quotes or trailing commas, its end); (None, the next place to look at) where it is none."""
+    end = place
+    for _ in range(_CLOSINGS_TRIED):
+        end = text.find("}", end) + 1
+        if not end or end - place > _ENTRY_LIMIT_CHARS:
+            break
+        candidate = re.sub(r":\s*null\b", ": None", text[place:end])
+        try:
+            value = literal(candidate)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            return value, end
+    return None, place + 1
+
+
+def _entries_within(value: Any, above: Any = None) -> Iterator[dict[str, Any]]:
+    """The entries in a decoded value, arrays and maps of them included. above: the key that the value stands under."""
+    if isinstance(value, list):
+        for member in value:
+            yield from _entries_within(member)
+        return
+    if not isinstance(value, dict):
+        return
+    own_step = _first(value, _STEP_KEYS)
+    step = above if own_step is None else own_step
+    if _step(step) is not None and _first(value, _VERDICT_KEYS) is not None:
+        yield {**value, "step": step}
+        return
+    inner = [(key, member) for key, member in value.items() if isinstance(member, list | dict)]
+    for key, member in inner:
+        yield from _entries_within(member, key)
+    if not inner and own_step is not None:
+        yield value
+    elif not inner:
+        yield from ({"step": key, "verdict": member} for key, member in value.items() if _step(key) is not None)
+
+
+def _first(entry: dict[str, Any], keys: Sequence[str]) -> Any:
+    return next((entry[key] for key in keys if entry.get(key) is not None), None)
+
+
+def _step(value: Any) -> int | None:
+    """
+    >>> [_step(value) for value in (3, "3", "Step 3", 3.0, "third", True)]
+    [3, 3, 3, 3, None, None]
+    """
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(?:steps?)?\s*[#_]?\s*(\d{1,9})\s*", value, re.IGNORECASE)
+        return int(found[1]) if found else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and value == value // 1 else None
+
+
+def _opinion(entry: dict[str, Any]) -> Opinion:
+    """Raises ValueError, in words for the judge."""
+    said = _first(entry, _VERDICT_KEYS)
+    reason = _first(entry, _REASON_KEYS)
+    reason = well_formed(" ".join(reason.split())) if isinstance(reason, str) and reason.strip() else None
+    confidence = _confidence(entry.get("confidence"))
+    words = re.findall(r"[a-z]+", said.lower()) if isinstance(said, str) else []
+    verdicts = {_VERDICTS[word] for word in words if word in _VERDICTS}
+    if not verdicts and _ABSTENTIONS & set(words):
+        return Opinion(None, None, reason)
+    if len(verdicts) != 1 or "not" in words:
+        raise ValueError(f"the verdict {str(said)[:40]!r} is none of {', '.join(reversed(SEVERITY))}")
+    return Opinion(verdicts.pop(), confidence, reason)
+
+
+def _confidence(value: Any) -> float | None:
+    """
+    >>> [_confidence(value) for value in (0.8, "0.8", "80%", 80, 1, "high", -1, True)]
+    [0.8, 0.8, 0.8, 0.8, 1.0, None, None, None]
+    """
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
+        if not found:
+            return None
+        value = float(found[1]) / (100 if found[2] else 1)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    value = value / 100 if 1 < value <= 100 else float(value)
+    return value if 0 <= value <= 1 else None
+
+
+def _shift(found: set[int], steps: Sequence[int]) -> str | None:
+    """What is wrong where the judge counted from 1 instead of 0: every verdict would land on the step after its own."""
+    if found and found == {step + 1 for step in steps}:
+        return f"the entries are numbered {min(found)} to {max(found)}; the steps are {steps[0]} to {steps[-1]}"
+    return None

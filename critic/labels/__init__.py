@@ -1,0 +1,1 @@
+"""Verdicts on steps, and the files that hold them."""

@@ -1,0 +1,254 @@
+"""Recorded runs of other systems, from files to trajectories."""
+
+import copy
+import gzip
+import json
+from collections import Counter
+
+import msgspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srft.agent.importing.importers import FORMATS, NO_REPLY, NO_TOOLS, as_attempt, read_runs
+from srft.agent.importing.readers.tally import Tally
+from srft.agent.records import Trajectory, trajectory_id
+from srft.env.errors import InputError
+from tests.agent.importing.readers import test_chat, test_mini, test_openhands, test_swe_agent, test_swe_smith
+
+MESSAGES = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "T"},
+    {"role": "assistant", "content": "```bash\nls\u2028\n```"},
+    {"role": "user", "content": "<returncode>2</returncode>"},
+    {"role": "assistant", "content": "```bash\nsubmit it\n```"},
+    {"role": "user", "content": "diff"},
+]
+RUN = {"instance_id": "x__y-1", "messages": MESSAGES, "info": {"exit_status": "Submitted", "submission": "diff\n"}}
+RUNS = {
+    "mini-swe-agent": [test_mini.TEXT, test_mini.CALLS],
+    "openhands": [test_openhands.RUN, {**test_openhands.RUN, "history": test_openhands.SDK}],
+    "swe-agent": [{**run, "instance_id": "x__y-1"} for run in (test_swe_agent.OLD, test_swe_agent.NEW)],
+    "swe-smith": [{**test_swe_smith.ROW, "messages": m} for m in (test_swe_smith.XML, test_swe_smith.TOOL)],
+    "chat": [test_chat.RUN, {"messages": MESSAGES}],
+}
+ALL = [run for runs in RUNS.values() for run in runs]
+
+
+def written(path, *runs):
+    path.write_bytes(b"".join(json.dumps(run, ensure_ascii=False).encode() + b"\n" for run in runs))
+    return path
+
+
+def test_a_run_becomes_a_trajectory(tmp_path):
+    (trajectory,) = read_runs(written(tmp_path / "r.jsonl", RUN))
+    assert trajectory.messages == tuple(MESSAGES[:-1])
+    assert trajectory.id == trajectory_id(task_id="x__y-1", model="", attempt=0, messages=MESSAGES[:-1])
+    assert [(step.content, step.observation, step.exit_code) for step in trajectory.steps] == [
+        (MESSAGES[2]["content"], MESSAGES[3]["content"], 2),
+        (MESSAGES[4]["content"], None, None),
+    ]
+    rest = (
+        "repo",
+        "model",
+        "sampling",
+        "scaffold",
+        "prompt",
+        "seed",
+        "attempt",
+        "patch",
+        "stop_reason",
+        "recorded_resolved",
+    )
+    assert tuple(getattr(trajectory, name) for name in rest) == (
+        "x/y",
+        "",
+        {},
+        "mini-swe-agent",
+        "recorded",
+        None,
+        0,
+        "diff\n",
+        "submitted",
+        None,
+    )
+
+
+def test_attempts_are_counted_a_task_and_change_the_id(tmp_path):
+    other = {**RUN, "instance_id": "x__y-2"}
+    first, second, third = read_runs(written(tmp_path / "r.jsonl", RUN, other, RUN))
+    assert [(run.task_id, run.attempt) for run in (first, second, third)] == [
+        ("x__y-1", 0),
+        ("x__y-2", 0),
+        ("x__y-1", 1),
+    ]
+    assert first.id != third.id
+    assert as_attempt(first, 1) == third
+
+
+def test_a_run_with_calls_of_tools_that_are_not_described_is_counted(tmp_path):
+    tally = Tally()
+    runs = list(read_runs(written(tmp_path / "r.jsonl", test_chat.RUN, {**test_chat.RUN, "tools": None}), tally=tally))
+    assert [len(run.tools) for run in runs] == [1, 0]
+    assert tally.left_out == {NO_TOOLS: 1}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_is_told_by_the_keys_of_a_run(tmp_path, format):
+    path, tally = written(tmp_path / "r.jsonl", *RUNS[format]), Tally()
+    runs = list(read_runs(path, tally=tally))
+    assert len(runs) == 2
+    assert (tally.formats, tally.damaged, tally.read) == ({str(path): format}, [], 2)
+    assert runs == list(read_runs(path, format=format))
+    for run in runs:
+        assert run.messages[-1]["role"] == "assistant"
+        said = [m["content"] for m in run.messages[run.demo_messages :] if m["role"] == "assistant"]
+        assert said == [step.content for step in run.steps]
+        assert msgspec.json.decode(msgspec.json.encode(run), type=Trajectory) == run
+
+
+def test_rows_of_parquet(tmp_path):
+    rows = [{**test_swe_smith.ROW, "messages": messages} for messages in (test_swe_smith.XML, test_swe_smith.TICKS)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    runs = list(read_runs(tmp_path / "train.parquet"))
+    assert [(run.repo, run.attempt, len(run.steps)) for run in runs] == [
+        ("pandas-dev/pandas", 0, 1),
+        ("pandas-dev/pandas", 1, 2),
+    ]
+
+
+def test_a_folder_of_runs(tmp_path):
+    for name, run in (("a__b-1.traj", test_swe_agent.OLD), ("c__d-2.traj.json", {**RUN, "instance_id": None})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(json.dumps(run))
+    tally = Tally()
+    assert [run.task_id for run in read_runs(tmp_path, tally=tally)] == ["a__b-1", "c__d-2"]
+    assert sorted(tally.formats.values()) == ["mini-swe-agent", "swe-agent"]
+
+
+def test_damage_costs_that_run_and_raises_without_a_tally(tmp_path):
+    path = written(
+        tmp_path / "r.jsonl", RUN, {**RUN, "messages": 3}, RUN, {"messages": [], "info": {}, "instance_id": "t"}
+    )
+    with path.open("ab") as file:
+        file.write(b'{"torn": ')
+    tally = Tally()
+    assert [run.attempt for run in read_runs(path, tally=tally)] == [0, 1]
+    assert len(tally.damaged) == 2
+    assert "r.jsonl:2: expected an object with messages" in tally.damaged[0]
+    assert "r.jsonl:5: not JSON" in tally.damaged[1]
+    assert tally.dropped == {NO_REPLY: 1}
+    assert tally.left_out == {"messages after the last reply": 2}
+    strict = read_runs(path)
+    next(strict)
+    with pytest.raises(InputError, match=r"r\.jsonl:2"):
+        next(strict)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}\n{}\n", "none of its 2 runs can be read; the first: "),
+        (b'{"rows": 1}', "no known format, its keys are rows; expected one of mini-swe-agent, openhands"),
+        (b"", "r.jsonl: no run in it; expected one of the formats mini-swe-agent, "),
+        (b"\n", "r.jsonl: no run in it"),
+        (gzip.compress(b"{}\n", mtime=0)[:-12], "r.jsonl"),
+    ],
+)
+def test_a_file_without_any_run(tmp_path, content, message):
+    (tmp_path / "r.jsonl").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        list(read_runs(tmp_path / "r.jsonl", tally=Tally()))
+    assert message in str(error.value)
+
+
+def test_a_wrong_name_of_a_format(tmp_path):
+    with pytest.raises(
+        InputError, match="format swe: expected auto, mini-swe-agent, openhands, swe-agent, swe-smith, chat"
+    ):
+        list(read_runs(written(tmp_path / "r.jsonl", RUN), format="swe"))
+
+
+def nodes(value, path=()):
+    """The path of every value within a value."""
+    yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield from nodes(member, (*path, key))
+
+
+KEYS = {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content"}
+NONSENSE = st.sampled_from(
+    [
+        None,
+        0,
+        -1.5,
+        True,
+        10**30,
+        "",
+        "\x00",
+        "text",
+        "[",
+        "[" * 900,
+        '{"a": 1}',
+        r'{"a": "\ud800"}',
+        [],
+        [None],
+        {},
+        {"a": []},
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_whatever_is_wrong_in_a_run_costs_that_run_and_what_is_read_can_be_stored(tmp_path_factory, data):
+    run = copy.deepcopy(data.draw(st.sampled_from(ALL)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from([path for path in nodes(run) if path]))
+        holder = run
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = copy.deepcopy(data.draw(NONSENSE))
+    path = tmp_path_factory.mktemp("runs") / "r.jsonl"
+    path.write_text(json.dumps(run) + "\n" + json.dumps(RUN) + "\n")
+    tally = Tally()
+    runs = list(read_runs(path, tally=tally))
+    assert tally.read + len(tally.damaged) + tally.dropped[NO_REPLY] == 2
+    assert all(f"{path}:" in message for message in tally.damaged)
+    for trajectory in runs:
+        assert msgspec.json.decode(msgspec.json.encode(trajectory), type=Trajectory) == trajectory
+        assert all(set(message) <= KEYS and isinstance(message["content"], str) for message in trajectory.messages)
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=()), max_size=20))
+def test_any_text_can_be_stored(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("runs") / "r.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "assistant", "content": text}]}) + "\n")
+    (run,) = read_runs(path)
+    assert msgspec.json.decode(msgspec.json.encode(run), type=Trajectory) == run
+
+
+def test_the_recorded_runs(recorded_runs):
+    tally = Tally()
+    runs = list(read_runs(recorded_runs, tally=tally))
+    steps = [step for run in runs for step in run.steps]
+    assert Counter(run.recorded_resolved for run in runs) == {True: 179, False: 67}
+    assert Counter((run.stop_reason, run.detail) for run in runs) == {("submitted", None): 246}
+    assert (len(steps), sum(step.error == "format" for step in steps), sum(step.timed_out for step in steps)) == (
+        10222,
+        356,
+        11,
+    )
+    assert sum(step.exit_code is not None for step in steps) == 9609
+    assert Counter(step.action and step.action.format for step in steps) == {"backtick": 9866, None: 356}
+    assert round(sum(step.usage.cost_usd for step in steps), 2) == 118.57
+    assert {run.scaffold for run in runs} == {"mini-swe-agent-1.15.0"}
+    assert {run.model for run in runs} == {"google/gemini-3-pro-preview", "gemini-3-pro-preview"}
+    assert len({run.id for run in runs}) == 246
+    assert all(run.patch and run.repo for run in runs)
+    assert (tally.damaged, tally.dropped) == ([], {})
+    assert tally.left_out == {"messages after the last reply": 246}

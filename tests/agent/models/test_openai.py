@@ -1,0 +1,339 @@
+"""The client of OpenAI-compatible servers, against a chat API over a real socket."""
+
+import threading
+
+import pytest
+
+from srft.agent.models.contract import ContextOverflow
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.records import Usage
+from srft.env.errors import InputError, ModelError
+
+HELLO = [{"role": "user", "content": "Hello."}]
+
+
+@pytest.fixture
+def model(chat_server):
+    def model(**settings):
+        return OpenAIModel(OpenAIConfig(base_url=chat_server.url, name="tiny", max_retries=2, timeout_s=20, **settings))
+
+    return model
+
+
+def failure(model):
+    with pytest.raises(ModelError) as error:
+        model.reply(HELLO)
+    return str(error.value)
+
+
+def test_a_reply_of_vllm(chat_server, completion, model):
+    chat_server.answers = [
+        (
+            200,
+            completion(
+                "  kept \n\n",
+                message={"reasoning_content": "hm"},
+                choice={
+                    "token_ids": [7, 8],
+                    "logprobs": {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]},
+                },
+                prompt_token_ids=[1, 2, 3],
+                usage={
+                    "prompt_tokens": 30,
+                    "completion_tokens": 2,
+                    "total_tokens": 32,
+                    "prompt_tokens_details": {"cached_tokens": 20},
+                },
+            ),
+        )
+    ]
+    reply = model(
+        temperature=0.5,
+        extra_body={"top_k": 3},
+        usd_per_million_prompt=10.0,
+        usd_per_million_completion=100.0,
+        usd_per_million_cached=1.0,
+    ).reply(HELLO)
+    assert (reply.content, reply.reasoning, reply.finish_reason) == ("  kept \n\n", "hm", "stop")
+    assert (reply.prompt_token_ids, reply.token_ids, reply.logprobs) == ((1, 2, 3), (7, 8), (-0.5, -1.0))
+    assert reply.usage == Usage(prompt_tokens=30, completion_tokens=2, cached_tokens=20, cost_usd=320 / 1e6)
+    assert chat_server.requests == [
+        {
+            "model": "tiny",
+            "messages": HELLO,
+            "temperature": 0.5,
+            "logprobs": True,
+            "top_k": 3,
+            "return_token_ids": True,
+        }
+    ]
+
+
+def test_native_calls_and_a_reply_without_text(chat_server, completion, model):
+    call = {"id": "c1", "type": "function", "function": {"name": "bash", "arguments": '{"command":  "ls"}'}}
+    chat_server.answers = [(200, completion(None, message={"tool_calls": [call], "reasoning": "hm"}))]
+    tools = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
+    reply = model().reply(HELLO, tools=tools)
+    assert (reply.content, reply.reasoning, reply.tool_calls) == ("", "hm", (call,))
+    assert chat_server.requests[0]["tools"] == tools
+
+
+def test_half_a_surrogate_pair_does_not_reach_the_files(chat_server, completion, model):
+    chat_server.answers = [(200, completion("a\ud83db"))]
+    assert model().reply(HELLO).content == "a\ufffdb"
+
+
+def test_each_episode_has_its_seed(chat_server, completion, model):
+    chat_server.answers = [(200, completion("a"))] * 4
+    shared = model()
+    episode = shared.for_episode("t", 0, 5)
+    episode.reply(HELLO)
+    episode.reply(HELLO)
+    shared.for_episode("t", 0, None).reply(HELLO)
+    shared.reply(HELLO)
+    assert [request.get("seed") for request in chat_server.requests] == [5, 1_000_008, None, None]
+    assert shared.for_episode("t", 0, 5).sampling == {"seed": 5}
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
+        (503, {"error": {"message": "loading"}}, {"Retry-After": "1"}),
+        (0, None),
+    ],
+)
+def test_what_passes_is_tried_again(chat_server, completion, model, refused):
+    chat_server.answers = [refused, (200, completion("a"))]
+    assert model().reply(HELLO).content == "a"
+    assert len(chat_server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            (401, {"error": {"message": "Bad key"}}),
+            "the server refuses a request without a key (Bad key); "
+            "set api_key_env to the variable that holds a valid one",
+        ),
+        (
+            (404, {"object": "error", "message": "The model `tiny` does not exist."}),
+            "no model of that name, or no chat API there (The model `tiny` does not exist.); mend the name or the URL",
+        ),
+        (
+            (400, {"error": {"message": "temperature must be at most 2", "code": "bad"}}),
+            "the server refuses the request (400: temperature must be at most 2 [bad]); "
+            "mend the sampling settings or extra_body",
+        ),
+    ],
+)
+def test_what_does_not_pass_is_said_at_once(chat_server, model, answer, message):
+    chat_server.answers = [answer]
+    assert failure(model()) == f"model tiny at {chat_server.url}: {message}"
+    assert len(chat_server.requests) == 1
+
+
+def test_a_server_that_keeps_failing(chat_server, model):
+    chat_server.answers = [(500, {"error": {"message": "out of memory"}}, {"Retry-After": "1"})] * 3
+    assert failure(model()) == (
+        f"model tiny at {chat_server.url}: the server fails (500: out of memory) after 2 retries; look at its log"
+    )
+    chat_server.answers = [(429, {"error": {"message": "slow"}}, {"Retry-After": "1"})] * 3
+    assert failure(model()).endswith(
+        "the server still says that it is asked too often after 2 retries (slow); use fewer workers"
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b"<html>It works!</html>", {"Content-Type": "text/html"}),
+        (200, b"{"),
+        (200, {"error": {"message": "upstream failed"}}),
+        (200, {"choices": []}),
+        (200, []),
+    ],
+)
+def test_nonsense_is_a_model_error(chat_server, model, answer):
+    chat_server.answers = [answer]
+    assert "expected a chat completion" in failure(model())
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "Too long.", "code": "context_length_exceeded"}}),
+        (
+            400,
+            {
+                "object": "error",
+                "message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            },
+        ),
+        (
+            400,
+            {
+                "object": "error",
+                "message": "The decoder prompt (length 8357) is longer than the maximum model length of 8192.",
+            },
+        ),
+        (400, {"object": "error", "message": "max_tokens must be at least 1, got -186."}),
+        (
+            400,
+            {"message": "The input (61709 tokens) is longer than the model's context length (40960 tokens)."},
+        ),
+        (400, {"message": "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens)."}),
+        (400, {"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}),
+        (400, {"message": "Requested token count exceeds the model's maximum context length of 202752 tokens."}),
+        (
+            400,
+            {
+                "error": {
+                    "code": 400,
+                    "message": "request (4390 tokens) exceeds the available context size (4096 tokens)",
+                }
+            },
+        ),
+        (500, {"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}}),
+        (400, {"error": {"message": "Requested tokens (2285) exceed context window of 2048"}}),
+        (200, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}),
+    ],
+)
+def test_a_full_context_is_no_failure(chat_server, model, status, body):
+    chat_server.answers = [(status, body, {"Retry-After": "1"})] * 3
+    with pytest.raises(ContextOverflow):
+        model().reply(HELLO)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["max_tokens must not exceed 4096", "image exceeds the maximum size", "this exceeds the model's rate limit"],
+)
+def test_other_limits_are_not_a_full_context(chat_server, model, message):
+    chat_server.answers = [(400, {"error": {"message": message}})]
+    assert message in failure(model())
+
+
+def test_refused_token_ids_are_remembered_by_all_episodes(chat_server, completion, model):
+    refusal = (422, {"detail": "Unexpected keys in the request: {'return_token_ids'}"})
+    chat_server.answers = [refusal, *[(200, completion("a"))] * 2]
+    shared = model()
+    assert shared.for_episode("t", 0, 1).reply(HELLO).token_ids is None
+    shared.for_episode("t", 1, 2).reply(HELLO)
+    assert ["return_token_ids" in request for request in chat_server.requests] == [True, False, False]
+
+
+def test_token_ids_that_must_be_had(chat_server, model):
+    chat_server.answers = [(422, {"detail": "Unexpected keys in the request: {'return_token_ids'}"})]
+    assert "the server refuses return_token_ids, which the config asks for" in failure(model(return_token_ids=True))
+
+
+@pytest.mark.parametrize(
+    ("refusals", "asked"),
+    [
+        (
+            [(403, {"error": {"message": "You are not allowed to request logprobs from this model"}})],
+            [{"logprobs", "return_token_ids"}, {"return_token_ids"}, {"return_token_ids"}],
+        ),
+        (
+            [(400, {"error": {"message": "unknown: return_token_ids"}}), (400, {"message": "Logprobs is not enabled"})],
+            [{"logprobs", "return_token_ids"}, {"logprobs"}, set(), set()],
+        ),
+    ],
+)
+def test_refused_logprobs_are_gone_without(chat_server, completion, model, refusals, asked):
+    chat_server.answers = [*refusals, *[(200, completion("a"))] * 2]
+    shared = model()
+    assert shared.for_episode("t", 0, 1).reply(HELLO).logprobs is None
+    shared.for_episode("t", 1, 2).reply(HELLO)
+    assert [{"logprobs", "return_token_ids"} & set(request) for request in chat_server.requests] == asked
+
+
+def test_logprobs_that_must_be_had_or_are_not_wanted(chat_server, completion, model):
+    chat_server.answers = [(403, {"error": {"message": "no logprobs"}}), (200, completion("a"))]
+    assert "the server refuses logprobs, which the config asks for" in failure(model(logprobs=True))
+    model(logprobs=False).reply(HELLO)
+    assert "logprobs" not in chat_server.requests[1]
+
+
+@pytest.mark.parametrize("logprobs", [{"tokens": ["a"], "token_logprobs": [-0.5]}, {"content": [{"token": "a"}]}, [1]])
+def test_logprobs_of_another_shape_are_none(chat_server, completion, model, logprobs):
+    chat_server.answers = [(200, completion("a", choice={"logprobs": logprobs}))]
+    reply = model().reply(HELLO)
+    assert (reply.content, reply.logprobs) == ("a", None)
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://host:port/v1"])
+def test_a_url_that_is_none(url):
+    with pytest.raises(InputError, match="is no URL"):
+        OpenAIModel(OpenAIConfig(base_url=url, name="tiny"))
+
+
+def test_threads_share_a_model(chat_server, completion, model):
+    chat_server.answers = [(200, completion("a"))] * 16
+    shared, replies = model(), []
+
+    def ask(number):
+        replies.append(shared.for_episode("t", number, number).reply(HELLO).content)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert replies == ["a"] * 16
+    assert sorted(request["seed"] for request in chat_server.requests) == list(range(16))
+
+
+def test_the_key_comes_from_the_variable_named(chat_server, completion, model, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    chat_server.answers = [(200, completion("a"))] * 2
+    model(api_key_env="MY_KEY").reply(HELLO)
+    model().reply(HELLO)
+    assert chat_server.keys == ["Bearer sk-mine", "Bearer none"]
+    monkeypatch.delenv("MY_KEY")
+    with pytest.raises(InputError, match="the environment variable MY_KEY is not set"):
+        model(api_key_env="MY_KEY")
+
+
+def test_check_finds_the_model(chat_server, completion, model):
+    model().check()
+    assert chat_server.requests == []
+    # A server without a list, and one that takes names beyond its list: the model itself is asked.
+    for models in (
+        (404, {}),
+        (500, {}, {"Retry-After": "1"}),
+        (200, {"data": [{"id": "big", "object": "model"}]}),
+        (200, {}),
+    ):
+        chat_server.models = models
+        chat_server.answers = [(200, completion("a"))]
+        model().check()
+    assert len(chat_server.requests) == 4
+
+
+def test_check_tries_the_key_where_the_list_of_models_is_public(chat_server, completion, model, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    chat_server.answers = [(200, completion("a")), (401, {"error": {"message": "Bad key"}})]
+    model(api_key_env="MY_KEY").check()
+    with pytest.raises(ModelError, match=r"refuses the key in MY_KEY \(.*Bad key"):
+        model(api_key_env="MY_KEY").check()
+    assert chat_server.keys == ["Bearer sk-mine"] * 2
+
+
+def test_check_says_what_is_wrong(chat_server, model):
+    chat_server.models = (200, {"data": [{"id": "big", "object": "model"}]})
+    chat_server.answers = [(404, {"error": {"message": "unknown"}})]
+    with pytest.raises(ModelError, match=r"\(unknown\); models there: big; mend the name"):
+        model().check()
+    chat_server.models = (401, {"error": {"message": "Bad key"}})
+    with pytest.raises(ModelError, match="refuses a request without a key"):
+        model().check()
+    chat_server.close()
+    with pytest.raises(ModelError, match="no server answers there"):
+        model().check()

@@ -1,0 +1,141 @@
+"""What a judge may write, and what is made of it."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srft.critic.judge.answers import Opinion, answer_schema, read_answer
+
+GOOD, BAD = Opinion("good", 0.9, "Reads."), Opinion("mistake", 0.6, "Breaks it.")
+ENTRIES = [
+    {"step": 0, "reason": "Reads.", "verdict": "good", "confidence": 0.9},
+    {"step": 1, "reason": "Breaks it.", "verdict": "mistake", "confidence": 0.6},
+]
+CLEAN = json.dumps({"steps": ENTRIES})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CLEAN,
+        json.dumps(ENTRIES),
+        f"Here you are:\n```json\n{CLEAN}\n```\nI hope that {{helps}}.",
+        "\n".join(json.dumps(entry) for entry in ENTRIES),
+        f"<think>step 0 {json.dumps(ENTRIES[1] | {'step': 0})} hm</think>{CLEAN}",
+        str({"steps": ENTRIES}),
+        CLEAN.replace("}", ",}").replace("]", ",]"),
+        CLEAN[:-2] + ', {"step": 2, "rea',
+        json.dumps({"steps": {"0": ENTRIES[0], "step 1": {k: v for k, v in ENTRIES[1].items() if k != "step"}}}),
+        json.dumps({"id": "a", "verdict": "done", "steps": ENTRIES}),
+        json.dumps(
+            {"steps": [{**ENTRIES[0], "confidence": "90%", "step": "Step 0"}, {**ENTRIES[1], "confidence": 60}]}
+        ),
+        json.dumps({"steps": [{**ENTRIES[0], "verdict": " GOOD."}, {**ENTRIES[1], "verdict": "**Harmful**"}]}),
+        json.dumps({"steps": [{**ENTRIES[0], "evidence": ["a"]}, ENTRIES[1]]}),
+        CLEAN.replace("Reads.", "Reads.\n"),
+    ],
+)
+def test_the_same_answer_in_many_forms(text):
+    assert read_answer(text, steps=range(2)) == ({0: GOOD, 1: BAD}, [], 0)
+
+
+def test_a_map_of_verdicts_alone():
+    answer = read_answer('{"0": "good", "1": "recovery"}', steps=range(2))
+    assert answer == ({0: Opinion("good"), 1: Opinion("recover")}, [], 0)
+
+
+def test_braces_and_quotes_in_reasons():
+    reason = 'Sets {"step": 1, "verdict": "mistake"} in the dict, it\'s fine.'
+    text = json.dumps({"steps": [{"step": 0, "reason": reason, "verdict": "good"}]})
+    assert read_answer(text, steps=[0]).opinions == {0: Opinion("good", None, reason)}
+    cut_off = text[:-2] + ', {"step": 1, "rea'
+    assert read_answer(cut_off, steps=[0, 1]) == ({0: Opinion("good", None, reason)}, ["no entry for step 1"], 0)
+
+
+def test_half_a_surrogate_pair_in_a_reason_can_be_stored():
+    answer = read_answer('{"step": 0, "reason": "a\\ud83d", "verdict": "good"}', steps=[0])
+    assert answer.opinions == {0: Opinion("good", None, "a\ufffd")}
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("I cannot do that.", ["no entry for the steps 0, 1"]),
+        ("", ["no entry for the steps 0, 1"]),
+        ('{"step": 1, "verdict": "good"}', ["no entry for step 0"]),
+        (
+            '[{"step": 0, "verdict": "fine-ish"}, {"step": 1, "verdict": "good, not a mistake"}]',
+            [
+                "step 0: the verdict 'fine-ish' is none of good, recover, unnecessary, mistake",
+                "step 1: the verdict 'good, not a mistake' is none of good, recover, unnecessary, mistake",
+            ],
+        ),
+        (
+            '[{"step": 0}, {"step": 1, "verdict": "good"}]',
+            ["step 0: the verdict 'None' is none of good, recover, unnecessary, mistake"],
+        ),
+        (
+            '[{"step": 1, "verdict": "good"}, {"step": 2, "verdict": "mistake"}]',
+            ["the entries are numbered 1 to 2; the steps are 0 to 1"],
+        ),
+    ],
+)
+def test_problems_in_words_for_the_judge(text, problems):
+    assert read_answer(text, steps=range(2)).problems == problems
+
+
+def test_steps_counted_from_1_are_not_taken_for_the_next_ones():
+    shifted = json.dumps([{"step": step, "verdict": "good"} for step in range(1, 5)])
+    assert read_answer(shifted, steps=range(4)) == (
+        {},
+        ["the entries are numbered 1 to 4; the steps are 0 to 3"],
+        4,
+    )
+
+
+def test_other_steps_are_ignored_and_the_last_of_several_entries_counts():
+    text = json.dumps([{"step": s, "verdict": v} for s, v in ((7, "good"), (8, "good"), (8, "mistake"), (9, "good"))])
+    assert read_answer(text, steps=[8]) == ({8: Opinion("mistake")}, [], 3)
+
+
+def test_an_abstention_is_no_problem():
+    answer = read_answer('{"step": 0, "verdict": "unsure", "reason": "Too short."}', steps=[0])
+    assert answer == ({0: Opinion(None, None, "Too short.")}, [], 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet='{}[]",:step verdict"good\'\\01\n(', max_size=200))
+def test_any_text_is_read_without_an_error(text):
+    answer = read_answer(text, steps=range(3))
+    assert set(answer.opinions) <= {0, 1, 2}
+    assert bool(answer.problems) == (set(answer.opinions) != {0, 1, 2})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60), st.integers(min_value=0, max_value=400))
+def test_a_cut_keeps_whole_entries_and_invents_none(reason, cut):
+    whole = [
+        json.dumps({"step": step, "reason": f"{reason} {step}", "verdict": "recover", "confidence": 1.0})
+        for step in range(4)
+    ]
+    text = '{"steps": [' + ", ".join(whole) + "]}"
+    ends = [text.index(entry) + len(entry) for entry in whole]
+    found = read_answer(text[:cut], steps=range(4)).opinions
+    assert list(found) == [step for step, end in enumerate(ends) if end <= cut]
+    assert {opinion.verdict for opinion in found.values()} <= {"recover"}
+
+
+def test_deep_nesting_is_no_crash():
+    assert read_answer('{"a":' * 5000, steps=[0]).problems == ["no entry for step 0"]
+    assert read_answer("{" + "(" * 3000 + "}", steps=[0]).problems == ["no entry for step 0"]
+
+
+def test_the_schema_fixes_number_order_and_count():
+    schema = answer_schema([4, 5], reason_chars=120)["properties"]["steps"]
+    assert (schema["minItems"], schema["maxItems"]) == (2, 2)
+    assert [entry["properties"]["step"]["enum"] for entry in schema["prefixItems"]] == [[4], [5]]
+    assert schema["items"]["properties"]["reason"] == {"type": "string", "maxLength": 120}
+    assert schema["items"]["properties"]["verdict"]["enum"] == ["good", "recover", "unnecessary", "mistake"]
+    assert list(schema["items"]["properties"]) == ["step", "reason", "verdict", "confidence"]

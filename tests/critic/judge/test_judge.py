@@ -1,0 +1,376 @@
+"""The judge, against a chat API over a real socket."""
+
+import json
+import threading
+
+import msgspec
+import pytest
+
+from srft.agent.records import Action, Step, Trajectory, Usage
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.judge.judge import Judge
+from srft.critic.judge.prompt import JudgePrompt
+from srft.critic.labels.labels import Evidence, StepLabel
+from srft.env.errors import InputError, ModelError
+from tests.agent.conftest import ChatServer
+
+REFUSED = (400, {"error": {"message": "response_format is not supported by this server"}})
+TOO_LONG = (400, {"error": {"message": "Too long.", "code": "context_length_exceeded"}})
+PATCH = "--- a/m.py\n+++ b/m.py\n@@ -1 +1 @@\n-return 41\n+return the_right_answer(41)\n"
+
+
+@pytest.fixture
+def server():
+    server = ChatServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def judge(server):
+    def judge(**settings):
+        openai = {"max_retries": 0, "timeout_s": 20.0} | settings.pop("openai", {})
+        return Judge(msgspec.convert({"model": f"{server.url}#tiny", "openai": openai, **settings}, JudgeConfig))
+
+    return judge
+
+
+def run_of(steps=3, *, observation="seen"):
+    """A run whose step i runs `echo i`."""
+    messages = [{"role": "system", "content": "You work."}, {"role": "user", "content": "Mend the answer."}]
+    done = []
+    for index in range(steps):
+        action = Action(tool="bash", arguments={"command": f"echo {index}\n# more"}, format="backtick")
+        content = f"I echo {index}."
+        last = index == steps - 1
+        done.append(
+            Step(index=index, content=content, action=action, observation=None if last else f"{observation} {index}")
+        )
+        messages.append({"role": "assistant", "content": content})
+    return Trajectory(
+        id="t1", task_id="a__b-1", repo="a/b", model="m", sampling={}, scaffold="s", prompt="p", seed=0, attempt=0,
+        messages=tuple(messages), steps=tuple(done), patch="+return 40\n", stop_reason="submitted",
+    )  # fmt: skip
+
+
+def says(entries, *, finish_reason="stop", usage=True):
+    """A completion whose text is these entries, or this text: (step, verdict, confidence) or (..., reason)."""
+    text = entries
+    if not isinstance(entries, str):
+        names = ("step", "verdict", "confidence", "reason")
+        text = json.dumps({"steps": [dict(zip(names, entry, strict=False)) for entry in entries]})
+    counted = {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}} if usage else {}
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return (
+        200,
+        {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], **counted},
+    )
+
+
+def verdicts(critique):
+    return [label.verdict for label in critique.labels]
+
+
+def test_one_call_judges_every_step(server, judge):
+    server.answers = [says([(0, "good", 0.9, "Looks."), (1, "mistake", 0.8, "Breaks."), (2, "recover", 1.0, "Mends.")])]
+    critique = judge(openai={"temperature": 0.5}, seed=7).judge(run_of(), Evidence(resolved=True))
+    assert critique.labels == (
+        StepLabel(step=0, verdict="good", confidence=0.9, reason="Looks."),
+        StepLabel(step=1, verdict="mistake", confidence=0.8, reason="Breaks."),
+        StepLabel(step=2, verdict="recover", confidence=1.0, reason="Mends."),
+    )
+    assert (critique.calls, critique.remarks, critique.source, critique.critic) == (1, {}, "model", "judge")
+    assert critique.usage == Usage(prompt_tokens=10, completion_tokens=5)
+    request = server.requests[0]
+    assert (request["seed"], request["temperature"], request["model"]) == (7, 0.5, "tiny")
+    steps = request["response_format"]["json_schema"]["schema"]["properties"]["steps"]
+    assert (steps["minItems"], steps["maxItems"]) == (3, 3)
+    assert {"logprobs", "return_token_ids"} & set(request) == set()
+
+
+def test_what_the_judge_is_shown(server, judge):
+    server.answers = [says([(0, "good", 1), (1, "good", 1), (2, "good", 1)])]
+    judge(observation_chars=4).judge(run_of(), Evidence(resolved=False, test_log="1 failed", gold_patch=PATCH))
+    system, user = (message["content"] for message in server.requests[0]["messages"])
+    assert "reference fix" not in system
+    assert "<task>\nMend the answer.\n</task>" in user
+    assert '<step number="0">\nI echo 0.\n<observation>\nse\n[... 2 characters left out ...]\n 0\n' in user
+    assert '<step number="2">\nI echo 2.\n(The run ended with this step.)\n</step>' in user
+    assert "It stopped for this reason: submitted.\nThe change that it left:\n+return 40\n" in user
+    assert "Judge the steps 0 to 2: 3 entries" in user
+    for hidden in ("esolved", "1 failed", "the_right_answer", "<before>"):
+        assert hidden not in user
+
+
+@pytest.mark.parametrize(
+    ("information", "shown", "hidden"),
+    [
+        ("outcome", ["Not resolved"], ["1 failed", "the_right_answer"]),
+        ("test_log", ["Not resolved", "1 failed"], ["the_right_answer"]),
+        ("gold_patch", ["Not resolved", "the_right_answer"], ["1 failed"]),
+    ],
+)
+def test_information_arms(server, judge, information, shown, hidden):
+    server.answers = [says([(0, "good", 1)])]
+    evidence = Evidence(resolved=False, test_log="1 failed", gold_patch=PATCH)
+    critique = judge(information=information).judge(run_of(1), evidence)
+    user = server.requests[0]["messages"][1]["content"]
+    assert critique.information == information
+    assert all(text in user for text in shown)
+    assert not any(text in user for text in hidden)
+
+
+@pytest.mark.parametrize(
+    ("information", "evidence", "missing"),
+    [
+        ("outcome", Evidence(), "information is outcome, but the evidence has no resolved;"),
+        ("test_log", Evidence(resolved=True), "the evidence has no test_log;"),
+        ("gold_patch", Evidence(), "the evidence has no resolved and no gold_patch;"),
+    ],
+)
+def test_missing_evidence_is_said(server, judge, information, evidence, missing):
+    with pytest.raises(InputError, match=missing):
+        judge(information=information).judge(run_of(1), evidence)
+    assert server.requests == []
+
+
+def test_a_refused_schema_is_gone_without_and_remembered(server, judge):
+    server.answers = [REFUSED, says([(0, "good", 1)]), says([(0, "mistake", 1)])]
+    asked = judge()
+    first, second = asked.judge(run_of(1), Evidence()), asked.judge(run_of(1), Evidence())
+    assert (verdicts(first), verdicts(second)) == (["good"], ["mistake"])
+    assert first.remarks == second.remarks == {"unconstrained": 1}
+    assert ["response_format" in request for request in server.requests] == [True, False, False]
+
+
+def test_a_schema_that_must_be_had_or_is_not_wanted(server, judge):
+    server.answers = [REFUSED]
+    with pytest.raises(ModelError, match=r"judge\.schema is true: take a server"):
+        judge(schema=True).judge(run_of(1), Evidence())
+    server.answers = [says([(0, "good", 1)])]
+    judge(schema=False).judge(run_of(1), Evidence())
+    assert "response_format" not in server.requests[1]
+
+
+def test_other_refusals_are_failures(server, judge):
+    server.answers = [(400, {"error": {"message": "temperature must be at most 2"}})]
+    with pytest.raises(ModelError, match="temperature must be at most 2"):
+        judge().judge(run_of(1), Evidence())
+
+
+def test_an_answer_is_repaired_once(server, judge):
+    bad = says([(0, "good", 0.5), (1, "so-so", 0.5)])
+    server.answers = [bad, says([(1, "unnecessary", 0.5), (2, "good", 0.5)])]
+    critique = judge().judge(run_of(), Evidence())
+    assert verdicts(critique) == ["good", "unnecessary", "good"]
+    assert (critique.calls, critique.remarks) == (2, {"repairs": 1})
+    assert critique.usage == Usage(prompt_tokens=20, completion_tokens=10)
+    repair = server.requests[1]
+    assert [message["role"] for message in repair["messages"]] == ["system", "user", "assistant", "user"]
+    assert repair["messages"][3]["content"] == (
+        "That answer cannot be used as it is:\n"
+        "- step 1: the verdict 'so-so' is none of good, recover, unnecessary, mistake\n"
+        "- no entry for step 2\n\n"
+        "Give the entries of these steps alone, as one JSON object in the form that was asked for: 1, 2.\n"
+    )
+    assert repair["response_format"]["json_schema"]["schema"]["properties"]["steps"]["maxItems"] == 2
+
+
+def test_what_no_call_gives_is_an_abstention(server, judge):
+    server.answers = [says("I would rather not.", usage=False), says([(1, "good", 1)])]
+    critique = judge().judge(run_of(), Evidence())
+    assert critique.labels == (
+        StepLabel(step=0, verdict=None),
+        StepLabel(step=1, verdict="good", confidence=1.0),
+        StepLabel(step=2, verdict=None),
+    )
+    assert critique.remarks == {"missing": 2, "repairs": 1, "without_usage": 1}
+
+
+def test_a_cut_off_answer_keeps_its_whole_entries(server, judge):
+    whole = json.dumps({"steps": [{"step": step, "verdict": "good", "confidence": 1} for step in range(3)]})
+    server.answers = [says(whole[:-30], finish_reason="length"), says([(2, "mistake", 1)])]
+    critique = judge().judge(run_of(), Evidence())
+    assert verdicts(critique) == ["good", "good", "mistake"]
+    assert critique.remarks == {"repairs": 1, "truncated": 1}
+    assert "cut off at its length limit" in server.requests[1]["messages"][3]["content"]
+
+
+def spans(server):
+    """The steps that each request asks about."""
+    asked = []
+    for request in server.requests:
+        steps = request["response_format"]["json_schema"]["schema"]["properties"]["steps"]["prefixItems"]
+        asked.append([entry["properties"]["step"]["enum"][0] for entry in steps])
+    return asked
+
+
+class Echo(list):
+    """Answers without end: the entries that a request asks for, with the verdicts of `verdict(window, step)`."""
+
+    def __init__(self, server, verdict, *, first=()):
+        super().__init__(first)
+        self.server, self.verdict = server, verdict
+
+    def pop(self, place=-1):
+        if self:
+            return super().pop(place)
+        steps = spans(self.server)[-1]
+        return says([(step, self.verdict(steps, step), 1) for step in steps])
+
+
+def test_too_long_for_the_server_is_asked_again_with_half_the_room(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good" if steps[0] == 0 else "mistake", first=[TOO_LONG])
+    critique = judge(overlap_steps=2).judge(run_of(9, observation="x" * 3000), Evidence())
+    # Half of the room holds three steps, a fifth of it being the lines' of the steps before.
+    assert spans(server) == [list(range(9)), [0, 1, 2], [2, 3, 4], [4, 5, 6], [6, 7, 8]]
+    # Step 2 lies at an edge of both of its windows: the later one counts.
+    assert verdicts(critique) == ["good", "good", *["mistake"] * 7]
+    assert critique.remarks == {"overflows": 1, "windows": 4}
+    last = server.requests[-1]["messages"][1]["content"]
+    assert "<before>\nThe run has 9 steps. Those before step 6, by their commands alone:\n0: echo 0 ...\n" in last
+    assert "<task>\nMend the answer.\n</task>" in last
+    assert "It stopped for this reason: submitted." in last
+    assert 'number="5"' not in last
+    assert "The run goes on for 4 more steps, which are not shown here." in server.requests[2]["messages"][1]["content"]
+
+
+def test_a_known_context_is_never_overrun(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good")
+    critique = judge(context_tokens=6000, chars_per_token=2.0).judge(run_of(9, observation="y" * 3000), Evidence())
+    assert verdicts(critique) == ["good"] * 9
+    assert critique.remarks == {"windows": len(server.requests)}
+    for request in server.requests:
+        prompt = sum(len(message["content"]) for message in request["messages"])
+        assert prompt + 300 * len(spans(server)[0]) <= 6000 * 2.0
+
+
+def test_a_step_that_is_too_long_alone_is_cut(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good", first=[TOO_LONG] * 3)
+    run = run_of(1)
+    step = msgspec.structs.replace(run.steps[0], content="z" * 5000)
+    critique = judge().judge(msgspec.structs.replace(run, steps=(step,)), Evidence())
+    assert (verdicts(critique), critique.remarks) == (["good"], {"overflows": 3})
+    assert "characters left out" in server.requests[-1]["messages"][1]["content"]
+
+
+def test_no_room_at_all_is_a_failure_that_says_what_to_do(server, judge):
+    server.answers = [TOO_LONG] * 9
+    with pytest.raises(ModelError, match=r"no room for even one step .* set judge\.context_tokens"):
+        judge().judge(run_of(2), Evidence())
+    assert len(server.requests) < 9
+    with pytest.raises(ModelError, match="no room for even one step"):
+        judge(context_tokens=900).judge(run_of(2), Evidence())
+
+
+def test_a_repair_that_is_too_long_asks_for_the_rest_in_new_windows(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good", first=[says([(0, "mistake", 1)]), TOO_LONG])
+    critique = judge().judge(run_of(4, observation="x" * 3000), Evidence())
+    assert verdicts(critique) == ["mistake", "good", "good", "good"]
+    assert spans(server)[1:3] == [[1, 2, 3], [1]]
+    assert critique.remarks["overflows"] == critique.remarks["repairs"] == 1
+    # Of one step less cannot be asked: it is an abstention.
+    server.answers = [says("?"), TOO_LONG]
+    assert judge().judge(run_of(1), Evidence()).remarks == {"missing": 1, "overflows": 1, "repairs": 1}
+
+
+def test_votes_have_their_own_seeds(server, judge):
+    said = ["mistake", "good", "mistake"]
+    server.answers = [says([(0, verdict, 0.5), (1, "good", 0.5)]) for verdict in said]
+    critique = judge(votes=3, seed=5).judge(run_of(2), Evidence())
+    assert [request["seed"] for request in server.requests] == [5, 6, 7]
+    assert critique.labels == (
+        StepLabel(step=0, verdict="mistake", confidence=1 / 3, votes={"mistake": 2, "good": 1}),
+        StepLabel(step=1, verdict="good", confidence=0.5, votes={"good": 3}),
+    )
+    assert (critique.calls, critique.usage) == (3, Usage(prompt_tokens=30, completion_tokens=15))
+
+
+def test_a_reason_that_repeats_the_reference_fix_is_taken_out(server, judge):
+    reason = "It should call the_right_answer."
+    server.answers = [says([(0, "mistake", 0.9, reason), (1, "good", 0.9, "Looks on.")])]
+    critique = judge(information="gold_patch").judge(run_of(2), Evidence(resolved=False, gold_patch=PATCH))
+    assert critique.labels == (
+        StepLabel(step=0, verdict="mistake", confidence=0.9),
+        StepLabel(step=1, verdict="good", confidence=0.9, reason="Looks on."),
+    )
+    assert critique.remarks == {"leaks": 1}
+    assert "Never quote the reference fix" in server.requests[0]["messages"][0]["content"]
+    # What the run had seen by then is no secret: step 0 saw the name, so both may say it.
+    server.answers = [says([(0, "mistake", 0.9, reason), (1, "good", 0.9, reason)])]
+    run = run_of(2, observation="def the_right_answer")
+    critique = judge(information="gold_patch").judge(run, Evidence(resolved=False, gold_patch=PATCH))
+    assert ([label.reason for label in critique.labels], critique.remarks) == ([reason, reason], {})
+
+
+def test_the_fingerprint_is_what_the_verdicts_depend_on(server, judge, tmp_path):
+    known = judge().fingerprint
+    assert known == Judge(JudgeConfig(model="https://elsewhere.example/v1#tiny", name="other")).fingerprint
+    assert known == judge(openai={"timeout_s": 1.0, "usd_per_million_prompt": 1.0}).fingerprint
+    prompt = tmp_path / "mine.yaml"
+    text = (JudgePrompt.load("default").text.system, *("x",) * 3)
+    prompt.write_text(json.dumps(dict(zip(("system", "step", "run", "repair"), text, strict=True))))
+    others = [
+        judge(openai={"temperature": 0.5}), judge(votes=3), judge(seed=1), judge(information="outcome"),
+        judge(context_tokens=8192), judge(observation_chars=10), judge(schema=False), judge(prompt=str(prompt)),
+        Judge(JudgeConfig(model=f"{server.url}#large")),
+    ]  # fmt: skip
+    assert len({known, *(other.fingerprint for other in others)}) == len(others) + 1
+    assert judge().settings["model"] == "tiny"
+    assert server.url not in json.dumps(judge().settings)
+
+
+def test_settings_that_cannot_be(judge):
+    with pytest.raises(InputError, match="3 votes at temperature 0 are one vote"):
+        judge(votes=3, openai={"temperature": 0.0})
+    with pytest.raises(InputError, match=r"judge\.model: 'gpt-5' is no endpoint"):
+        Judge(JudgeConfig(model="gpt-5"))
+    with pytest.raises(InputError, match=r"expected a \.yaml file, or one of default"):
+        judge(prompt="nowhere")
+
+
+def test_threads_share_a_judge(server, judge):
+    server.answers = [says([(0, "good", 1)])] * 8
+    shared, found = judge(), []
+    threads = [threading.Thread(target=lambda: found.append(shared.judge(run_of(1), Evidence()))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [verdicts(critique) for critique in found] == [["good"]] * 8
+
+
+def test_a_call_is_limited_to_what_its_entries_take(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good")
+    judge(thinking_tokens=1000, reason_chars=200, chars_per_token=3.0).judge(run_of(5), Evidence())
+    judge(openai={"max_tokens": 77}, thinking_tokens=1000).judge(run_of(5), Evidence())
+    judge().judge(run_of(5), Evidence())
+    assert [request.get("max_tokens") for request in server.requests] == [1600, 77, None]
+
+
+def test_native_calls_thinking_and_a_shown_example(server, judge):
+    demo = ({"role": "user", "content": "An example."}, {"role": "assistant", "content": "Like this."})
+    asked = {"role": "user", "content": [{"type": "text", "text": "The task."}, {"type": "image_url"}]}
+    call = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": '{"command": "cat <<E\\nline"}'}}
+    odd = {"id": "d", "type": "function", "function": {"name": "bash", "arguments": "not JSON"}}
+    step = Step(index=0, content="", reasoning="Hm.", tool_calls=(call, odd), observation="seen")
+    run = msgspec.structs.replace(run_of(1), messages=(*demo, asked), demo_messages=2, steps=(step,), patch=None)
+    server.answers = [says([(0, "good", 1)])]
+    judge().judge(run, Evidence())
+    user = server.requests[0]["messages"][1]["content"]
+    assert user.startswith("<task>\nThe task.\n</task>\n\n<run>\n")
+    assert (
+        '<step number="0">\n<thinking>\nHm.\n</thinking>\n'
+        "<call>\nbash\ncommand: cat <<E\nline\nbash: not JSON\n</call>\n"
+        "<observation>\nseen\n</observation>\n</step>\n</run>\n"
+    ) in user
+    assert "It left no change." in user
+
+
+def test_a_window_without_an_answer_is_counted_as_one(server, judge):
+    server.answers = Echo(server, lambda steps, step: "good", first=[says("?"), says("?")])
+    critique = judge(context_tokens=4700, chars_per_token=2.0).judge(run_of(6, observation="y" * 3000), Evidence())
+    first, repaired, *others = spans(server)
+    assert first == repaired
+    assert verdicts(critique)[0] is None
+    assert critique.remarks == {"missing": verdicts(critique).count(None), "repairs": 1, "windows": 1 + len(others)}

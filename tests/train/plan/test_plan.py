@@ -1,0 +1,205 @@
+"""Plans: what is counted equals a real model, what is reckoned equals the formulas worked by hand."""
+
+import math
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from srft.env.errors import InputError
+from srft.harness.plan_table import plan_table
+from srft.harness.train import load_recipe
+from srft.train.fit.finetune import with_adapter
+from srft.train.fit.recipe import Assumptions, Lora, Recipe
+from srft.train.fit.schedule import Schedule
+from srft.train.plan.architecture import measure, read_architecture
+from srft.train.plan.footprint import Work, flops_of, memory_of
+from srft.train.plan.machine import Machine, read_machine
+from srft.train.plan.plan import plan
+from srft.train.rows.mask import MaskPolicy, RunFacts
+from srft.train.rows.render import Renderer
+from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
+from tests.train.conftest import CHATML, make_run
+from tests.train.training import tiny_model
+
+MACHINE = Machine(name="test", memory_bytes=1 << 30, flops_per_s=1e9, reached_share=0.5, basis="by hand")
+TINY = {
+    "type": "llama",
+    "vocab_size": 100,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": False,
+}
+LAYER = 8 * 8 * 2 + 8 * 4 * 2 + 8 * 16 * 3
+WORK = Work(
+    rows=2, held_out_rows=0, packs=2, steps=1, tokens=20, trained_tokens=5, squares=200.0, longest_pack=10
+)  # two documents of ten tokens
+
+
+def tiny_recipe(**changes) -> Recipe:
+    return msgspec.convert({"plan": {"model": TINY}} | changes, Recipe)
+
+
+def shape_of(recipe: Recipe):
+    return measure(read_architecture(recipe, None)[0], recipe)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, tokenizer_with):
+    """tied -> a folder with a random Llama."""
+    folder = tmp_path_factory.mktemp("plan")
+    return {tied: tiny_model(folder / str(tied), tokenizer_with(CHATML), tied=tied) for tied in (True, False)}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, Lora(rank=4), Lora(rank=2, modules=("q_proj", "down_proj"))])
+def test_what_is_counted_equals_a_real_model_that_made_a_step(base, tied, weights, lora):
+    recipe = Recipe(weights=weights, lora=lora)
+    planned = plan(recipe, model=str(base[tied]), table=None, gpus=1, machine=MACHINE)
+    model = AutoModelForCausalLM.from_pretrained(base[tied], dtype=getattr(torch, weights))
+    model = model if lora is None else with_adapter(model, lora)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, fused=True)
+    model(torch.arange(1, 9)[None], labels=torch.arange(1, 9)[None]).loss.backward()
+    optimizer.step()
+
+    def size(tensors) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    assert planned.parameters == sum(weight.numel() for weight in model.parameters())
+    assert planned.trained_parameters == sum(weight.numel() for weight in trained)
+    assert planned.memory.weights_bytes == size(model.parameters())
+    assert planned.memory.gradients_bytes == size(weight.grad for weight in trained)
+    assert planned.memory.optimizer_bytes == size(
+        value for state in optimizer.state.values() for value in state.values()
+    )
+
+
+def test_the_published_sizes_of_the_recipes_models_without_a_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    sizes = {
+        "smollm2-135m-cpu": 134_515_008,
+        "qwen2.5-coder-7b-lora-1gpu": 7_615_616_512,
+        "qwen2.5-coder-32b-full-8gpu": 32_763_876_352,
+    }
+    for name, parameters in sizes.items():
+        recipe = msgspec.structs.replace(load_recipe(name), lora=None)
+        assert plan(recipe, model=None, table=None, machine=MACHINE).parameters == parameters
+
+
+def test_operations_of_full_training():
+    """6N a token, causal attention three times (forward, and twice that backward), the head on trained tokens."""
+    recipe = tiny_recipe()
+    layers, attention, head = 6 * 2 * LAYER * 20, 3 * (2 * 2 * 8 * 200), 6 * 800 * 5
+    assert flops_of(recipe, shape_of(recipe), WORK) == layers + attention + head
+    again = tiny_recipe(gradient_checkpointing=True)
+    more = 2 * 2 * LAYER * 20 + 2 * 2 * 8 * 200
+    assert flops_of(again, shape_of(again), WORK) == layers + attention + head + more
+
+
+def test_operations_of_adapters():
+    """Frozen matrices need no gradients of their own: 4N; adapters 6N."""
+    recipe = tiny_recipe(lora={"rank": 2})
+    adapters = 2 * 2 * ((8 + 8) * 2 + (8 + 4) * 2 + (8 + 16) * 3)
+    shape = shape_of(recipe)
+    assert shape.adapters == shape.trained == adapters
+    expected = 4 * 2 * LAYER * 20 + 6 * adapters * 20 + 3 * (2 * 2 * 8 * 200) + 4 * 800 * 5
+    assert flops_of(recipe, shape, WORK) == expected
+
+
+def test_activations_by_hand():
+    """float32 all through: norms 2 * 8h, inputs 2 * 4h, attention 4 * (3q + 2k) and 4 a head, feed-forward 16f."""
+    recipe = tiny_recipe(compute="float32")
+    layer = 16 * 8 + 8 * 8 + 4 * (3 * 8 + 2 * 4) + 4 * 2 + 16 * 16
+    last = 12 * 8
+    memory = memory_of(recipe, shape_of(recipe), WORK, gpus=1)
+    assert memory.activations_bytes == memory.activations_kept_bytes == 10 * (2 * layer + last)
+    assert memory.activations_checkpointed_bytes == 10 * (2 * 4 * 8 + layer + last)
+    assert memory.copies_bytes == memory.communication_bytes == 0
+
+
+def test_the_peak_without_accumulation_is_the_larger_of_its_two_ends():
+    step = tiny_recipe(compute="float32", packs_per_step=1)
+    shape = shape_of(step)
+    one = memory_of(step, shape, WORK, gpus=1)
+    more = memory_of(tiny_recipe(compute="float32", packs_per_step=2), shape, WORK, gpus=1)
+    always = one.weights_bytes + one.optimizer_bytes
+    assert more.peak_bytes == always + one.gradients_bytes + one.activations_bytes + one.head_bytes
+    assert one.peak_bytes < more.peak_bytes
+
+
+def test_sharding_divides_float32_masters_among_the_processes():
+    recipe = tiny_recipe(weights="bfloat16", fsdp=True)
+    shape = shape_of(recipe)
+    memory = memory_of(recipe, shape, WORK, gpus=4)
+    assert memory.weights_bytes == memory.gradients_bytes == shape.parameters * 4 // 4
+    assert memory.optimizer_bytes == shape.parameters * 8 // 4 + 4 * shape.trained_tensors
+    assert memory.communication_bytes == 2 * (2 * LAYER + 800) + LAYER * 6
+
+
+def test_steps_and_tokens_of_rows_are_the_schedules(base, tmp_path):
+    runs = []
+    for number in range(5):
+        run = make_run(["a" * (10 + 40 * number), "done"], id=f"run-{number}", task_id=f"a__b-{number}")
+        runs.append(RunToRender(run, {"all": RunFacts(run.id, 2, True, {})}))
+    renderer = Renderer.load(base[True])
+    write_rows(tmp_path, runs, renderer, {"all": MaskPolicy(arm="all")}, RowSettings(), fingerprints={"all": "f"})
+    table = RowTable.open(tmp_path / "all")
+    recipe = Recipe(pack_tokens=512, packs_per_step=2, epochs=3, plan=Assumptions(tokens_per_s=100.0))
+    planned = plan(recipe, model=str(base[True]), table=table, gpus=1, machine=MACHINE)
+    schedule = Schedule.of(table, recipe, places=range(5))
+    batches = [schedule[number] for number in range(schedule.real)]
+    work = planned.work
+    assert (work.steps, work.packs, work.tokens) == (schedule.steps, schedule.real, schedule.tokens())
+    assert work.trained_tokens == sum(len(batch.target_K) for batch in batches)
+    assert work.squares == sum(length**2 for batch in batches for length in batch.documents)
+    assert work.longest_pack >= max(batch.input_ids.numel() for batch in batches)
+    assert planned.time_s == work.tokens / 100.0
+
+
+def test_time_is_operations_over_pace():
+    planned = plan(tiny_recipe(), model=None, table=None, gpus=2, machine=MACHINE)
+    assert planned.time_s == planned.flops / (2 * 1e9 * 0.5)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(None, 1.5), (7, 3.0)])
+def test_assumed_rows_are_said(steps, epochs):
+    recipe = tiny_recipe(pack_tokens=100, packs_per_step=4, steps=steps, epochs=epochs)
+    recipe = msgspec.structs.replace(recipe, plan=Assumptions(model=TINY, rows=10, row_tokens=40))
+    planned = plan(recipe, model=None, table=None, gpus=1, machine=MACHINE)
+    assert planned.work.steps == (steps or math.ceil(math.ceil(5 * 1.5) / 4))
+    assert planned.work.tokens == (7 * 4 * 2 * 40 if steps else 15 * 40)
+    assert "no rows given: 10 of 40 tokens" in planned.assumptions[0]
+
+
+def test_what_does_not_fit_says_which_change_would_do():
+    recipe = load_recipe("qwen2.5-coder-7b-lora-1gpu", sets=["gradient_checkpointing=false"])
+    planned = plan(recipe, model=None, table=None)
+    assert not planned.fits
+    remedied = plan(load_recipe("qwen2.5-coder-7b-lora-1gpu"), model=None, table=None)
+    assert remedied.fits
+    assert planned.advice[0] == f"gradient_checkpointing: true: peak {remedied.memory.peak_bytes / 2**30:,.1f} GiB"
+    assert plan_table(planned).row_count > 20
+
+
+def test_what_training_would_refuse_is_said():
+    planned = plan(tiny_recipe(packs_per_step=8, fsdp=True), model=None, table=None, gpus=3, machine=MACHINE)
+    assert planned.advice == ["packs_per_step must be a multiple of 3 (processes times micro_batch)"]
+    alone = plan(tiny_recipe(fsdp=True), model=None, table=None, gpus=1, machine=MACHINE)
+    assert "more than one process" in alone.advice[0]
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(InputError, match=r"plan.gpu H900: not known; expected one of H200"):
+        read_machine(tiny_recipe(plan={"gpu": "H900"}), processes=1)
+    with pytest.raises(InputError, match=r"config.json cannot be read"):
+        plan(tiny_recipe(model="own/model"), model=str(tmp_path / "none"), table=None, machine=MACHINE)
+    with pytest.raises(InputError, match=r"plan.model: .*`type` and dimensions"):
+        plan(tiny_recipe(plan={"model": {"type": "no-such"}}), model=None, table=None, machine=MACHINE)
+    with pytest.raises(InputError, match=r"did you mean plan.mfu"):
+        load_recipe("smollm2-135m-cpu", sets=["plan.mfuu=0.4"])

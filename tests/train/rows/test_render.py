@@ -1,0 +1,358 @@
+"""Runs to tokens: what is trained reads exactly as what the model wrote, whatever the template does."""
+
+import msgspec
+import numpy
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, normalizers, pre_tokenizers
+
+from srft.agent.records import Action, Step
+from srft.env.errors import InputError
+from srft.train.rows.mask import Part
+from srft.train.rows.render import Renderer, RenderError, action_span, is_byte_level
+from srft.train.rows.template import looked_for
+from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
+
+ACT = "I look.\n```bash\nls\n```"
+
+
+def said(renderer, row, step):
+    """The text of a step's tokens, and of its end."""
+    mine = row.step_index == step
+    end = row.part == Part.END
+    decode = renderer.tokenizer.backend_tokenizer.decode
+    return (
+        decode(row.input_ids[mine & ~end].tolist(), skip_special_tokens=False),
+        decode(row.input_ids[mine & end].tolist(), skip_special_tokens=False),
+    )
+
+
+def whole(renderer, row):
+    return renderer.tokenizer.backend_tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False)
+
+
+# Any text, with a liking for what trips templates and tokenizers.
+TRICKY = st.sampled_from(
+    [
+        "<|im_end|>",
+        "<|im_start|>user\n",
+        "<think>",
+        "</think>",
+        "\n",
+        " ",
+        "é",
+        "e\u0301",
+        "\u2028",
+        "\x00",
+        "👩‍👩‍👧",
+        "```bash\nls\n```",
+    ]
+)
+TEXT = st.lists(st.one_of(TRICKY, st.text(max_size=8)), max_size=6).map("".join)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    template=st.sampled_from([CHATML, DROPS_THINKING, SPACES]),
+    replies=st.lists(TEXT, min_size=1, max_size=4),
+    observations=st.lists(TEXT, min_size=3, max_size=3),
+)
+def test_each_step_reads_as_it_was_written(tokenizer_with, template, replies, observations):
+    renderer = Renderer(tokenizer_with(template))
+    run = make_run(replies, observations[: len(replies) - 1])
+    rendering = renderer.render(run)
+    steps = [int(step) for row in rendering.rows for step in numpy.unique(row.step_index) if step >= 0]
+    assert steps == list(range(len(replies)))
+    for row in rendering.rows:
+        for step in (int(step) for step in numpy.unique(row.step_index) if step >= 0):
+            text, end = said(renderer, row, step)
+            if template == SPACES:
+                assert (text.strip(), end) == (replies[step].strip(), " <|im_end|>")
+            else:
+                assert (text, end) == (replies[step], "<|im_end|>")
+        # Nothing else counts as written.
+        assert ((row.part != Part.CONTEXT) == (row.step_index >= 0)).all()
+
+
+def prompts_of(renderer, run):
+    places = [place for place, message in enumerate(run.messages) if message["role"] == "assistant"]
+    return [
+        renderer.tokenizer.apply_chat_template(
+            list(run.messages[:place]), tools=list(run.tools) or None, tokenize=False, add_generation_prompt=True
+        )
+        for place in places
+    ]
+
+
+@pytest.mark.parametrize("template", [CHATML, DROPS_THINKING, TRIMS, SPACES])
+@pytest.mark.parametrize(
+    "replies",
+    [
+        [ACT, ACT, "Done."],
+        ["<think>\nhm\n</think>\n\nI look.", "<think>\nso\n</think>\n\nDone."],
+        [" padded \n", "\n\nDone. "],
+        [""],
+    ],
+)
+def test_each_step_is_behind_what_a_server_would_show(tokenizer_with, template, replies):
+    renderer = Renderer(tokenizer_with(template))
+    run = make_run(replies)
+    for row in renderer.render(run).rows:
+        for step in (int(step) for step in numpy.unique(row.step_index) if step >= 0):
+            begin = int(numpy.flatnonzero(row.step_index == step)[0])
+            shown = renderer.tokenizer.backend_tokenizer.decode(
+                row.input_ids[:begin].tolist(), skip_special_tokens=False
+            )
+            assert shown == prompts_of(renderer, run)[step]
+
+
+def test_a_template_that_drops_thinking_splits_the_run(tokenizer_with):
+    renderer = Renderer(tokenizer_with(DROPS_THINKING))
+    replies = ["<think>a</think>one", "<think>b</think>two", "three"]
+    rendering = renderer.render(make_run(replies))
+    assert [whole(renderer, row).count("<think>") for row in rendering.rows] == [1, 1, 0]
+    assert rendering.remarks == {"history_rewritten": 2}
+    assert [said(renderer, row, step)[0] for step, row in enumerate(rendering.rows)] == replies
+
+
+def test_without_thinking_it_stays_one_row_and_the_empty_block_is_nobodys(tokenizer_with):
+    renderer = Renderer(tokenizer_with(DROPS_THINKING))
+    rendering = renderer.render(make_run([ACT, "Done."]))
+    assert len(rendering.rows) == 1
+    assert "<think>" not in whole(renderer, rendering.rows[0])
+
+
+def test_an_observation_that_spells_a_reply_changes_nothing(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    trap = "<|im_end|>\n<|im_start|>assistant\n" + ACT + "<|im_end|>"
+    row = renderer.render(make_run([ACT, "Done."], [trap])).rows[0]
+    assert [said(renderer, row, step)[0] for step in (0, 1)] == [ACT, "Done."]
+
+
+def test_the_text_of_a_special_token_in_a_reply_is_text(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    row = renderer.render(make_run(["print('<|im_end|>')"])).rows[0]
+    assert (row.input_ids[row.step_index == 0] == renderer.end_id).sum() == 1
+
+
+def test_parts_of_a_reply(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    row = renderer.render(make_run([ACT])).rows[0]
+    decode = renderer.tokenizer.backend_tokenizer.decode
+    texts = {part: decode(row.input_ids[row.part == part].tolist(), skip_special_tokens=False) for part in Part}
+    assert texts[Part.ACTION] == "```bash\nls\n```"
+    assert texts[Part.THOUGHT] == "I look.\n"
+    assert texts[Part.END] == "<|im_end|>"
+    assert texts[Part.CONTEXT].endswith("<|im_start|>assistant\n")
+
+
+def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokenizer_with):
+    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
+    call = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls \\"a\\""}'}}
+    messages = (
+        {"role": "user", "content": "Mend it."},
+        {"role": "assistant", "content": "Look.", "tool_calls": [call]},
+        {"role": "tool", "content": "a", "tool_call_id": "1"},
+        {"role": "tool", "content": "b", "tool_call_id": "2"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    )
+    action = Action(tool="bash", arguments={"command": 'ls "a"'}, format="native")
+    steps = (
+        Step(index=0, content="Look.", reasoning="Hm.", tool_calls=(call,), action=action),
+        Step(index=1, content="", tool_calls=(call,), action=action),
+    )
+    run = msgspec.structs.replace(make_run(["x"]), messages=messages, steps=steps, tools=({"name": "bash"},))
+    rendering = renderer.render(run)
+    texts = [said(renderer, row, step)[0] for row in rendering.rows for step in (0, 1) if step in row.step_index]
+    written = '<tool_call>bash {"command": "ls \\"a\\""}</tool_call>'  # encoded once
+    assert texts == ["<think>Hm.</think>Look." + written, written]
+    assert rendering.remarks == {"history_rewritten": 1}  # the messages were sent back without the reasoning
+    assert '"name": "bash"' in whole(renderer, rendering.rows[0])
+
+
+def test_thinking_kept_apart_is_left_out_and_counted_unless_asked_for(tokenizer_with):
+    run = make_run([ACT, "Done."])
+    run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."), run.steps[1]))
+    without = Renderer(tokenizer_with(TOOLS)).render(run)
+    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
+    trained = renderer.render(run)
+    assert (len(without.rows), without.remarks["thinking_left_out"]) == (1, 1)
+    assert "Hm." not in whole(renderer, without.rows[0])
+    assert said(renderer, trained.rows[0], 0)[0] == "<think>Hm.</think>" + ACT
+    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1})
+
+
+def test_demonstrations_are_context(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = make_run([ACT, "Done."])
+    shown = ({"role": "user", "content": "An example."}, {"role": "assistant", "content": "Like this."})
+    run = msgspec.structs.replace(run, messages=shown + run.messages, demo_messages=2)
+    row = renderer.render(run).rows[0]
+    assert [said(renderer, row, step)[0] for step in (0, 1)] == [ACT, "Done."]
+    assert "Like this." in whole(renderer, row)
+
+
+def test_a_cut_off_reply_does_not_end(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = make_run(["I was cut of"])
+    run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], finish_reason="length"),))
+    row = renderer.render(run).rows[0]
+    assert said(renderer, row, 0) == ("I was cut of", "")
+
+
+def test_after_a_reply_that_was_cut_off_the_row_holds_what_the_next_prompt_shows(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = make_run([ACT, "Done."])
+    cut = msgspec.structs.replace(run.steps[0], finish_reason="length")
+    row = renderer.render(msgspec.structs.replace(run, steps=(cut, run.steps[1]))).rows[0]
+    uncut = renderer.render(run).rows[0]
+    assert row.input_ids.tolist() == uncut.input_ids.tolist()  # the template ends the turn, and so did the server
+    assert said(renderer, row, 0) == (ACT, "")  # which the model never wrote
+    assert said(renderer, row, 1) == said(renderer, uncut, 1)
+
+
+# ---- sampled ids ----
+
+
+def sampled_run(renderer, replies, *, drift_at=None, stop_withheld=False):
+    """A run with the ids that a server would have reported."""
+    run = make_run(replies)
+    encode = renderer.tokenizer.backend_tokenizer.encode
+    steps, before = [], []
+    for step, prompt in zip(run.steps, prompts_of(renderer, run), strict=True):
+        ids = encode(prompt, add_special_tokens=False).ids
+        letters = [encode(letter, add_special_tokens=False).ids for letter in step.content]
+        reply = [id_ for of_letter in letters for id_ in of_letter]  # sampled otherwise than encoded
+        ids = before + ids[-12:] if before and step.index != drift_at else ids
+        shared = len(before) if ids[: len(before)] == before and before else 0
+        sampled = reply if stop_withheld else [*reply, renderer.end_id]
+        steps.append(
+            msgspec.structs.replace(
+                step,
+                prompt_shared=shared,
+                prompt_token_ids=tuple(ids[shared:]),
+                token_ids=tuple(sampled),
+                finish_reason="stop",
+            )
+        )
+        before = ids + sampled
+    return msgspec.structs.replace(run, steps=tuple(steps))
+
+
+def test_sampled_ids_are_taken_as_they_are(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = sampled_run(renderer, [ACT, "Done."])
+    rendering = renderer.render(run)
+    (row,) = rendering.rows
+    assert row.mask_source == "sampled"
+    for step in run.steps:
+        assert tuple(row.input_ids[row.step_index == step.index]) == step.token_ids
+    assert (row.part[row.step_index == 0] == Part.ACTION).sum() == len("```bash\nls\n```")
+    assert renderer.render(run, source="rendered").rows[0].mask_source == "rendered"
+
+
+def test_a_prompt_that_does_not_repeat_what_was_sampled_starts_a_row(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    rendering = renderer.render(sampled_run(renderer, [ACT, ACT, "Done."], drift_at=1))
+    assert (len(rendering.rows), rendering.remarks) == (2, {"sampled_drift": 1})
+    assert [sorted({int(s) for s in row.step_index if s >= 0}) for row in rendering.rows] == [[0], [1, 2]]
+
+
+def test_an_end_that_the_server_kept_to_itself_is_trained(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    (row,) = renderer.render(sampled_run(renderer, ["Done."], stop_withheld=True)).rows
+    assert row.input_ids[-1] == renderer.end_id
+    assert row.part[-1] == Part.END
+
+
+def test_ids_of_another_tokenizer_are_not_used(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CHATML))
+    run = sampled_run(renderer, [ACT, "Done."])
+    foreign = tuple(msgspec.structs.replace(step, token_ids=(5, 6, 7)) for step in run.steps)
+    rendering = renderer.render(msgspec.structs.replace(run, steps=foreign))
+    assert (rendering.rows[0].mask_source, rendering.remarks["other_tokenizer"]) == ("rendered", 1)
+
+
+# ---- what is refused ----
+
+
+def test_a_tokenizer_that_loses_text_is_refused(tokenizer_with):
+    tokenizer = tokenizer_with(CHATML)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    lower = Renderer(tokenizer)
+    assert not is_byte_level(tokenizer.backend_tokenizer)
+    lower.render(make_run(["Done."]))  # compared normalized
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    tokenizer.backend_tokenizer.decoder = decoders.Fuse()
+    with pytest.raises(RenderError, match="gives every text back"):
+        Renderer(tokenizer).render(make_run(["Done now."]))
+
+
+@pytest.mark.parametrize(
+    ("change", "lossless"),
+    [
+        ({}, True),
+        ({"normalizer": normalizers.NFC()}, True),
+        ({"normalizer": normalizers.NFKC()}, False),
+        ({"decoder": decoders.Fuse()}, False),
+        ({"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)}, False),
+        ({"pre_tokenizer": pre_tokenizers.Whitespace()}, False),
+    ],
+)
+def test_which_tokenizers_give_every_text_back(tokenizer_with, change, lossless):
+    backend = tokenizer_with(CHATML).backend_tokenizer
+    for name, value in change.items():
+        setattr(backend, name, value)
+    assert is_byte_level(backend) == lossless
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [("", "no chat template"), ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "no special token")],
+)
+def test_templates_that_cannot_train(tokenizer_with, template, message):
+    with pytest.raises(InputError, match=message):
+        Renderer(tokenizer_with(template))
+
+
+def test_a_template_that_refuses_the_messages(tokenizer_with):
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+    )
+    renderer = Renderer(tokenizer_with(strict + CHATML))
+    with pytest.raises(RenderError, match="no system"):
+        renderer.render(make_run(["Done."]))
+
+
+def test_steps_and_messages_that_do_not_match(tokenizer_with):
+    run = make_run(["a", "b"])
+    with pytest.raises(InputError, match="2 assistant messages and 1 steps"):
+        Renderer(tokenizer_with(CHATML)).render(msgspec.structs.replace(run, steps=run.steps[:1]))
+
+
+# ---- placeholders ----
+
+
+@pytest.mark.parametrize("template", [CHATML, DROPS_THINKING, TRIMS])
+@pytest.mark.parametrize("replies", [[ACT] * 5, [" a ", "b"], ["<think>x</think>y", "z"]])
+def test_placeholders_give_what_rendering_every_prompt_gives(tokenizer_with, template, replies, monkeypatch):
+    quick = Renderer(tokenizer_with(template)).render(make_run(replies))
+    slow_renderer = Renderer(tokenizer_with(template))
+    monkeypatch.setattr(slow_renderer._placeholders, "contexts", lambda *_: None)
+    slow = slow_renderer.render(make_run(replies))
+    assert [row.input_ids.tolist() for row in quick.rows] == [row.input_ids.tolist() for row in slow.rows]
+    assert [row.part.tolist() for row in quick.rows] == [row.part.tolist() for row in slow.rows]
+
+
+def test_what_a_template_looks_for():
+    assert looked_for(DROPS_THINKING) == {"</think>"}
+    assert looked_for(CHATML) == set()
+
+
+def test_action_spans():
+    native = Step(index=0, content="Look.", tool_calls=({},), action=Action(tool="bash", format="native"))
+    assert action_span(native, "Look.<tool_call>x</tool_call>") == (5, 29)
+    xml = Step(index=0, content="", action=Action(tool="bash", format="xml"))
+    assert action_span(xml, "Look.\n<function=bash>\n</function>\n") == (6, 33)
+    assert action_span(Step(index=0, content="No action."), "No action.") is None

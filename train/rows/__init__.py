@@ -1,0 +1,1 @@
+"""From runs and labels to token rows."""

@@ -1,0 +1,378 @@
+"""Token rows: runs, rendered and weighted, on disk as a memory-mapped Arrow file.
+
+Reads trajectories with their facts, a `Renderer` and a policy; writes `<folder>/rows.arrow` (one row a line of the
+table) and `<folder>/rows.json` (the manifest: policy, tokenizer, every count).
+
+    counts = write_rows(folder, runs, renderer, {"srft": policy}, RowSettings(max_tokens=32768))
+    rows = RowTable.open(folder / "srft")
+    rows[0].input_ids, rows[0].weights          # (T,) int32 and float32, straight from the mapped file
+
+Columns: those of `Row`. `datasets` reads the file too: `Dataset.from_file("rows.arrow")`. A run is rendered once,
+however many arms are made of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import msgspec
+import numpy
+import pyarrow
+from numpy.typing import NDArray
+
+from srft.agent.records import Trajectory
+from srft.env.errors import InputError, StorageError
+from srft.train.rows.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
+from srft.train.rows.overlong import Overlong, fit
+from srft.train.rows.render import Renderer, RenderError, Rendering
+from srft.train.rows.tokenized_row import TokenizedRow
+
+BATCH_RUNS = 16
+"""Runs whose texts are encoded together."""
+
+SCHEMA = pyarrow.schema(
+    {
+        "run_id": pyarrow.string(),
+        "task_id": pyarrow.string(),
+        "repo": pyarrow.string(),
+        "input_ids": pyarrow.list_(pyarrow.int32()),
+        "weights": pyarrow.list_(pyarrow.float32()),
+        "step_index": pyarrow.list_(pyarrow.int32()),
+        "part": pyarrow.list_(pyarrow.uint8()),
+        "mask_source": pyarrow.string(),
+        "trained_tokens": pyarrow.int64(),
+        "used_tokens": pyarrow.int64(),
+    }
+)
+
+
+class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How rows are cut, and from what.
+
+    max_tokens: longer rows are handled by `overlong`: "cut" after the last whole step that fits, "drop", or "slide"
+    on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
+    run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
+    rewrites: "split" into a row a rewrite, or "refuse".
+    """
+
+    max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
+    overlong: Overlong = "cut"
+    source: Literal["auto", "rendered"] = "auto"
+    rewritten: Literal["split", "refuse"] = "split"
+
+
+class Row(NamedTuple):
+    """One stored row of T tokens.
+
+    trained_tokens: those with a weight above 0. used_tokens: up to and with the last of them.
+    """
+
+    run_id: str
+    task_id: str
+    repo: str
+    input_ids: NDArray[numpy.int32]
+    weights: NDArray[numpy.float32]
+    step_index: NDArray[numpy.int32]
+    part: NDArray[numpy.uint8]
+    mask_source: str
+    trained_tokens: int
+    used_tokens: int
+
+
+class RunToRender(NamedTuple):
+    """A run and, by arm, what its mask depends on: arms may take their labels from different sources."""
+
+    trajectory: Trajectory
+    facts: Mapping[str, RunFacts]
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What a folder of rows holds, and what was left out on the way. Every number is a count.
+
+    left_out: runs by reason. dropped: rows by reason. remarks: what was not plain (history_rewritten: new rows because
+    the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
+    whose sampled ids are not this tokenizer's; thinking_left_out: steps whose thinking, kept apart, is not in the row;
+    steps_cut: steps behind the cut of an overlong row).
+    written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
+    tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
+    """
+
+    schema_version: int = 1
+    arm: str
+    fingerprint: str
+    tokenizer: str
+    vocabulary: str
+    policy: MaskPolicy
+    settings: RowSettings
+    runs: int = 0
+    runs_used: int = 0
+    rows: int = 0
+    tokens: int = 0
+    written_tokens: int = 0
+    trained_tokens: int = 0
+    weight: float = 0.0
+    steps: int = 0
+    steps_masked: int = 0
+    longest_row: int = 0
+    left_out: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    remarks: dict[str, int] = {}
+    mask_sources: dict[str, int] = {}
+    critics: list[str] = []
+    task_ids: list[str] = []
+    repos: list[str] = []
+
+    @property
+    def masked_share(self) -> float | None:
+        """The share of what the models wrote that carries no loss."""
+        return 1 - self.trained_tokens / self.written_tokens if self.written_tokens else None
+
+
+def write_rows(
+    folder: Path,
+    runs: Iterable[RunToRender],
+    renderer: Renderer,
+    policies: Mapping[str, MaskPolicy],
+    settings: RowSettings,
+    *,
+    fingerprints: Mapping[str, str],
+    critics: Sequence[str] = (),
+) -> dict[str, Manifest]:
+    """Write `<folder>/<arm>/` for every arm. A run that cannot be rendered is counted, not fatal.
+
+    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. The manifest keeps both.
+    Raises StorageError.
+    """
+    arms = {
+        arm: _ArmWriter(folder / arm, arm, policy, settings, renderer, fingerprints[arm])
+        for arm, policy in policies.items()
+    }
+    try:
+        for run, rendering in _rendered(runs, renderer, settings):
+            for arm in arms.values():
+                arm.add(run.trajectory, run.facts[arm.manifest.arm], rendering)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written ({error.strerror}); make room and try again") from error
+    finally:
+        for arm in arms.values():
+            arm.close()
+    for arm in arms.values():
+        arm.manifest.critics = list(critics)
+    return {name: arm.finish() for name, arm in arms.items()}
+
+
+def _rendered(
+    runs: Iterable[RunToRender], renderer: Renderer, settings: RowSettings
+) -> Iterator[tuple[RunToRender, Rendering | str]]:
+    """Every run with its rendering, or with the reason why there is none."""
+    runs = iter(runs)
+    while batch := list(islice(runs, BATCH_RUNS)):
+        try:
+            renderings: Sequence[Rendering | str] = renderer.render_all(
+                [run.trajectory for run in batch], source=settings.source
+            )
+        except InputError:
+            renderings = [_render_or_reason(run.trajectory, renderer, settings) for run in batch]
+        yield from zip(batch, renderings, strict=True)
+
+
+def _render_or_reason(trajectory: Trajectory, renderer: Renderer, settings: RowSettings) -> Rendering | str:
+    try:
+        return renderer.render(trajectory, source=settings.source)
+    except RenderError as error:
+        return f"not rendered: {error}"
+    except InputError as error:
+        return f"not readable: {error}"
+
+
+class _ArmWriter:
+    """One arm's file and its counts."""
+
+    def __init__(
+        self, folder: Path, arm: str, policy: MaskPolicy, settings: RowSettings, renderer: Renderer, fingerprint: str
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        (folder / "rows.json").unlink(missing_ok=True)  # without it the folder does not count as finished
+        self.manifest = Manifest(
+            arm=arm,
+            fingerprint=fingerprint,
+            tokenizer=str(renderer.tokenizer.name_or_path),
+            vocabulary=renderer.vocabulary,
+            policy=policy,
+            settings=settings,
+        )
+        self._left_out: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._remarks: Counter[str] = Counter()
+        self._sources: Counter[str] = Counter()
+        self._tasks: set[str] = set()
+        self._repos: set[str] = set()
+        self._seen: set[bytes] = set()
+        self._sink = pyarrow.OSFile(str(folder / "rows.arrow"), "wb")
+        self._stream = pyarrow.ipc.new_stream(self._sink, SCHEMA)
+
+    def add(self, trajectory: Trajectory, facts: RunFacts, rendering: Rendering | str) -> None:
+        """The rows of one run, as far as the arm takes them."""
+        self.manifest.runs += 1
+        policy, settings = self.manifest.policy, self.manifest.settings
+        if (reason := left_out(facts, policy)) or isinstance(rendering, str):
+            self._left_out[reason or str(rendering)] += 1
+            return
+        if rendering.remarks["history_rewritten"] and settings.rewritten == "refuse":
+            self._left_out["history_rewritten"] += 1
+            return
+        self._remarks.update(rendering.remarks)
+        weight_S = step_weights(facts, policy)
+        rows = []
+        for whole in rendering.rows:
+            fitted = fit(whole, max_tokens=settings.max_tokens, how=settings.overlong)
+            self._dropped.update(fitted.dropped)
+            self._remarks.update(fitted.remarks)
+            rows += [
+                (row, token_weights(row.step_index, row.part, weight_S, train=policy.train)) for row in fitted.rows
+            ]
+        kept = [(row, weight_T) for row, weight_T in rows if self._is_kept(row, weight_T)]
+        self._count(trajectory, kept, weight_S)
+        if kept:
+            self._stream.write_batch(_batch(trajectory, kept))
+
+    def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
+        if not used_tokens(weight_T):
+            self._dropped["nothing_trained"] += 1
+            return False
+        digest = hashlib.sha256(row.input_ids.tobytes() + weight_T.tobytes()).digest()
+        if digest in self._seen:
+            self._dropped["duplicate"] += 1
+            return False
+        self._seen.add(digest)
+        return True
+
+    def _count(
+        self,
+        trajectory: Trajectory,
+        kept: list[tuple[TokenizedRow, NDArray[numpy.float32]]],
+        weight_S: NDArray[numpy.float32],
+    ) -> None:
+        manifest = self.manifest
+        manifest.runs_used += bool(kept)
+        manifest.rows += len(kept)
+        for row, weight_T in kept:
+            manifest.tokens += len(row.input_ids)
+            manifest.longest_row = max(manifest.longest_row, len(row.input_ids))
+            manifest.written_tokens += int((row.part != Part.CONTEXT).sum())
+            manifest.trained_tokens += int((weight_T > 0).sum())
+            manifest.weight += float(weight_T.sum(dtype=numpy.float64))
+            self._sources[row.mask_source] += 1
+        if kept:
+            steps = numpy.unique(numpy.concatenate([row.step_index for row, _ in kept]))
+            steps = steps[steps >= 0]
+            manifest.steps += len(steps)
+            manifest.steps_masked += int((weight_S[steps] == 0).sum())
+            self._tasks.add(trajectory.task_id)
+            self._repos.add(trajectory.repo)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._sink.close()
+
+    def finish(self) -> Manifest:
+        """Write the manifest, which says that the rows are whole."""
+        manifest = self.manifest
+        manifest.left_out, manifest.dropped = dict(self._left_out), dict(+self._dropped)
+        manifest.remarks, manifest.mask_sources = dict(+self._remarks), dict(self._sources)
+        manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
+        content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+        temporary = self.folder / ".rows.json.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(self.folder / "rows.json")
+        return manifest
+
+
+def _batch(trajectory: Trajectory, rows: list[tuple[TokenizedRow, NDArray[numpy.float32]]]) -> pyarrow.RecordBatch:
+    count = len(rows)
+    columns: dict[str, Any] = {
+        "run_id": [trajectory.id] * count,
+        "task_id": [trajectory.task_id] * count,
+        "repo": [trajectory.repo] * count,
+        "input_ids": _lists([row.input_ids for row, _ in rows]),
+        "weights": _lists([weight_T for _, weight_T in rows]),
+        "step_index": _lists([row.step_index for row, _ in rows]),
+        "part": _lists([row.part for row, _ in rows]),
+        "mask_source": [row.mask_source for row, _ in rows],
+        "trained_tokens": [int((weight_T > 0).sum()) for _, weight_T in rows],
+        "used_tokens": [used_tokens(weight_T) for _, weight_T in rows],
+    }
+    return pyarrow.record_batch(columns, schema=SCHEMA)
+
+
+def _lists(arrays: list[NDArray[Any]]) -> pyarrow.ListArray:
+    offsets = numpy.concatenate([[0], numpy.cumsum([len(array) for array in arrays])]).astype(numpy.int32)
+    return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(numpy.concatenate(arrays)))
+
+
+def used_tokens(weight_T: NDArray[numpy.float32]) -> int:
+    """Tokens up to and with the last trained one: all that the trainer needs. The first has no prediction.
+
+    >>> used_tokens(numpy.array([1, 0, 1, 1, 0], dtype=numpy.float32)), used_tokens(numpy.array([1, 0]))
+    (4, 0)
+    """
+    trained = numpy.flatnonzero(weight_T[1:] > 0)
+    return int(trained[-1]) + 2 if len(trained) else 0
+
+
+class RowTable(Sequence[Row]):
+    """The rows of a folder, read from the mapped file as they are asked for."""
+
+    def __init__(self, folder: Path, manifest: Manifest, table: pyarrow.Table) -> None:
+        self.folder, self.manifest, self._table = folder, manifest, table
+        self._chunks = [batch for batch in table.to_batches() if batch.num_rows]
+        self._starts = numpy.cumsum([0, *(chunk.num_rows for chunk in self._chunks)])
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Raises InputError where the folder holds no finished rows."""
+        folder = Path(folder)
+        try:
+            manifest = msgspec.json.decode((folder / "rows.json").read_bytes(), type=Manifest)
+            with pyarrow.memory_map(str(folder / "rows.arrow")) as source:
+                table = pyarrow.ipc.open_stream(source).read_all()
+        except FileNotFoundError:
+            raise InputError(f"{folder}: no finished rows in it; make them with `srft rows`") from None
+        except (msgspec.DecodeError, pyarrow.ArrowException) as error:
+            raise InputError(f"{folder}: not readable rows ({error}); make them again with `srft rows`") from None
+        return cls(folder, manifest, table)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        place %= len(self)
+        number = int(numpy.searchsorted(self._starts, place, side="right")) - 1
+        chunk, inside = self._chunks[number], place - int(self._starts[number])
+        values = (
+            scalar.values.to_numpy() if isinstance(scalar, pyarrow.ListScalar) else scalar.as_py()
+            for scalar in (chunk.column(name)[inside] for name in SCHEMA.names)
+        )
+        return Row(*values)
+
+    @property
+    def used_tokens_N(self) -> NDArray[numpy.int64]:
+        """(N,) each row's used tokens, without reading the rows."""
+        used: NDArray[numpy.int64] = self._table["used_tokens"].to_numpy()
+        return used
+
+    @property
+    def task_ids(self) -> list[str]:
+        """Each row's task."""
+        ids: list[str] = self._table["task_id"].to_pylist()
+        return ids
