@@ -22,7 +22,7 @@ from rich.table import Table
 from srft.agent.importing.importers import read_runs
 from srft.agent.records import Step, Trajectory
 from srft.env.grading.grade import Grade
-from srft.harness.store import Round
+from srft.harness.run.store import Round
 
 # What differs from run to run without meaning anything.
 NOISE = re.compile(

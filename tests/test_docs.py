@@ -25,13 +25,13 @@ import typer.main
 from srft.env.errors import InputError
 from srft.env.practice import PracticeConfig
 from srft.harness.cli import app
-from srft.harness.config import CollectConfig, read_config
-from srft.harness.critique import CritiqueConfig
+from srft.harness.config.config import CollectConfig, read_config
 from srft.harness.doctor.diagnosis import DoctorConfig
-from srft.harness.export import ExportConfig
-from srft.harness.loop_config import LoopConfig, presets
-from srft.harness.rows import RowsConfig
-from srft.harness.serving.server import ServeCommandConfig
+from srft.harness.loop.loop_config import LoopConfig, presets
+from srft.harness.serve.server import ServeCommandConfig
+from srft.harness.stages.critique import CritiqueConfig
+from srft.harness.stages.export import ExportConfig
+from srft.harness.stages.rows import RowsConfig
 from srft.train.fit.recipe import Recipe
 from tests.conftest import ROOT
 

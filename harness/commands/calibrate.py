@@ -86,7 +86,7 @@ def _judged_in_run(path: Path, *, labels: str, critic: str | None, harmful: tupl
     from srft.critic.labels.label_file import FileCritic
     from srft.critic.labels.label_sets import Predictions, choose, judged_runs
     from srft.critic.labels.labels import Evidence, effective_labels
-    from srft.harness.store import Round
+    from srft.harness.run.store import Round
 
     rounds = [Round(folder) for folder in sorted(path.glob("round-*"))]
     if not rounds:

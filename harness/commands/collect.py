@@ -52,10 +52,10 @@ def collect(
 
     Example: `srft collect --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --attempts 4 --run runs/first`
     """
-    from srft.harness.collect import collect as collect_episodes
-    from srft.harness.config import CollectConfig, read_config
-    from srft.harness.progress import watch
-    from srft.harness.store import Run
+    from srft.harness.config.config import CollectConfig, read_config
+    from srft.harness.run.store import Run
+    from srft.harness.stages.collect import collect as collect_episodes
+    from srft.harness.stages.progress import watch
 
     settings = read_config(
         CollectConfig,

@@ -25,7 +25,7 @@ def compare(
 
     Example: `srft compare runs/demo:round-000/evaluation/base runs/demo`
     """
-    from srft.harness.compare import compare as compare_runs
+    from srft.harness.look.compare import compare as compare_runs
 
     compared = compare_runs(first, second, common=common)
     if json:
@@ -35,7 +35,7 @@ def compare(
 
 
 def _print_compared(compared: Any) -> None:
-    from srft.harness.report.numbers import interval_text, p_equals, percent, plain, plural, points
+    from srft.harness.look.report.numbers import interval_text, p_equals, percent, plain, plural, points
 
     console = Console()
     table = Table("", "model", title=f"Resolved, {plural(compared.tasks, 'task')}")
@@ -60,7 +60,7 @@ def _print_compared(compared: Any) -> None:
 def _changed_table(compared: Any) -> Table:
     from rich.text import Text
 
-    from srft.harness.report.numbers import plain
+    from srft.harness.look.report.numbers import plain
 
     table = Table("task", title="What changed")
     for letter in ("A", "B"):

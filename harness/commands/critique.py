@@ -51,11 +51,11 @@ def critique(
 
     Example: `srft critique --run runs/first --critic http://localhost:8000/v1#my-model --set judge.information=outcome`
     """
-    from srft.harness.config import read_config
-    from srft.harness.critique import CritiqueConfig
-    from srft.harness.critique import critique as critique_runs
-    from srft.harness.progress import watch
-    from srft.harness.store import Run
+    from srft.harness.config.config import read_config
+    from srft.harness.run.store import Run
+    from srft.harness.stages.critique import CritiqueConfig
+    from srft.harness.stages.critique import critique as critique_runs
+    from srft.harness.stages.progress import watch
 
     if not Path(required(run, "--run")).is_dir():
         fail(f"{run}: no such run directory; check --run", 2)
@@ -83,7 +83,7 @@ def critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
     from msgspec import to_builtins
 
     from srft.critic.judge.config import JudgeConfig
-    from srft.harness.config import read_config
+    from srft.harness.config.config import read_config
 
     if critic is None or not critic.endswith((".yaml", ".yml")):
         return {"critic": critic, "sets": sets}

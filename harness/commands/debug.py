@@ -86,7 +86,7 @@ def debug(
 
     Example: `srft debug my__task-1 --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --run runs/mine`
     """
-    from srft.harness.config import CollectConfig, read_config
+    from srft.harness.config.config import CollectConfig, read_config
     from srft.harness.debug.session import Session
 
     if replay is None and (to is not None or attempt is not None):
@@ -148,9 +148,9 @@ def _critic_opener(critic: str, tasks: str, task: str) -> Callable[[], Critic]:
 
     def opened() -> Critic:
         from srft.env.tasks.task import load_tasks
-        from srft.harness.config import read_config
-        from srft.harness.critics import check_critic, open_critic
-        from srft.harness.critique import CritiqueConfig
+        from srft.harness.config.config import read_config
+        from srft.harness.stages.critics import check_critic, open_critic
+        from srft.harness.stages.critique import CritiqueConfig
 
         settings = read_config(CritiqueConfig, **critic_options(critic, []))
         found = open_critic(settings.critic, judge=settings.judge, tasks=lambda: load_tasks(tasks, only=(task,)))

@@ -33,7 +33,7 @@ def doctor(
     Examples: `srft doctor`,
     `srft doctor --endpoint http://localhost:8000/v1#my-model --set openai.api_key_env=MY_KEY --run runs/first`
     """
-    from srft.harness.config import read_config
+    from srft.harness.config.config import read_config
     from srft.harness.doctor.diagnosis import Asked, DoctorConfig, diagnose
 
     settings = read_config(DoctorConfig, sets=sets or ()).openai

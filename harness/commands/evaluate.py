@@ -45,9 +45,9 @@ def evaluate(
     Example: `srft evaluate --tasks SWE-bench/SWE-bench_Verified --predictions predictions.jsonl --workers 8`
     """
     from srft.env.backends import choose_backend
-    from srft.harness.evaluate import Grader, as_json
-    from srft.harness.evaluate import evaluate as grade_all
-    from srft.harness.store import Run
+    from srft.harness.run.store import Run
+    from srft.harness.stages.evaluate import Grader, as_json
+    from srft.harness.stages.evaluate import evaluate as grade_all
 
     if run and not predictions and not Path(run, "run.yaml").is_file():
         raise InputError(f"{run}: not a run (it has no run.yaml); check --run, or give --predictions")
@@ -84,10 +84,10 @@ def _default_run(tasks: str | None, predictions: str | None) -> str:
 def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, only: Any) -> list[Any]:
     """What to grade: the patches of a file, or those of the run's own episodes."""
     from srft.env.tasks.task import load_tasks
-    from srft.harness.collect import outlines
-    from srft.harness.evaluate import Submission, submissions_of_run
-    from srft.harness.predictions import read_predictions
-    from srft.harness.run_yaml import config_folder, kept_config, tasks_of_round
+    from srft.harness.run.predictions import read_predictions
+    from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
+    from srft.harness.stages.collect import outlines
+    from srft.harness.stages.evaluate import Submission, submissions_of_run
 
     if predictions is None:
         round_ = opened.round(0)

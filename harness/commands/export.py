@@ -66,10 +66,10 @@ def export(
 
     Example: `srft export --run runs/first --format axolotl --arm srft --out data.jsonl`
     """
-    from srft.harness.config import read_config
-    from srft.harness.export import ExportConfig
-    from srft.harness.export import export as write
-    from srft.harness.store import Run
+    from srft.harness.config.config import read_config
+    from srft.harness.run.store import Run
+    from srft.harness.stages.export import ExportConfig
+    from srft.harness.stages.export import export as write
 
     settings = read_config(
         ExportConfig,

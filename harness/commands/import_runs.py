@@ -28,8 +28,8 @@ def import_runs(
 
     Example: `srft import trajectories/ --report model.run.json --run runs/recorded`
     """
-    from srft.harness.import_runs import import_runs as add_runs
-    from srft.harness.store import Run
+    from srft.harness.run.store import Run
+    from srft.harness.stages.import_runs import import_runs as add_runs
 
     with Run(required(run, "--run")) as opened:
         imported = add_runs(files, opened, format=format, report=report)

@@ -51,7 +51,7 @@ def loop(
     `srft loop --preset demo --run runs/arms --arms all,resolved,srft,random,oracle --seeds 0,1,2`,
     `srft loop --preset paper --plan`
     """
-    from srft.harness.loop_config import read_loop_config
+    from srft.harness.loop.loop_config import read_loop_config
 
     kind = None if sandbox is None else sandbox_kind(sandbox)
     settings = read_loop_config(
@@ -79,10 +79,10 @@ def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
     from srft.harness.commands.collect import figures as episode_figures
     from srft.harness.commands.critique import figures as run_figures
     from srft.harness.commands.practice import figures as making_figures
-    from srft.harness.loop_work import Displays
-    from srft.harness.progress import watch
-    from srft.harness.rounds import loop as go_round
-    from srft.harness.store import Run
+    from srft.harness.loop.loop_work import Displays
+    from srft.harness.loop.rounds import loop as go_round
+    from srft.harness.run.store import Run
+    from srft.harness.stages.progress import watch
 
     displays = Displays(
         practice=lambda shown: watch(shown, making_figures),
@@ -117,7 +117,7 @@ def _print_outcome(outcome: Any) -> None:
 
 
 def _print_plan(settings: Any, *, json: bool) -> None:
-    from srft.harness.loop_plan import plan_loop, plan_table
+    from srft.harness.loop.loop_plan import plan_loop, plan_table
 
     planned = plan_loop(settings)
     print_json(planned) if json else Console().print(plan_table(planned))

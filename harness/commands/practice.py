@@ -64,10 +64,10 @@ def practice(
     `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. The same command again goes on.
     """
     from srft.env.practice import PracticeConfig
-    from srft.harness.config import read_config
-    from srft.harness.config_errors import MissingKey
-    from srft.harness.practice import practice as make
-    from srft.harness.progress import watch
+    from srft.harness.config.config import read_config
+    from srft.harness.config.errors import MissingKey
+    from srft.harness.stages.practice import practice as make
+    from srft.harness.stages.progress import watch
 
     options = {
         "families": ids(families),

@@ -52,9 +52,9 @@ def rows(
 
     Example: `srft rows --run runs/first --tokenizer models/base --arm srft,all --critic judge`
     """
-    from srft.harness.config import read_config
-    from srft.harness.rows import RowsConfig, make_rows
-    from srft.harness.store import Run
+    from srft.harness.config.config import read_config
+    from srft.harness.run.store import Run
+    from srft.harness.stages.rows import RowsConfig, make_rows
 
     settings = read_config(
         RowsConfig,

@@ -11,7 +11,7 @@ import typer
 from srft.harness.commands.options import JsonOption, SetOption, print_json, required, stopping
 
 if TYPE_CHECKING:
-    from srft.harness.serving.server import ServeConfig
+    from srft.harness.serve.server import ServeConfig
 
 POLL_S = 1.0
 
@@ -33,9 +33,9 @@ def serve(
 
     Example: `srft serve --model runs/demo/round-001/model/srft --port 8000 --set serve.dtype=float32`
     """
-    from srft.harness.config import read_config
-    from srft.harness.serving.server import ServeCommandConfig, choose_kind
-    from srft.harness.serving.weights import check_folder
+    from srft.harness.config.config import read_config
+    from srft.harness.serve.server import ServeCommandConfig, choose_kind
+    from srft.harness.serve.weights import check_folder
 
     folder = required(model, "--model")
     settings = read_config(
@@ -52,7 +52,7 @@ def serve(
 def _run_vllm(folder: str, name: str, config: "ServeConfig", ready: Any, stop: threading.Event) -> None:
     from srft.agent.models.openai import OpenAIConfig
     from srft.env.errors import ModelError
-    from srft.harness.serving.vllm import VllmServer
+    from srft.harness.serve.vllm import VllmServer
 
     log = Path(f"serve-{os.getpid()}.log")
     print(f"srft: vLLM's log is {log}", file=sys.stderr)
@@ -68,8 +68,8 @@ def _run_vllm(folder: str, name: str, config: "ServeConfig", ready: Any, stop: t
 
 def _run_transformers(folder: str, name: str, config: "ServeConfig", ready: Any, stop: threading.Event) -> None:
     from srft.agent.models.openai import OpenAIConfig
-    from srft.harness.serving.http import make_app, serve_http
-    from srft.harness.serving.local_server import LocalServer
+    from srft.harness.serve.http import make_app, serve_http
+    from srft.harness.serve.local_server import LocalServer
 
     server = LocalServer(folder, name=name, config=config, sampling=OpenAIConfig())
     try:

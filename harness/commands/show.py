@@ -15,7 +15,7 @@ from srft.harness.commands.options import CriticsOption, JsonOption, RunOption, 
 
 if TYPE_CHECKING:
     from srft.agent.records import Step
-    from srft.harness.show import Shown
+    from srft.harness.look.show import Shown
     from srft.train.rows.show import Piece
 
 _VERDICTS = {"good": "green", "unnecessary": "yellow", "mistake": "red", "recover": "cyan", None: "dim"}
@@ -55,7 +55,7 @@ def show(
 
     Example: `srft show --run runs/first --arm srft django__django-11099#1`
     """
-    from srft.harness.show import find_run
+    from srft.harness.look.show import find_run
 
     steps = _range(step)
     path = Path(required(run, "--run"))
@@ -175,7 +175,7 @@ def _inert(text: str) -> str:
 
 
 def _summary(shown: "Shown") -> Iterator[str]:
-    from srft.harness.show import is_stale, rows_command
+    from srft.harness.look.show import is_stale, rows_command
 
     run = shown.trajectory
     outcome = {True: "resolved", False: "not resolved", None: "outcome not known"}[shown.outcome]
@@ -229,7 +229,7 @@ def _in_steps(piece: "Piece", steps: range | None) -> bool:
 
 def _tokenizer(shown: "Shown", named: str | None) -> Any:
     """The rows' tokenizer. Raises InputError where there are no rows, or the tokenizer is another."""
-    from srft.harness.show import rows_command
+    from srft.harness.look.show import rows_command
     from srft.train.rows.render import Renderer
 
     if shown.table is None:
@@ -281,7 +281,7 @@ def _marks(piece: "Piece") -> tuple[str, str]:
 def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: str | None) -> dict[str, Any]:
     import msgspec
 
-    from srft.harness.show import is_stale
+    from srft.harness.look.show import is_stale
 
     run = shown.trajectory
     content: dict[str, Any] = {

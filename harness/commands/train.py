@@ -46,7 +46,7 @@ def train(
     `torchrun --nproc-per-node 8 .venv/bin/srft train --run runs/first --recipe qwen2.5-coder-32b-full-8gpu`,
     `srft train --plan --recipe qwen2.5-coder-7b-lora-1gpu`
     """
-    from srft.harness.train import load_recipe
+    from srft.harness.stages.train import load_recipe
 
     settings = load_recipe(recipe, sets=sets)
     model = model or settings.model
@@ -70,9 +70,9 @@ def _train(
 ) -> None:
     import transformers
 
-    from srft.harness.store import Run
-    from srft.harness.train import TrainConfig, is_first_process
-    from srft.harness.train import train as train_model
+    from srft.harness.run.store import Run
+    from srft.harness.stages.train import TrainConfig, is_first_process
+    from srft.harness.stages.train import train as train_model
 
     transformers.utils.logging.disable_progress_bar()
     if model is None:
@@ -88,7 +88,7 @@ def _train(
 
 
 def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int) -> Path:
-    from srft.harness.train import rows_folder
+    from srft.harness.stages.train import rows_folder
 
     if rows:
         return Path(rows)
@@ -104,7 +104,7 @@ def _default_out(run: str | None, folder: Path, round_number: int) -> Path:
 
 
 def _log(logs: dict[str, Any], step: int, steps: int) -> None:
-    from srft.harness.progress import clock
+    from srft.harness.stages.progress import clock
 
     if "loss" in logs:
         logger.info(
@@ -134,7 +134,7 @@ def _print_trained(trained: Any, out: Path) -> None:
 
 
 def _print_plan(recipe: Any, *, model: str | None, rows: Path | None, json: bool) -> None:
-    from srft.harness.plan_table import plan_table
+    from srft.harness.loop.plan_table import plan_table
     from srft.train.plan.plan import plan as plan_training
     from srft.train.rows.rows import RowTable
 

@@ -12,7 +12,7 @@ from srft.env.errors import InputError
 from srft.harness.commands.options import OnlyOption, TasksOption, ids
 
 if TYPE_CHECKING:
-    from srft.harness.view.viewer import Viewer
+    from srft.harness.look.web.viewer import Viewer
 
 
 def view(
@@ -42,7 +42,7 @@ def view(
 
     Example: `srft view runs/first`, `srft view runs/first --export pages --arm srft`
     """
-    from srft.harness.view.viewer import Viewer
+    from srft.harness.look.web.viewer import Viewer
 
     if export is None and (only or arm):
         raise InputError("--only and --arm go with --export; in the browser both are choices on the page")
@@ -60,7 +60,7 @@ def view(
 
 
 def _export(viewer: "Viewer", folder: Path, *, arm: str | None) -> None:
-    from srft.harness.view.export import export_pages
+    from srft.harness.look.web.export import export_pages
 
     written = export_pages(viewer, folder, arm=arm)
     print(f"{folder / 'index.html'}: {written.runs} runs, {written.files} files, {written.bytes / 1e6:.1f} MB")
@@ -69,7 +69,7 @@ def _export(viewer: "Viewer", folder: Path, *, arm: str | None) -> None:
 
 
 def _serve(viewer: "Viewer", port: int | None, *, open_browser: bool) -> None:
-    from srft.harness.view.app import listen, make_app, serve
+    from srft.harness.look.web.app import listen, make_app, serve
 
     def on_ready(address: str) -> None:
         print(f"{address}  (Ctrl-C ends it)", flush=True)

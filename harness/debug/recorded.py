@@ -12,7 +12,7 @@ from pathlib import Path
 from srft.agent.importing.importers import read_runs
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
-from srft.harness.store import JsonLines
+from srft.harness.run.store import JsonLines
 
 
 def recorded_run(path: Path, *, task_id: str, attempt: int | None) -> Trajectory:

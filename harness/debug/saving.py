@@ -21,9 +21,9 @@ from srft.agent.importing.importers import as_attempt
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, patch_hash
-from srft.harness.run_yaml import refuse_collected
-from srft.harness.store import Round, Run
-from srft.harness.view.people import PEOPLE_NAME
+from srft.harness.look.web.people import PEOPLE_NAME
+from srft.harness.run.run_yaml import refuse_collected
+from srft.harness.run.store import Round, Run
 
 FINGERPRINT = hashlib.sha256(f"debug\0{PEOPLE_NAME}".encode()).hexdigest()[:16]
 

@@ -48,13 +48,13 @@ from srft.env.grading.grade import Grade
 from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import Task, load_tasks
 from srft.env.workspace import WorkspaceSettings
-from srft.harness.config import CollectConfig
+from srft.harness.config.config import CollectConfig
 from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run
-from srft.harness.evaluate import Grader, Submission
-from srft.harness.evidence import EvidenceBook
-from srft.harness.models import check_model, close_model, configured_model
-from srft.harness.store import Round
+from srft.harness.run.evidence import EvidenceBook
+from srft.harness.run.store import Round
+from srft.harness.stages.evaluate import Grader, Submission
+from srft.harness.stages.models import check_model, close_model, configured_model
 
 HUMAN = "human"
 """The model that is a person."""
@@ -164,8 +164,8 @@ class Session:
         return self._take(proposal.reply)
 
     def edit(self, text: str, *, tool: str | None = None) -> Step:
-        """Take the proposal with another action. text: as `action_text` in `agent/models/human.py` writes it; tool: "edit"
-        where that is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
+        """Take the proposal with another action. text: as `human.action_text` writes it; tool: "edit" where that
+        is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
         proposal = self.proposal or self.ask()
         before = proposal.action
         tool = tool or (before.tool if before else "bash")

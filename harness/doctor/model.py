@@ -52,8 +52,8 @@ def check_gpu() -> Finding:
 
 def check_vllm() -> Finding:
     """Without vLLM, models are served by transformers in this process: right, and slow."""
-    from srft.harness.serving.server import ServeConfig
-    from srft.harness.serving.vllm import PYTHON_VARIABLE, find_vllm
+    from srft.harness.serve.server import ServeConfig
+    from srft.harness.serve.vllm import PYTHON_VARIABLE, find_vllm
 
     install = f"install vllm in a venv of its own and name its python in {PYTHON_VARIABLE}"
     try:
@@ -72,7 +72,7 @@ def check_vllm() -> Finding:
 
 def check_endpoint(url: str, openai: OpenAIConfig) -> Finding:
     """Whether it is there, takes the key and knows the model. A message says what to do behind its last semicolon."""
-    from srft.harness.models import check_model, open_model
+    from srft.harness.stages.models import check_model, open_model
 
     settings = msgspec.structs.replace(openai, timeout_s=min(openai.timeout_s, ENDPOINT_TIMEOUT_S), max_retries=1)
     if not url.startswith(("http://", "https://")):

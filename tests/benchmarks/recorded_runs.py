@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.tiny_task import ROOT
 
 from srft.agent.importing.importers import read_runs
-from srft.harness.rows import run_facts
+from srft.harness.stages.rows import run_facts
 from srft.train.rows.mask import Arm, MaskPolicy
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import Manifest, RowSettings, RunToRender, write_rows

@@ -36,7 +36,7 @@ from benchmarks.trainer_peer import train_speed, train_speed_defaults
 from benchmarks.viewer import viewer
 
 from srft.env.errors import SrftError
-from srft.harness.store import write_atomic
+from srft.harness.run.store import write_atomic
 
 CONTAINERS: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "shell_round_trip": shell_round_trip,

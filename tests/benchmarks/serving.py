@@ -27,10 +27,10 @@ from benchmarks.rows import Bench, Goal, Row, rate_row
 from transformers import AutoModelForCausalLM
 
 from srft.agent.models.openai import OpenAIConfig
-from srft.harness.serving.engine import Engine
-from srft.harness.serving.sampling import Sampling
-from srft.harness.serving.server import ServeConfig
-from srft.harness.serving.vllm import VllmServer, find_vllm
+from srft.harness.serve.engine import Engine
+from srft.harness.serve.sampling import Sampling
+from srft.harness.serve.server import ServeConfig
+from srft.harness.serve.vllm import VllmServer, find_vllm
 
 CLIENTS = (1, 4, 8)
 PROMPT, REPLY, TURNS, TURN = 300, 48, 8, 60

@@ -30,7 +30,7 @@ from srft.env.docker.sandbox import DockerSandbox, engine
 from srft.env.errors import SrftError
 from srft.env.swe_env import SENTINEL, SweEnv
 from srft.env.workspace import WorkspacePool
-from srft.harness.store import Run
+from srft.harness.run.store import Run
 
 EPISODES = 200
 MINI_EPISODES = 32

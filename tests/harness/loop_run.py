@@ -13,8 +13,8 @@ import msgspec
 from srft.agent.records import Step, Trajectory, Usage, trajectory_id
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, patch_hash
-from srft.harness.stages import Stages
-from srft.harness.store import Round, Run
+from srft.harness.run.stages import Stages
+from srft.harness.run.store import Round, Run
 
 LETTERS = {"g": "good", "u": "unnecessary", "m": "mistake", "r": "recover", "-": None}
 

@@ -11,7 +11,7 @@ from srft.agent.records import Action, Step, Trajectory
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import InputError
 from srft.harness.commands.calibrate import calibrate
-from srft.harness.store import Run
+from srft.harness.run.store import Run
 
 LETTERS = {"g": "good", "u": "unnecessary", "m": "mistake", "-": None}
 

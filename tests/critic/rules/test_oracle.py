@@ -9,7 +9,7 @@ from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Evidence, check_complete
 from srft.critic.rules.oracle import OracleCritic
 from srft.env.errors import InputError
-from srft.harness.critics import open_critic
+from srft.harness.stages.critics import open_critic
 from tests.agent import demonstrated
 
 TASK = demonstrated.task()

@@ -12,7 +12,7 @@ from srft.env.errors import EngineError
 from srft.env.local.rootfs import LocalImage
 from srft.env.local.sandbox import LocalSandbox, check_bubblewrap, new_image
 from srft.env.sandbox.contract import SandboxSpec
-from srft.harness.config import CollectConfig
+from srft.harness.config.config import CollectConfig
 from srft.harness.debug.session import Session
 from tests import tiny
 

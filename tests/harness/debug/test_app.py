@@ -13,7 +13,7 @@ import time
 import pytest
 import yaml
 
-from srft.harness.store import Round
+from srft.harness.run.store import Round
 from tests.harness.debug.conftest import TASK, bash, rows
 from tests.harness.debug.terminal import LIMIT_S, Terminal
 

@@ -2,9 +2,9 @@
 
 from srft.critic.labels.labels import StepLabel, effective_labels
 from srft.harness.debug.saving import save_run
-from srft.harness.store import Round
-from srft.harness.view.people import Person
-from srft.harness.view.places import Library
+from srft.harness.look.web.people import Person
+from srft.harness.look.web.places import Library
+from srft.harness.run.store import Round
 from tests.train.conftest import make_run
 
 

@@ -22,7 +22,7 @@ from srft.env.workspace import WorkspaceSettings
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.recorded import recorded_run
-from srft.harness.store import JsonLines, Round, Run
+from srft.harness.run.store import JsonLines, Round, Run
 from tests.harness.debug.conftest import REPLIES, TASK, bash
 
 WRITTEN = "```bash\ncat nothing\n```"

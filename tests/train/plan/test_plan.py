@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from srft.env.errors import InputError
-from srft.harness.plan_table import plan_table
-from srft.harness.train import load_recipe
+from srft.harness.loop.plan_table import plan_table
+from srft.harness.stages.train import load_recipe
 from srft.train.fit.finetune import with_adapter
 from srft.train.fit.recipe import Assumptions, Lora, Recipe
 from srft.train.fit.schedule import Schedule

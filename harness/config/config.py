@@ -1,0 +1,207 @@
+"""Configurations: typed, from defaults, a YAML file and `--set key=value`, in this order of strength.
+
+    config = read_config(CollectConfig, file="collect.yaml", sets=["episode.steps=30"], tasks="tasks.jsonl")
+
+An unknown key or a wrong value is one error that names where it was given (file, `--set` or option), the key, what was
+expected and the nearest known key.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from srft.agent.demonstrator.demonstrator import DemonstratorConfig
+from srft.agent.loop import EpisodeLimits
+from srft.agent.models.openai import OpenAIConfig
+from srft.env.backends import Kind
+from srft.env.errors import InputError
+from srft.env.sandbox.contract import Limits, Mode
+from srft.harness.config.errors import Given, wrong_value
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+MORE_THAN_0 = msgspec.Meta(gt=0)
+
+
+class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the agent's sandboxes are made. `null` is no limit."""
+
+    kind: Kind = "auto"
+    mode: Mode = "stateless"
+    network: str = "none"
+    memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
+    cpus: Annotated[float, MORE_THAN_0] | None = None
+    pids: Annotated[int, MORE_THAN_0] | None = 1024
+
+    @property
+    def limits(self) -> Limits:
+        memory_bytes = None if self.memory_gib is None else int(self.memory_gib * (1 << 30))
+        return Limits(memory_bytes=memory_bytes, cpus=self.cpus, pids=self.pids)
+
+
+class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
+
+    disk_budget_gib: Annotated[float, MORE_THAN_0] | None = None
+    pulls_per_minute: Annotated[float, MORE_THAN_0] | None = None
+
+
+class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How patches are graded."""
+
+    enabled: bool = True
+    workers: Annotated[int, MORE_THAN_0] = 2
+    timeout_s: Annotated[float, MORE_THAN_0] = 1800.0
+
+
+class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Ray cluster to work on. address: `auto` (the one this machine belongs to) or HOST:PORT; `null`: threads of this
+    machine. cpus: that one episode, grading or critique takes of a node."""
+
+    address: str | None = None
+    cpus: Annotated[float, MORE_THAN_0] = 1.0
+
+
+class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How episodes are done.
+
+    attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
+    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that the world, not the
+    agent, ended. openai: how a model is asked and how it samples, whatever serves it.
+    demonstrator: the teacher that needs no endpoint. ray: many machines.
+    """
+
+    attempts: Annotated[int, MORE_THAN_0] = 1
+    workers: Annotated[int, MORE_THAN_0] = 4
+    seed: int = 0
+    warm: bool = True
+    infra_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
+    prompt: str = "default"
+    format: Literal["backtick", "xml", "native"] = "backtick"
+    episode: EpisodeLimits = EpisodeLimits()
+    openai: OpenAIConfig = OpenAIConfig()
+    demonstrator: DemonstratorConfig = DemonstratorConfig()
+    ray: RayConfig = RayConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    images: ImagesConfig = ImagesConfig()
+    grading: GradingConfig = GradingConfig()
+
+
+class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft collect` does.
+
+    tasks: what load_tasks reads. only: these instance ids. model: what open_model opens: an endpoint's URL
+    (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or `script:FILE`.
+    KEPT_AS: the key under which run.yaml has it.
+    """
+
+    KEPT_AS: ClassVar[str] = "collect"
+
+    tasks: str
+    model: str
+    only: tuple[str, ...] = ()
+
+
+def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
+    """A configuration of that type. `options` that are `None` were not given. Raises InputError, and of it MissingKey.
+
+    file: YAML of the type's own keys; of a type that runs keep (KEPT_AS), a run's loop.yaml or run.yaml too.
+    """
+    merged: dict[str, Any] = _read_yaml(Path(file)) if file else {}
+    kept_as: str = getattr(kind, "KEPT_AS", "")
+    if "srft" in merged and isinstance(merged.get(kept_as), dict):
+        merged = merged[kept_as]  # beside it stand the versions that it ran with
+    _refuse_unknown(kind, merged, file or "")
+    given: list[Given] = []
+    for text in sets:
+        _set(kind, merged, text)
+        given.append(Given(tuple(text.partition("=")[0].split(".")), f"--set {text}"))
+    for key, value in options.items():
+        if value is not None:
+            _put(merged, key.split("."), value)
+            given.append(Given(tuple(key.split(".")), f"{key} (given as an option)"))
+    try:
+        return msgspec.convert(merged, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise wrong_value(kind, error, file=file, given=given) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --config wants a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _set(kind: type[msgspec.Struct], merged: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: expected key=value, say --set episode.steps=30")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is not YAML ({' '.join(str(error).split())})") from None
+    nested: dict[str, Any] = {}
+    _put(nested, key.split("."), parsed)
+    _refuse_unknown(kind, nested, f"--set {text}")
+    _put(merged, key.split("."), parsed)
+
+
+def _put(merged: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        nested = merged.setdefault(key, {})
+        if not isinstance(nested, dict):
+            raise InputError(f"{'.'.join(keys)}: {key} is a value, not a group of keys")
+        merged = nested
+    merged[keys[-1]] = value
+
+
+def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], where: str, above: str = "") -> None:
+    """msgspec refuses unknown keys too, but does not name the one that was meant."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in content.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            meant = f"did you mean {above}{near[0]}?" if near else f"known keys: {', '.join(fields)}"
+            raise InputError(f"{where}: unknown key {above}{key}; {meant}")
+        if isinstance(value, dict) and (nested := _struct_in(fields[key])):
+            _refuse_unknown(nested, value, where, f"{above}{key}.")
+
+
+def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
+    """The record type that an annotation names, alone or in a union."""
+    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
+
+
+def without_defaults(config: msgspec.Struct) -> dict[str, Any]:
+    """What a configuration says beyond its defaults, as plain values: an option that is new changes no key of old runs.
+
+    >>> without_defaults(SandboxConfig(mode="persistent"))
+    {'mode': 'persistent'}
+    """
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        if value == default:
+            continue
+        given[field.name] = without_defaults(value) if isinstance(value, msgspec.Struct) else msgspec.to_builtins(value)
+    return given
+
+
+def differing_keys(one: msgspec.Struct, other: msgspec.Struct, *, besides: Iterable[str] = ()) -> list[str]:
+    """The top-level keys in which two configurations of one type differ."""
+    names = [field.name for field in msgspec.structs.fields(one) if field.name not in set(besides)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]

@@ -1,0 +1,1 @@
+"""Looking at runs: in the terminal, as a report, in the browser."""

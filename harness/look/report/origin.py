@@ -1,0 +1,58 @@
+"""What a run was made with: the command, the settings and the versions, as far as its files tell.
+
+origin_of(Path("runs/demo"), rounds, {"torch": "2.13.0"}).command
+# 'srft loop --config runs/demo/loop.yaml --run runs/demo-again'
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from srft.harness.look.report.files import read_yaml
+from srft.harness.look.report.records import Origin, Round
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+_PROGRAMS = {"loop.yaml": "srft loop", "run.yaml": "srft collect"}
+"""What takes a file of settings, by its name; a run's is the first that is there."""
+
+
+def origin_of(run: Path, rounds: Sequence[Round], versions: Mapping[str, str]) -> Origin:
+    """versions: of training, by package. Raises InputError."""
+    name = next((name for name in _PROGRAMS if (run / name).exists()), None)
+    content = _without_users(read_yaml(run / name) or {}) if name else {}
+    runs = [one.collection for one in rounds] + [cell.evaluation for one in rounds for cell in one.cells.values()]
+    software = {key: str(content[key]) for key in ("srft", "git", "python") if content.get(key)}
+    return Origin(
+        command=_command(run, name),
+        settings_file=name,
+        settings=content,
+        versions={**software, **_texts(content.get("versions")), **dict(sorted(versions.items()))},
+        graders=sorted({grader for one in runs if one is not None for grader in one.graders}),
+    )
+
+
+def _texts(content: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _without_users(content: Any) -> Any:
+    """The same without the user and password of URLs: a report is passed on."""
+    if isinstance(content, dict):
+        return {key: _without_users(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_users(value) for value in content]
+    return _USER_IN_URL.sub("", content) if isinstance(content, str) else content
+
+
+def _command(run: Path, settings_file: str | None) -> str:
+    """The settings hold every `--set` that was given; runs that were imported have none."""
+    place = shlex.quote(str(run))
+    if settings_file is None:
+        return f"srft import FILE... --run {place}"
+    settings, again = shlex.quote(str(run / settings_file)), shlex.quote(f"{run}-again")
+    return f"{_PROGRAMS[settings_file]} --config {settings} --run {again}"

@@ -1,0 +1,48 @@
+"""What a report says, section by section, as text and tables: the page and report.md hold the same.
+
+    sections(report)[0].title            # 'Resolved'
+
+A section names its figures; the renderers put them in. Cells are plain text, which the renderers escape.
+"""
+
+from __future__ import annotations
+
+from srft.harness.look.report.records import Report
+from srft.harness.look.report.sections.data import funnel_section, masks_section, quality_section, verdicts_section
+from srft.harness.look.report.sections.models import (
+    cost_section,
+    drops_section,
+    practice_section,
+    serving_section,
+    training_section,
+)
+from srft.harness.look.report.sections.outcomes import (
+    arms_sections,
+    endings_section,
+    promotions_section,
+    resolved_section,
+)
+from srft.harness.look.report.sections.section import Section, Table
+
+__all__ = ["Section", "Table", "sections"]
+
+_PARTS = (
+    resolved_section,
+    arms_sections,
+    promotions_section,
+    practice_section,
+    funnel_section,
+    masks_section,
+    verdicts_section,
+    quality_section,
+    endings_section,
+    training_section,
+    serving_section,
+    cost_section,
+    drops_section,
+)
+
+
+def sections(report: Report) -> list[Section]:
+    """Those that there is something to say in."""
+    return [section for part in _PARTS for section in part(report)]

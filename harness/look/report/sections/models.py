@@ -1,0 +1,150 @@
+"""Sections on the making of the models: training, the probe of the served weights, cost, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from srft.harness.look.report.episodes import total
+from srft.harness.look.report.numbers import DASH, count, decimal, dollars, plain, seconds_text
+from srft.harness.look.report.records import Cost, Report, Training
+from srft.harness.look.report.sections.section import Section, Table
+
+
+def training_section(report: Report) -> Iterator[Section]:
+    rows = [
+        [str(one.round), plain(name), *_trained(cell.training)]
+        for one in report.rounds
+        for name, cell in one.cells.items()
+        if cell.training is not None
+    ]
+    if rows:
+        columns = [
+            "round",
+            "model",
+            "from",
+            ">tasks",
+            ">steps",
+            ">tokens",
+            ">first loss",
+            ">last",
+            ">held out",
+            ">rate",
+        ]
+        text = [
+            "Losses are the mean negative log-likelihood of the tokens that carry loss. Arms differ in which those "
+            "are, so a lower loss does not make an arm the better one. First and last: means over a tenth of the "
+            "logged steps."
+        ]
+        figures = [f"losses-{one.round:03d}" for one in report.rounds]
+        yield Section("training", "Training", text, figures, [Table("Trainings", [*columns, ">time"], rows)])
+
+
+def _trained(one: Training) -> list[str]:
+    losses = [decimal(one.figures.get(name), 3) for name in ("first_loss", "last_loss", "held_out_loss")]
+    sizes = [count(one.tasks), count(one.figures.get("steps")), count(one.figures.get("tokens"))]
+    rate = DASH if one.learning_rate is None else f"{one.learning_rate:g}"
+    return [plain(one.model, most=32), *sizes, *losses, rate, seconds_text(one.wall_s)]
+
+
+def serving_section(report: Report) -> Iterator[Section]:
+    rows = [
+        [str(one.round), plain(name), _noted(cell.serving)]
+        for one in report.rounds
+        for name, cell in one.cells.items()
+        if cell.serving
+    ]
+    if rows:
+        text = [
+            "Before a model is evaluated, the log-probabilities that its server gives to a fixed text are compared "
+            "with those of the weights on disk: a server that still holds older weights is found out."
+        ]
+        table = Table("Weight probe", ["round", "model", "what was noted"], rows)
+        yield Section("serving", "Served weights", text, [], [table])
+
+
+def _noted(figures: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name.replace('_', ' ')}: {plain(value, most=80)}" for name, value in _flat(figures))
+
+
+def _flat(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", f"{value:.3g}" if isinstance(value, float) else value
+
+
+def cost_section(report: Report) -> Iterator[Section]:
+    if not report.costs:
+        return
+    rows = [
+        [str(round_), _stage_name(kind, costs), *_sums(costs)]
+        for (round_, kind), group in groupby(report.costs, key=lambda one: (one.round, _kind(one)))
+        for costs in [list(group)]
+    ]
+    rows.append(["", "all", *_sums([cost for cost in report.costs if _kind(cost) != "serve"])])
+    columns = ["round", "stage", ">clock", ">summed", ">prompt tokens", ">reply tokens", ">trained on", ">cost"]
+    text = [
+        "Clock: of the commands that finished the stages. Summed: over episodes or critiques, which run side by "
+        "side. Serving is part of the clock of evaluate, so the last line leaves it out. A dash is a figure that no "
+        "file tells, not a zero; sums are of what is known."
+    ]
+    yield Section("cost", "Cost", text, [], [Table("Cost by stage", columns, rows, frozenset({len(rows) - 1}))])
+
+
+def _kind(cost: Cost) -> str:
+    return cost.stage.partition(".")[0]
+
+
+def _stage_name(kind: str, costs: Sequence[Cost]) -> str:
+    return plain(kind) if len(costs) == 1 else f"{plain(kind)}, {len(costs)} times"
+
+
+def _sums(costs: Sequence[Cost]) -> list[str]:
+    clock_s, summed_s = (total(getattr(one, name) for one in costs) for name in ("wall_s", "summed_s"))
+    tokens = ("prompt_tokens", "completion_tokens", "trained_on_tokens")
+    numbers = [count(total(getattr(one, name) for one in costs)) for name in tokens]
+    return [seconds_text(clock_s), seconds_text(summed_s), *numbers, dollars(total(one.cost_usd for one in costs))]
+
+
+def drops_section(report: Report) -> Iterator[Section]:
+    rows = [
+        [
+            DASH if one.round is None else str(one.round),
+            plain(one.stage),
+            one.what,
+            plain(one.reason, most=110),
+            count(one.count),
+        ]
+        for one in report.drops
+    ]
+    text = ["Everything that was left out, cut short or done again on the way, counted."]
+    columns = ["round", "stage", "what", "why", ">count"]
+    tables = [Table("Left out, cut, done again", columns, rows)] if rows else []
+    yield Section("drops", "What was left out", text, [], tables, [] if rows else ["Nothing was."])
+
+
+def practice_section(report: Report) -> Iterator[Section]:
+    practice = report.practice
+    if practice is None or not practice.tasks:
+        return
+    parts = list(practice.tasks)
+    kinds = sorted({kind for of_part in practice.tasks.values() for kind in of_part})
+    by_kind = [[kind, *(count(practice.tasks[part].get(kind, 0)) for part in parts)] for kind in kinds]
+    by_kind.append(["all", *(count(sum(practice.tasks[part].values())) for part in parts)])
+    sources = [
+        [plain(name), count(one.mutants), count(one.tried), count(one.kept)] for name, one in practice.sources.items()
+    ]
+    text = [
+        "Bugs that were put into working packages, one a task, each tried in a container: the tests that fail with "
+        "it are the task's. What was not kept is among what was left out."
+    ]
+    tables = [
+        Table(
+            "Tasks by kind of bug", ["kind", *(f">{plain(part)}" for part in parts)], by_kind, frozenset({len(kinds)})
+        ),
+        Table("Where they come from", ["family or package", ">mutants", ">tried", ">kept"], sources),
+    ]
+    yield Section("practice", "Practice tasks", text, [], tables)

@@ -1,0 +1,222 @@
+"""Sections on what the models can do: resolved tasks, arms, promotions, how episodes end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from srft.harness.look.report.episodes import SHOWN_OUTCOMES
+from srft.harness.look.report.numbers import (
+    DASH,
+    change_with_interval,
+    count,
+    decimal,
+    p_text,
+    percent,
+    plain,
+    plural,
+    share_of,
+    share_with_interval,
+)
+from srft.harness.look.report.records import Arm, Episodes, Report, Round
+from srft.harness.look.report.sections.section import Section, Table
+from srft.harness.statistics.paired import Comparison
+
+NAMES_SHOWN = 8
+"""Tasks that are named in a sentence; report.json has all."""
+
+
+def resolved_section(report: Report) -> Iterator[Section]:
+    rows: list[list[str]] = []
+    strong: set[int] = set()
+    for one in report.rounds:
+        for name, cell in one.cells.items():
+            if cell.evaluation is None:
+                continue
+            if name == one.evaluation_of and len(one.cells) > 1:
+                strong.add(len(rows))
+            change = _change(cell.against_base)
+            rows.append([str(one.round), plain(name), *_score(cell.evaluation), *change, _fate(one, name)])
+    if not rows:
+        yield from _collected(report)
+        return
+    columns = ["round", "model", ">resolved", ">share (95 %)", ">points against base (95 %)", ">p", "decision"]
+    text = [
+        "Each model runs on the same held-out tasks, and the official grader decides. The interval of a share is "
+        "Wilson's for one attempt a task, else a bootstrap over tasks. The difference to the base model is taken "
+        "task by task: its interval is a paired bootstrap over tasks, p is McNemar's exact test."
+    ]
+    tables = [Table("Models on the held-out tasks", columns, rows, frozenset(strong)), *_repositories(report)]
+    yield Section("resolved", "Resolved", text, ["resolved"], tables, _changed_tasks(report))
+
+
+def _collected(report: Report) -> Iterator[Section]:
+    """A run without evaluations: what was collected, or imported, is what there is."""
+    rows = [
+        [str(one.round), plain(", ".join(one.collection.models)) or DASH, *_score(one.collection)]
+        for one in report.rounds
+        if one.collection is not None
+    ]
+    if rows:
+        text = ["The runs on file and their verdicts. Nothing here was evaluated on held-out tasks."]
+        table = Table("Runs on file", ["round", "model", ">resolved", ">share (95 %)"], rows)
+        yield Section("resolved", "Resolved", text, [], [table])
+
+
+def _score(one: Episodes) -> list[str]:
+    return [f"{one.resolved:,} of {one.graded:,}", share_with_interval(one.rate, one.interval)]
+
+
+def _change(one: Comparison | None) -> list[str]:
+    return [DASH, DASH] if one is None else [change_with_interval(one.difference, one.interval), p_text(one.p_value)]
+
+
+def _fate(one: Round, cell: str) -> str:
+    return one.promotion.decision if one.promotion is not None and cell == one.promotion.cell else ""
+
+
+def _changed_tasks(report: Report) -> list[str]:
+    comparison = report.headline.comparison if report.headline else None
+    if comparison is None:
+        return []
+    sides = (("Gained over the base model", comparison.gained), ("Lost", comparison.lost))
+    return [f"{verb}, {plural(len(names), 'task')}: {_named(names)}." for verb, names in sides if names]
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(plain(name) for name in names[:NAMES_SHOWN])
+    return (
+        f"{shown} and {len(names) - NAMES_SHOWN:,} more, which report.json has" if len(names) > NAMES_SHOWN else shown
+    )
+
+
+def _repositories(report: Report) -> Iterator[Table]:
+    """Where there are several; a practice task's repository is its family."""
+    headline = report.headline
+    if headline is None:
+        return
+    base, trained = headline.base.by_repository, headline.trained.by_repository
+    names = sorted(base.keys() | trained.keys())
+    if len(names) > 1:
+        rows = [[plain(name), _of(base.get(name)), _of(trained.get(name))] for name in names]
+        yield Table("Resolved by repository", ["repository", ">base", f">{plain(headline.cell)}"], rows)
+
+
+def _of(pair: tuple[int, int] | None) -> str:
+    return DASH if pair is None else f"{pair[1]:,} of {pair[0]:,}"
+
+
+def arms_sections(report: Report) -> Iterator[Section]:
+    """A section a round that has several arms or seeds."""
+    for one in report.rounds:
+        trained = [arm for arm in one.arms if arm.arm != "base"]
+        if len(trained) > 1 or any(arm.seeds > 1 for arm in trained):
+            yield _arms_section(one)
+
+
+def _arms_section(one: Round) -> Section:
+    columns = ["arm", ">seeds", ">resolved", ">share (95 %)", ">seeds range", ">points against base (95 %)"]
+    columns += [">trained tokens", ">masked"]
+    rows_by_arm = {rows.arm: rows for rows in one.rows}
+    rows = []
+    for arm in one.arms:
+        of_arm = rows_by_arm.get(arm.arm)
+        trained = [count(of_arm.trained_tokens if of_arm else None), percent(of_arm.masked_share if of_arm else None)]
+        rows.append([*_arm_score(arm), _change(arm.against_base)[0], *trained])
+    tables = [Table(f"Arms of round {one.round}", columns, rows)]
+    if one.arm_comparisons:
+        tables.append(_pairs(one))
+    text = [
+        "The arms are trained on the same runs; they differ only in what carries loss. A share is the mean over an "
+        "arm's seeds. With several seeds, tasks and seeds are drawn anew, each for itself, 10,000 times: the "
+        "interval is what to expect of other tasks and another training, and errs on the wide side. With one seed "
+        "it is over tasks alone and says nothing of how another seed would fare."
+    ]
+    notes = ["p is the exact sign test over tasks: a task counts for the arm that resolves it in more of its attempts."]
+    return Section(f"arms-{one.round}", f"Arms, round {one.round}", text, [], tables, notes)
+
+
+def _arm_score(arm: Arm) -> list[str]:
+    rates = [rate for rate in arm.seed_rates.values() if rate is not None]
+    spread = DASH if len(rates) < 2 else f"{percent(min(rates))} to {percent(max(rates))}"
+    resolved = f"{arm.resolved:,} of {arm.predictions:,}"
+    return [arm.arm, str(arm.seeds), resolved, share_with_interval(arm.rate, arm.interval), spread]
+
+
+def _pairs(one: Round) -> Table:
+    columns = ["from", "to", ">seeds", ">points (95 %)", ">p", ">tasks better", ">worse"]
+    rows = [
+        [pair.first, pair.second, str(pair.seeds), *_change(pair), count(pair.only_second), count(pair.only_first)]
+        for pair in one.arm_comparisons
+    ]
+    return Table("Arms against each other, paired by task and seed", columns, rows)
+
+
+def promotions_section(report: Report) -> Iterator[Section]:
+    rows = [
+        [
+            str(one.round),
+            one.promotion.decision,
+            plain(one.promotion.cell or DASH),
+            percent(one.promotion.before),
+            percent(one.promotion.after),
+            plain(one.promotion.rule or DASH, most=200),
+            plain(one.promotion.reason or DASH, most=200),
+        ]
+        for one in report.rounds
+        if one.promotion is not None
+    ]
+    if rows:
+        text = [
+            "After a round the new model takes the old one's place, or the old one stays: the round is rolled back."
+        ]
+        columns = ["round", "decision", "model", ">before", ">after", "rule", "reason"]
+        yield Section("promotions", "Promoted or rolled back", text, [], [Table("Decisions", columns, rows)])
+
+
+def endings_section(report: Report) -> Iterator[Section]:
+    places = list(_by_place(report))
+    totals: Counter[str] = Counter()
+    for _, all_ in places:
+        for reasons_of_one in (reasons for one in all_ for reasons in one.stop_reasons.values()):
+            totals.update(reasons_of_one)
+    if not totals:
+        return
+    reasons = [reason for reason, _ in totals.most_common()]
+    rows = []
+    for label, all_ in places:
+        for outcome in SHOWN_OUTCOMES:
+            counts = [one.stop_reasons.get(outcome, {}) for one in all_]
+            if any(counts):
+                numbers = (count(sum(of_one.get(reason, 0) for of_one in counts)) for reason in reasons)
+                rows.append([label, outcome.replace("_", " "), *numbers])
+    columns = ["episodes", "outcome", *(f">{reason.replace('_', ' ')}" for reason in reasons)]
+    steps_columns = ["episodes", ">steps", ">an episode", ">failed", ">format errors", ">timed out", ">outputs cut"]
+    tables = [
+        Table("Endings by outcome", columns, rows),
+        Table("Steps of finished episodes", steps_columns, [[label, *_steps(all_)] for label, all_ in places]),
+    ]
+    text = ["A failed step is a command that does not exit with 0 or runs out of time, or a reply without an action."]
+    yield Section("endings", "How episodes end", text, ["endings"], tables)
+
+
+def _by_place(report: Report) -> Iterator[tuple[str, list[Episodes]]]:
+    """(label, episodes): of each collection and of each arm's evaluations, its seeds together."""
+    for one in report.rounds:
+        if one.collection is not None and one.collection.stop_reasons:
+            yield f"round {one.round}, collected", [one.collection]
+        arms: dict[str, list[Episodes]] = {}
+        for cell in one.cells.values():
+            if cell.evaluation is not None and cell.evaluation.stop_reasons:
+                arms.setdefault(cell.arm, []).append(cell.evaluation)
+        for arm, evaluations in arms.items():
+            yield ("base" if arm == "base" else f"round {one.round}, {plain(arm)}"), evaluations
+
+
+def _steps(all_: list[Episodes]) -> list[str]:
+    steps, finished = sum(one.finished_steps for one in all_), sum(one.finished for one in all_)
+    failed = sum(one.commands.get("failed", 0) for one in all_)
+    mean = decimal(steps / finished, 1) if finished else DASH
+    shares = [share_of(failed, steps), share_of(sum(one.format_errors for one in all_), steps)]
+    cut = [sum(one.timed_out_steps for one in all_), sum(one.cut_observations for one in all_)]
+    return [count(steps), mean, *shares, *map(count, cut)]

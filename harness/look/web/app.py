@@ -1,0 +1,164 @@
+"""The server: addresses to pages. Reads the run as it is at each request; writes labels, nothing else.
+
+app = make_app(Viewer(Path("runs/demo")))
+serve(app, listener, on_ready=print)
+
+GET  /                          the run at a glance
+GET  /table/PLACE?outcome=...   trajectories, filtered and sorted
+GET  /run/PLACE/ID?arm=...      one of them, with #step-12
+GET  /tokens/PLACE/ID?arm=...   its token rows
+GET  /text/PLACE/ID?part=...    a folded text, whole
+GET  /contrast, /outcomes       two runs, two places side by side
+GET  /report                    report.html, where the run has one
+POST /labels                    a person's word on a step
+"""
+
+import gc
+import secrets
+import socket
+from collections.abc import Callable
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from srft.env.errors import InputError, StorageError
+from srft.harness.look.web.guard import REPORT_POLICY, Guard
+from srft.harness.look.web.overview import report_file
+from srft.harness.look.web.pages import ASSETS, STATIC, Pages, ServerLinks
+from srft.harness.look.web.people import Word
+from srft.harness.look.web.table import Query
+from srft.harness.look.web.viewer import Missing, Viewer
+
+BODY_BYTES = 1 << 16
+USUAL_PORT = 8117
+
+
+def make_app(viewer: Viewer) -> FastAPI:
+    """Endpoints are plain functions, which FastAPI runs on threads: a slow page holds up no other."""
+    token = secrets.token_urlsafe(24)
+    pages = Pages(ServerLinks(), run=viewer.name, person=viewer.person.name, token=token)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, token=token)
+    _add_errors(app, pages)
+    _add_pages(app, viewer, pages)
+    _add_labels(app, viewer, pages)
+    return app
+
+
+def _add_errors(app: FastAPI, pages: Pages) -> None:
+    def on_error(request: Request, error: Exception) -> Response:
+        status = 404 if isinstance(error, Missing) else 500 if isinstance(error, StorageError) else 400
+        if request.method == "POST":
+            return JSONResponse({"error": str(error)}, status)
+        return HTMLResponse(pages.html("error.html", status=status, message=str(error)), status)
+
+    def on_no_page(request: Request, error: Exception) -> Response:
+        return HTMLResponse(pages.html("error.html", status=404, message=f"no page {request.url.path}"), 404)
+
+    app.add_exception_handler(InputError, on_error)
+    app.add_exception_handler(StorageError, on_error)
+    app.add_exception_handler(404, on_no_page)
+
+
+def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
+    @app.get("/")
+    def overview() -> HTMLResponse:
+        return HTMLResponse(viewer.overview(pages))
+
+    @app.get("/table/{place}")
+    def table(place: str, request: Request) -> HTMLResponse:
+        return HTMLResponse(viewer.table(pages, place, Query.read(request.query_params)))
+
+    @app.get("/run/{place}/{run_id:path}")
+    def run(place: str, run_id: str, request: Request) -> HTMLResponse:
+        return HTMLResponse(viewer.timeline(pages, place, run_id, Query.read(request.query_params)))
+
+    @app.get("/tokens/{place}/{run_id:path}")
+    def tokens(place: str, run_id: str, request: Request) -> HTMLResponse:
+        return HTMLResponse(viewer.tokens(pages, place, run_id, Query.read(request.query_params)))
+
+    @app.get("/text/{place}/{run_id:path}")
+    def text(place: str, run_id: str, part: str = "", step: str = "") -> StreamingResponse:
+        number = int(step) if step.isdecimal() and len(step) < 10 else None
+        pieces = viewer.text(place, run_id, part, number)
+        return StreamingResponse(pieces, media_type="text/plain; charset=utf-8")
+
+    @app.get("/contrast")
+    def contrast(
+        place: str = "",
+        left: str = "",
+        right: str = "",
+        other: str = "",
+        arm: str = "",
+        against: str = "",
+        critic: str = "",
+    ) -> HTMLResponse:
+        keys, runs, arms = (place, other or place), (left, right or left), (arm, against or arm)
+        return HTMLResponse(viewer.contrast(pages, keys, runs, arms, critic=critic))
+
+    @app.get("/outcomes")
+    def outcomes(left: str = "", right: str = "") -> HTMLResponse:
+        return HTMLResponse(viewer.outcomes(pages, left, right))
+
+    @app.get("/report")
+    def report() -> Response:
+        path, problem = report_file(viewer.library)
+        if path is None:
+            raise Missing(problem or f"{viewer.run / 'report.html'}: no report yet; srft report makes it")
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in ASSETS:
+            raise Missing(f"no file {name}")
+        return FileResponse(STATIC / name)
+
+
+def _add_labels(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
+    @app.post("/labels")
+    async def label(request: Request) -> JSONResponse:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_BYTES:
+                raise InputError(f"a label of more than {BODY_BYTES:,} bytes")
+        try:
+            word = msgspec.json.decode(bytes(body), type=Word)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"not a label: {error}") from None
+        return JSONResponse(await run_in_threadpool(viewer.label, pages, word))
+
+
+def listen(port: int | None) -> socket.socket:
+    """A socket on this machine's own address. Without a port the usual one, or where that is taken any free one.
+
+    Raises InputError.
+    """
+    for candidate in (USUAL_PORT, 0) if port is None else (port,):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", candidate))
+            return listener
+        except OSError as error:
+            listener.close()
+            reason = error.strerror
+    raise InputError(f"--port {port}: cannot be listened on ({reason}); give another, or none")
+
+
+def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[str], None]) -> None:
+    """Answer until Ctrl-C. on_ready: called with the address once it answers."""
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(address)
+
+    gc.collect()
+    gc.freeze()  # the short records stay: a collection in the middle of a page need not walk over a million of them
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    Server(config).run(sockets=[listener])

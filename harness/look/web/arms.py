@@ -1,0 +1,182 @@
+"""What an arm masks of a run, told from the short records: no trajectory is read.
+
+    arms = Arms(place)
+    arms.made                           # arm -> its manifest, where rows of it were made
+    masks = arms.masks("srft", critics=())
+    masks.of(entry).masked              # 3 steps; `left_out` says why where the arm does not train on the run
+
+Weights come from `srft.train.rows.mask`; this module only finds the labels that go in, as the rows stage does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy
+from numpy.typing import NDArray
+
+from srft.critic.labels.labels import Critique, StepLabel, effective_labels
+from srft.env.errors import InputError
+from srft.harness.look.web.places import CODES, Entry, Place, Told
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
+
+
+class Made(NamedTuple):
+    """An arm's rows.json. figures: all of it, as it stands there."""
+
+    policy: MaskPolicy
+    critics: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+class Mask(NamedTuple):
+    """Of one run. masked: how many steps carry no loss. Where the arm leaves the run out, `left_out` says why, and the
+    others are `None`."""
+
+    left_out: str | None
+    weight_S: NDArray[numpy.float32] | None
+    masked: int | None
+
+
+class _LazyLabels(Mapping[int, StepLabel]):
+    """Labels that are made when they are first asked for: most runs' masks do not depend on any."""
+
+    def __init__(self, make: Callable[[], dict[int, StepLabel]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _labels(self) -> dict[int, StepLabel]:
+        return self._make()
+
+    def __getitem__(self, step: int) -> StepLabel:
+        return self._labels[step]
+
+    def get(self, step: int, default: Any = None) -> Any:
+        return self._labels.get(step, default)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+
+class Arms:
+    """The arms of one place. orders: what a table was last filtered and sorted to."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.orders: dict[Any, list[Entry]] = {}
+        self._masks: dict[tuple[Arm, tuple[str, ...]], Masks] = {}
+
+    @property
+    def made(self) -> dict[Arm, Made]:
+        """Those that rows were made of, in the order of `ARMS`."""
+        found: dict[Arm, Made] = {}
+        for arm in ARMS:
+            try:
+                figures = msgspec.json.decode((self._place.round.path / "rows" / arm / "rows.json").read_bytes())
+                policy = msgspec.convert(figures["policy"], MaskPolicy)
+                found[arm] = Made(policy, tuple(figures.get("critics", ())), figures)
+            except FileNotFoundError:
+                continue
+            except (msgspec.DecodeError, KeyError, TypeError, OSError) as error:
+                raise InputError(f"{self._place.round.path}/rows/{arm}/rows.json: not readable ({error})") from None
+        return found
+
+    def chosen(self, name: str | None) -> Arm | None:
+        """The arm of that name; of none the one that rows were made of, srft before others. Raises InputError."""
+        if name:
+            for arm in ARMS:
+                if arm == name:
+                    return arm
+            raise InputError(f"arm {name}: expected one of {', '.join(ARMS)}")
+        made = self.made
+        return "srft" if "srft" in made else next(iter(made), None)
+
+    def judges(self, arm: Arm | None, named: Sequence[str]) -> tuple[str, ...]:
+        """Whose verdicts are shown as those that count: the named, else those of the arm's rows, else all critics."""
+        sources = self._place.critics()
+        if unknown := [name for name in named if name not in sources]:
+            raise InputError(f"critic {', '.join(unknown)}: none such; expected some of {', '.join(sorted(sources))}")
+        made = self.made.get(arm) if arm else None
+        if named or (made and made.critics):
+            return tuple(named) or made.critics  # type: ignore[union-attr]
+        return tuple(sorted(name for name, source in sources.items() if source in ("model", "rule")))
+
+    def masks(self, arm: Arm, named: Sequence[str]) -> "Masks":
+        """Raises InputError where it cannot be told whose labels the arm uses."""
+        critics = self.judges(arm, named)
+        if label_source(arm) == "critic" and not named and len(critics) != 1 and not self._has_critics(arm):
+            found = f"labels by {', '.join(critics)}" if critics else "no critic's labels"
+            raise InputError(f"arm {arm}: there are {found}; choose whose it uses")
+        key = (arm, critics)
+        if key not in self._masks:
+            self._masks[key] = Masks(self._place, arm, critics)
+        made = self.made.get(arm)
+        self._masks[key].policy = made.policy if made else MaskPolicy(arm=arm)
+        return self._masks[key]
+
+    def _has_critics(self, arm: Arm) -> bool:
+        made = self.made.get(arm)
+        return bool(made and made.critics)
+
+
+class Masks:
+    """What one arm masks. Each run's mask is worked out once for each state of its labels."""
+
+    def __init__(self, place: Place, arm: Arm, critics: tuple[str, ...]) -> None:
+        self._place, self.arm, self.critics = place, arm, critics
+        self.policy = MaskPolicy(arm=arm)
+        self._known: dict[str, tuple[Any, Mask]] = {}
+
+    def of(self, entry: Entry) -> Mask:
+        told, outcome = self._place.told(entry.id), self._place.outcome(entry)
+        state = (len(told), outcome, self.policy)
+        known = self._known.get(entry.id)
+        if known is None or known[0] != state:
+            known = self._known[entry.id] = (state, self._mask(entry, told, outcome))
+        return known[1]
+
+    def _mask(self, entry: Entry, told: list[Told], outcome: bool | None) -> Mask:
+        labels = _LazyLabels(lambda: self._labels(entry, told))
+        facts = RunFacts(entry.id, entry.steps, outcome, labels, entry.stop_reason)
+        if reason := left_out(facts, self.policy):
+            return Mask(reason, None, None)
+        weight_S = step_weights(facts, self.policy)
+        return Mask(None, weight_S, len(weight_S) - int(numpy.count_nonzero(weight_S)))
+
+    def _labels(self, entry: Entry, told: list[Told]) -> dict[int, StepLabel]:
+        """As `srft.harness.stages.rows` chooses them; a test holds them together."""
+        source = label_source(self.arm)
+        if source is None:
+            return {}
+        if source == "tool_error":
+            return effective_labels([rule_verdicts(entry)], critics=["tool_error"])
+        if source == "oracle":
+            told = [one for one in told if one.source == "oracle"]
+        counting = [one for one in told if one.source == "human" or one.critic in self.critics]
+        if source == "critic" and len(counting) == 1:  # nearly all: twenty times as fast
+            return counting[0].labels()
+        names = {"human": (), "oracle": [one.critic for one in told]}.get(source, self.critics)
+        return effective_labels([one.critique() for one in told], critics=names)
+
+
+def rule_verdicts(entry: Entry) -> Critique:
+    """What the rule `tool_error` says of a run, whether or not it was asked."""
+    return Told(entry.span, entry.id, "tool_error", "rule", "", None, entry.tool_error, None).critique()
+
+
+def effective_codes(place: Place, entry: Entry, critics: Sequence[str]) -> str:
+    """The verdicts that count, one letter a step: people's first, else those of these critics; "-" for none."""
+    told = place.told(entry.id)
+    single = [one for one in told if one.source == "human" or one.critic in critics]
+    if len(single) == 1 and single[0].steps is None:
+        return single[0].verdicts
+    labels = effective_labels([one.critique() for one in single], critics=critics)
+    return "".join(_code(labels.get(step)) for step in range(entry.steps))
+
+
+def _code(label: StepLabel | None) -> str:
+    return CODES[label.verdict if label else None]

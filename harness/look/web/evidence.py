@@ -1,0 +1,65 @@
+"""What is known of a run besides itself: the task's reference fix, what the tests said.
+
+Reads the tasks that a run was collected on (files alone, never the hub), and the logs beside its grades.
+
+    book = TaskBook(named=None)
+    book.fix(place, "a__b-1")                 # Fix(patch=..., problem=None), or the reason why there is none
+    test_log(place, grade)                    # the text, `None` where no log is there
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from srft.env.errors import InputError
+from srft.env.grading.grade import Grade
+from srft.env.tasks.task import load_tasks
+from srft.harness.look.web.places import Place
+from srft.harness.run.run_yaml import config_folder, kept_config
+
+
+class Fix(NamedTuple):
+    """patch: `None` where it is not known, and then `problem` says why."""
+
+    patch: str | None
+    problem: str | None = None
+
+
+class TaskBook:
+    """The reference fixes of the tasks, read when they are first asked for. named: where the tasks lie, if a person
+    says so; else what the run's configuration says, if that is a file or a folder here."""
+
+    def __init__(self, named: str | None) -> None:
+        self._named = named
+        self._fixes: dict[str, dict[str, str]] = {}
+
+    def fix(self, place: Place, task_id: str) -> Fix:
+        try:
+            source = self._named or _source(place)
+            if source is None:
+                return Fix(None, "where the tasks lie is not on file; give --tasks to see the reference fix")
+            if not Path(source).exists():
+                return Fix(None, f"the tasks are not at {source} on this machine; give --tasks to see the fix")
+            if source not in self._fixes:
+                self._fixes[source] = {task.instance_id: task.patch for task in load_tasks(source)}
+        except InputError as error:
+            return Fix(None, str(error))
+        patch = self._fixes[source].get(task_id)
+        return Fix(patch, None if patch is not None else f"{source} has no task {task_id}")
+
+
+def _source(place: Place) -> str | None:
+    """What the configuration names; tasks that a loop made itself lie in the run, wherever that is now."""
+    config = kept_config(config_folder(place.round))
+    if config is None or Path(config.tasks).exists():
+        return config.tasks if config else None
+    within = place.run / "practice" / Path(config.tasks).name
+    return str(within) if within.exists() else config.tasks
+
+
+def test_log(place: Place, grade: Grade) -> Path | None:
+    """The log of a grade, looked for among the round's own logs alone: a run from elsewhere may name any file."""
+    if grade.log_path is None:
+        return None
+    logs = place.round.logs.resolve()
+    path = logs.joinpath(*Path(grade.log_path).parts[-3:]).resolve()
+    return path if path.is_relative_to(logs) and path.is_file() else None

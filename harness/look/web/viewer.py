@@ -1,0 +1,228 @@
+"""A run's pages: what an address asks for, as HTML. The server and the export both ask here.
+
+viewer = Viewer(Path("runs/demo"), person="human", tasks=None, tokenizer=None)
+viewer.table(pages, "round-000", Query(outcome="unresolved"))
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from srft.env.errors import InputError
+from srft.harness.look.web.arms import Arms
+from srft.harness.look.web.contrast import contrast_places, contrast_runs
+from srft.harness.look.web.evidence import TaskBook, test_log
+from srft.harness.look.web.overview import Overviews
+from srft.harness.look.web.pages import Pages
+from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
+from srft.harness.look.web.places import Entry, Library, Place
+from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
+from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
+from srft.harness.look.web.tokens import TokenViews
+from srft.train.rows.mask import ARMS
+from srft.train.rows.show import inert
+
+TEXT_CHUNK_CHARS = 1 << 16
+
+
+class Missing(InputError):
+    """Something that an address names is not there."""
+
+
+class Viewer:
+    """Everything that is known of one run directory. Its methods may be called from several threads."""
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        person: str = PEOPLE_NAME,
+        tasks: str | None = None,
+        tokenizer: str | None = None,
+        only: frozenset[str] | None = None,
+    ) -> None:
+        self.library = Library(run, only=only)
+        self.run, self.name = run, run.resolve().name
+        self.person = Person(person)
+        self._book, self._tokens = TaskBook(tasks), TokenViews(tokenizer)
+        self._overviews = Overviews(self.library)
+        self._arms: dict[str, Arms] = {}
+
+    def prepare(self) -> None:
+        """Read all that tables need, so that no page has to wait for it."""
+        for place in self.library.places():
+            self._place(place.key)
+            with contextlib.suppress(InputError):  # of a damaged file; its page says so
+                make_table(place, self._arms[place.key], Query(sort="-masked"))
+
+    # ---- pages ----
+
+    def overview(self, pages: Pages) -> str:
+        return pages.html("overview.html", overview=self._overviews.make(), codes=self._codes())
+
+    def _codes(self) -> dict[str, str]:
+        return {"g": "good", "u": "unnecessary", "m": "mistake", "r": "recover", "-": "abstained"}
+
+    def table(self, pages: Pages, key: str, query: Query, *, page_rows: int | None = None) -> str:
+        place = self._place(key)
+        query, gone = _with_known_critics(place, query)
+        more: dict[str, Any] = {} if page_rows is None else {"page_rows": page_rows}
+        table = make_table(place, self._arms[key], query, **more)
+        return pages.html("table.html", place=place, table=table, query=table.query, gone=gone, **self._choices(place))
+
+    def timeline(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
+        place, entry = self._entry(key, run_id)
+        query, gone = _with_known_critics(place, query)
+        return pages.html(
+            "run.html",
+            place=place,
+            query=query,
+            gone=gone,
+            page=self.page(place, entry, query),
+            near=neighbours(place, self._arms[key], query, run_id),
+            everywhere=agreement(place, self.person.name),
+            rows_made=list(self._arms[key].made),
+            **self._choices(place),
+        )
+
+    def tokens(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
+        place, entry = self._entry(key, run_id)
+        query, _ = _with_known_critics(place, query)
+        arms = self._arms[key]
+        tokens, problem = None, None
+        try:
+            tokens = self._tokens.of(place, arms, arms.chosen(query.arm or None), entry)
+        except InputError as error:
+            problem = str(error)
+        return pages.html(
+            "tokens.html",
+            place=place,
+            query=query,
+            entry=entry,
+            tokens=tokens,
+            problem=problem,
+            arm=arms.chosen(query.arm or None),
+            rows_made=list(arms.made),
+            near=neighbours(place, arms, query, run_id),
+        )
+
+    def contrast(
+        self,
+        pages: Pages,
+        keys: tuple[str, str],
+        run_ids: tuple[str, str],
+        arm_names: tuple[str, str],
+        *,
+        critic: str = "",
+    ) -> str:
+        """Two runs side by side, each under an arm."""
+        sides, remarks, known = [], set(), set()
+        for key, run_id, arm in zip(keys, run_ids, arm_names, strict=True):
+            place, entry = self._entry(key, run_id)
+            query, gone = _with_known_critics(place, Query(arm=arm, critic=critic))
+            remarks |= {gone} if gone else set()
+            known |= set(_critics(place))
+            sides.append((place, query, self.page(place, entry, query)))
+        pairs = contrast_runs(sides[0][2], sides[1][2])
+        return pages.html(
+            "contrast.html",
+            sides=sides,
+            pairs=pairs,
+            arms=ARMS,
+            critic=critic,
+            known_critics=sorted(known),
+            remarks=sorted(remarks),
+        )
+
+    def outcomes(self, pages: Pages, left: str, right: str) -> str:
+        """The outcomes of two places, task by task."""
+        one, other = self._place(left), self._place(right)
+        return pages.html(
+            "outcomes.html", left=one, right=other, pair=contrast_places(one, other), places=self.library.places()
+        )
+
+    def text(self, key: str, run_id: str, part: str, step: int | None) -> Iterator[str]:
+        """A folded text, whole and inert, in pieces."""
+        place, entry = self._entry(key, run_id)
+        if part == "log":
+            grade = place.grade(entry)
+            path = None if grade is None else test_log(place, grade)
+            text = None if path is None else path.read_bytes().decode(errors="replace")
+        elif part == "fix":
+            text = self._book.fix(place, entry.task_id).patch
+        else:
+            text = whole_text(place.trajectory(entry), part, step)
+        if text is None:
+            where = "" if step is None else f" of step {step}"
+            raise Missing(f"{part}{where}: there is none in the run {run_id}")
+        return (inert(text[at : at + TEXT_CHUNK_CHARS]) for at in range(0, len(text), TEXT_CHUNK_CHARS))
+
+    # ---- labels ----
+
+    def label(self, pages: Pages, word: Word) -> dict[str, str]:
+        """Keep a person's word; the parts of the page that it changes."""
+        place, entry = self._entry(word.place, word.run)
+        self.person.label(
+            place, entry, step=word.step, verdict=word.verdict, reason=word.reason, take_back=word.take_back
+        )
+        query, _ = _with_known_critics(place, Query(arm=word.arm, critic=word.critic))
+        page = self.page(place, entry, query)
+        values: dict[str, Any] = {
+            "place": place,
+            "query": query,
+            "page": page,
+            "everywhere": agreement(place, self.person.name),
+        }
+        return {
+            "step": pages.html("step.html", view=page.steps[word.step], **values),
+            "said": pages.html("said.html", **values),
+            "code": page.steps[word.step].code,
+        }
+
+    # ---- finding ----
+
+    def _place(self, key: str) -> Place:
+        try:
+            place = self.library.place(key)
+        except InputError as error:
+            raise Missing(str(error)) from None
+        self._arms.setdefault(key, Arms(place))
+        return place
+
+    def _entry(self, key: str, run_id: str) -> tuple[Place, Entry]:
+        place = self._place(key)
+        entry = place.by_id.get(run_id)
+        if entry is None:
+            raise Missing(f"{run_id}: no such run in {place.round.path}")
+        return place, entry
+
+    def page(self, place: Place, entry: Entry, query: Query) -> Timeline:
+        return make_timeline(place, self._arms[place.key], query, entry, person=self.person, book=self._book)
+
+    def _choices(self, place: Place) -> dict[str, Any]:
+        """What the selections of a page offer."""
+        return {
+            "arms": ARMS,
+            "made": list(self._arms[place.key].made),
+            "known_critics": _critics(place),
+            "outcomes": list(OUTCOMES.values()),
+            "people": PEOPLE,
+            "sorts": SORTS,
+            "places": self.library.places(),
+        }
+
+
+def _critics(place: Place) -> list[str]:
+    """Those whose verdicts an arm can be made of."""
+    return sorted(name for name, source in place.critics().items() if source in ("model", "rule"))
+
+
+def _with_known_critics(place: Place, query: Query) -> tuple[Query, str | None]:
+    """(a query without the critics that a place does not know, what to say of it): an address is carried from round to
+    round, and not every critic judged in each."""
+    unknown = [name for name in query.critics if name not in place.critics()]
+    if not unknown:
+        return query, None
+    kept = ",".join(name for name in query.critics if name not in unknown)
+    return query._replace(critic=kept), f"No labels by {', '.join(unknown)} in {place.title}: shown without."

@@ -1,0 +1,1 @@
+"""Rounds: their order, keys, plan and budget."""

@@ -1,0 +1,185 @@
+"""What `srft loop` does: a preset of ours or a YAML file, with `--set key=value` over it.
+
+    config = read_loop_config("demo", sets=["rounds=2"])
+    config.arms, config.collect.attempts
+
+See `presets/*.yaml` for whole ones.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+from srft.critic.judge.config import JudgeConfig
+from srft.env.errors import InputError
+from srft.env.practice import PracticeConfig
+from srft.harness.config.config import MORE_THAN_0, EpisodesConfig, read_config
+from srft.harness.serve.server import ServeConfig
+from srft.train.fit.recipe import Recipe, recipe_file
+from srft.train.rows.contamination import By
+from srft.train.rows.mask import Arm, MaskPolicy
+from srft.train.rows.rows import RowSettings
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on.
+
+    tokens: prompt and reply tokens of teacher, critic and evaluated models, as counted by those who serve them.
+    wall_s: of one command. disk_gib: of the run's folder.
+    """
+
+    tokens: Annotated[int, MORE_THAN_0] | None = None
+    wall_s: Annotated[float, MORE_THAN_0] | None = None
+    disk_gib: Annotated[float, MORE_THAN_0] | None = None
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a new model takes the place of the one before.
+
+    arm: whose model; the first of `arms` unless given. Of several seeds it is the first, for to take the best of them
+    would favour luck. may_lose: by how much its share of resolved held-out tasks may be below that of the one before.
+    """
+
+    arm: Arm | None = None
+    may_lose: Share = 0.0
+
+
+class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `--plan` cannot read off the configuration.
+
+    tasks, held_out: where the tasks are not on this machine. steps: of an episode. context_tokens, reply_tokens: of one
+    request, on average. cached_share: of the prompt, by the prefix cache. (The last four are the means of 246 recorded
+    runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one of the episodes under way sees.
+    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
+    model.
+    """
+
+    tasks: int = 1000
+    held_out: int = 500
+    steps: float = 42.0
+    context_tokens: int = 17000
+    reply_tokens: int = 276
+    cached_share: Share = 0.84
+    reply_tokens_per_s: Annotated[float, MORE_THAN_0] = 30.0
+    command_s: float = 1.0
+    start_s: float = 5.0
+    grading_s: float = 60.0
+    image_gib: float = 1.0
+    gpus: int = 8
+
+
+class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rounds of collect, critique, rows, train, serve, evaluate, promote.
+
+    practice: tasks that the loop makes itself, in place of `tasks` (trained on) and `evaluation` (held out), which are
+    what load_tasks reads. contamination: whether these two must differ by repository or by instance.
+    model: the base model. teachers: who is collected from, one a round, the last one for all further rounds too: an
+    endpoint's URL, `demonstrator`, or `student`: the model as it stands. start: what a round trains, the base model or
+    the promoted one. carry: which rounds' runs a round trains on: `all` up to it, only its own (`new`), or those of the
+    last n.
+    critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
+    may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
+    recipe: one of ours or a YAML file; training: keys of it that differ. processes: of the training, one a GPU.
+    KEPT_AS: the key under which loop.yaml has it.
+    """
+
+    KEPT_AS: ClassVar[str] = "loop"
+
+    preset: str = ""
+    practice: PracticeConfig | None = None
+    tasks: str | None = None
+    evaluation: str | None = None
+    contamination: By = "repository"
+    model: str
+    rounds: Annotated[int, MORE_THAN_0] = 1
+    teachers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("demonstrator",)
+    start: Literal["base", "promoted"] = "base"
+    carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
+    collect: EpisodesConfig = EpisodesConfig()
+    critic: str = "tool_error"
+    judge: JudgeConfig = JudgeConfig()
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
+    seeds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] = (0,)
+    mask: MaskPolicy = MaskPolicy()
+    rows: RowSettings = RowSettings()
+    recipe: str
+    training: dict[str, Any] = {}
+    processes: Annotated[int, MORE_THAN_0] = 1
+    serve: ServeConfig = ServeConfig()
+    evaluate: EpisodesConfig = EpisodesConfig()
+    promote: Promotion = Promotion()
+    may_fail: Share = 0.0
+    budget: Budget = Budget()
+    plan: LoopAssumptions = LoopAssumptions()
+
+    @property
+    def promoted_arm(self) -> Arm:
+        return self.promote.arm or self.arms[0]
+
+    def teacher(self, number: int) -> str:
+        """Who is collected from in round 1, 2, ..."""
+        return self.teachers[min(number, len(self.teachers)) - 1]
+
+    def cells(self) -> list[tuple[str, Arm, int]]:
+        """(name, arm, seed) of each model that a round trains. The first seed's bears the arm's name alone."""
+        first = self.seeds[0]
+        return [(arm if seed == first else f"{arm}.{seed}", arm, seed) for arm in self.arms for seed in self.seeds]
+
+    def recipe_of(self, seed: int) -> Recipe:
+        """The recipe that a cell is trained by. Raises InputError."""
+        try:
+            return read_config(Recipe, file=str(recipe_file(self.recipe)), sets=self.recipe_sets(seed))
+        except InputError as error:
+            raise InputError(f"recipe {self.recipe} with the loop's `training`: {error}") from None
+
+    def recipe_sets(self, seed: int) -> list[str]:
+        """What a cell's recipe has in the place of the named one's, as `--set` takes it."""
+        return [f"{key}={json.dumps(value)}" for key, value in {**self.training, "seed": seed}.items()]
+
+
+def read_loop_config(
+    preset: str | None, *, file: str | None = None, sets: Iterable[str] = (), **options: Any
+) -> LoopConfig:
+    """A preset's or a file's, with `sets` and `options` (`None`: not given) over it. Raises InputError.
+
+    file: one of `LoopConfig`'s keys, or the loop.yaml of a run, which makes the same loop again.
+    """
+    if (preset is None) == (file is None):
+        raise InputError(f"give either --preset ({', '.join(presets())}) or --config FILE")
+    source = file or str(preset_file(str(preset)))
+    config = read_config(LoopConfig, file=source, sets=sets, preset=preset, **options)
+    _check(config, source)
+    return config
+
+
+def presets() -> list[str]:
+    """The names of ours."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_file(name: str) -> Path:
+    """Raises InputError."""
+    if name not in presets():
+        raise InputError(f"--preset {name}: no such preset; expected one of {', '.join(presets())}, or --config FILE")
+    return PRESETS / f"{name}.yaml"
+
+
+def _check(config: LoopConfig, source: str) -> None:
+    """Raises InputError for what only shows in keys taken together."""
+    given = config.tasks is not None and config.evaluation is not None
+    if (config.practice is None) != given:
+        raise InputError(f"{source}: expected either practice, or both tasks and evaluation")
+    if config.promoted_arm not in config.arms:
+        raise InputError(f"{source}: promote.arm {config.promoted_arm} is none of the arms {', '.join(config.arms)}")
+    for name, values in (("arms", config.arms), ("seeds", config.seeds)):
+        if len(set(values)) != len(values):
+            raise InputError(f"{source}: {name}: {', '.join(map(str, values))}: each may stand there once")
+    for seed in config.seeds:
+        config.recipe_of(seed)

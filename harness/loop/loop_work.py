@@ -1,0 +1,177 @@
+"""What the stages of a loop share: doing one unless it is finished, leaving where it was not asked for, and the model.
+
+Reads and writes stages.json of a round, the link `model` of the run, and what a stage itself makes. `rounds.py` has the
+stages in their order.
+
+    work = LoopWork(config, run, stop, Displays(), known_stages(None))
+    work.stage(stages, "train.srft", key, train, stage="train", made=[folder])     # its figures; not done twice
+    work.promote(model, evaluation)
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from loguru import logger
+
+from srft.agent.models.contract import Model
+from srft.env.errors import InputError, SrftError
+from srft.harness.config.config import CollectConfig, EpisodesConfig
+from srft.harness.look.report import write_report
+from srft.harness.loop.loop_config import LoopConfig
+from srft.harness.loop.served import ServedModels
+from srft.harness.loop.stage_keys import Sources, essence, stage_key
+from srft.harness.loop.weights import weights_id
+from srft.harness.run.stages import Stages, set_aside
+from srft.harness.run.store import Round, Run
+from srft.harness.stages.collect import Episodes, collect
+from srft.harness.stages.critique import Runs
+from srft.harness.stages.evaluate import as_json
+from srft.harness.stages.practice import Making
+
+StageName = str
+STAGES = ("practice", "collect", "critique", "rows", "train", "evaluate", "promote", "report")
+"""Serving belongs to what needs the model: `evaluate`, and `collect` from the student."""
+
+
+class Displays(NamedTuple):
+    """How progress is shown: each is entered while its stage goes on."""
+
+    practice: Callable[[Making], AbstractContextManager[object]] = nullcontext
+    episodes: Callable[[Episodes], AbstractContextManager[object]] = nullcontext
+    runs: Callable[[Runs], AbstractContextManager[object]] = nullcontext
+
+
+class Incomplete(SrftError):
+    """A stage did not get to its end; the same command goes on."""
+
+
+class Stopped(Exception):
+    """Somebody asked to stop, or a budget is spent."""
+
+
+class Left(Exception):
+    """The stages that were asked for are done."""
+
+
+def known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
+    """Raises InputError."""
+    stages = frozenset(STAGES if only is None else only)
+    if not stages or stages - set(STAGES):
+        raise InputError(f"--stages {', '.join(sorted(stages))}: expected some of {', '.join(STAGES)}")
+    return stages
+
+
+class LoopWork:
+    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against."""
+
+    def __init__(
+        self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
+    ) -> None:
+        self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
+        self.model = str(config.model)
+        self.standing: dict[str, Any] = {}
+        self.servers = ServedModels(config.serve, logs=run.path / "logs")
+        self.sources = Sources("", "", "", "")
+
+    def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
+        """The figures of a model's runs on the held-out tasks."""
+        evaluation = self.config.evaluate
+        key = stage_key("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
+
+        def work() -> dict[str, Any]:
+            served = self.servers.serve(
+                model, name=f"{round_.path.name}.{cell}", base=self.config.model, sampling=evaluation.openai
+            )
+            stages.finish(f"serve.{cell}", key, wall_s=served.wall_s, figures=served.figures)
+            place = round_.evaluation(cell)
+            return self.collect(evaluation, self.sources.held_out, "student", into=place, model=served.model)
+
+        return self.stage(
+            stages, f"evaluate.{cell}", key, work, stage="evaluate", made=[round_.path / "evaluation" / cell]
+        )
+
+    def collect(
+        self, episodes: EpisodesConfig, tasks: str, teacher: str, *, into: Round, model: Model | None
+    ) -> dict[str, Any]:
+        """Collect and grade into a round or an evaluation; the figures of what came of it."""
+        settings = {field: getattr(episodes, field) for field in episodes.__struct_fields__}
+        config = CollectConfig(tasks=tasks, model=teacher, **settings)
+        ended = collect(config, self.run, stop=self.stop, watch=self.displays.episodes, into=into, model=model)
+        if ended.reason:
+            raise Incomplete(ended.reason)
+        self.check_stop()
+        if ended.failed > self.config.may_fail * ended.episodes:
+            raise Incomplete(
+                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by the world, which may_fail "
+                f"{self.config.may_fail:g} does not allow; the same command tries them again"
+            )
+        counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
+        return counts | (as_json(ended.evaluation) if ended.evaluation else {})
+
+    def stage(
+        self,
+        stages: Stages,
+        name: str,
+        key: str,
+        work: Callable[[], dict[str, Any]],
+        *,
+        stage: StageName,
+        made: Iterable[Path] = (),
+        outdates: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """Do a stage unless it is finished; its figures.
+
+        When its inputs changed, `made` (what it writes) is set aside, and the stages that it `outdates` are forgotten.
+        """
+        self.check_stop()
+        if stages.done(name, key):
+            return stages[name].figures
+        if stage not in self.only:
+            self.leave(stage, f"{stages.path}: {name} is not finished")
+        if before := stages.others(name, key):
+            for path in made:
+                set_aside(path, before)
+            stages.forget(outdates)
+        logger.info("{}: {}", stages.path.parent.name, name)
+        stages.begin(name, key)
+        began = time.monotonic()
+        figures = work()
+        stages.finish(name, key, wall_s=time.monotonic() - began, figures=figures)
+        return figures
+
+    def leave(self, stage: StageName, what: str) -> NoReturn:
+        """The end of what was asked for. Raises InputError where a later stage was asked for too, as it needs this."""
+        if later := [name for name in STAGES[STAGES.index(stage) :] if name in self.only and name != "report"]:
+            raise InputError(f"{what}, and {', '.join(later)} builds on it; add {stage} to --stages")
+        raise Left
+
+    def promote(self, model: str, evaluation: dict[str, Any]) -> None:
+        """From here on this model is the one to beat, and the link `model` of the run leads to it."""
+        self.model, self.standing = model, evaluation
+        self.link()
+
+    def link(self) -> None:
+        """Let the link `model` of the run lead to the promoted model, and be away where there is none."""
+        model = self.model
+        if model == self.config.model:
+            (self.run.path / "model").unlink(missing_ok=True)
+            return
+        link, target = self.run.path / "model", Path(os.path.relpath(model, self.run.path))
+        if link.is_symlink() and link.readlink() == target:
+            return
+        temporary = link.with_name(".model.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target, target_is_directory=True)
+        temporary.replace(link)
+
+    def check_stop(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+    def report(self) -> Path | None:
+        return write_report(self.run.path) if "report" in self.only else None

@@ -1,0 +1,153 @@
+"""A served model: vLLM where it can run, else transformers in this process, behind one interface.
+
+server = start_server(folder, name="round-001", config=ServeConfig(), log=Path("serve.log"))
+server.model                                    # a Model: episodes ask it; token ids and logprobs are kept
+server.load(next_folder, name="round-002")      # new weights: by restart, or as an adapter under a fresh name
+probe(server, next_folder)                      # that they are what is served
+server.close()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from loguru import logger
+
+from srft.agent.models.contract import Model
+from srft.agent.models.openai import OpenAIConfig
+from srft.env.errors import InputError
+
+Kind = Literal["auto", "vllm", "transformers"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+MORE_THAN_0 = msgspec.Meta(gt=0)
+
+
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is served.
+
+    kind: "auto" takes vLLM where an interpreter has it, else transformers. dtype: "auto" is bfloat16 where the machine
+    computes in it, else float32. max_model_len: tokens a conversation may have; the model's own limit if null. batch:
+    requests at a time. cache_gib: memory for keys and values; a share of what is free if null (vLLM on a GPU decides
+    itself). host, port: of the HTTP server; a free port if null. vllm_python: the interpreter that imports vllm; if
+    null, SRFT_VLLM_PYTHON names it, else it is this one. vllm_args: further arguments of vLLM's server, say
+    ["--tensor-parallel-size", "8"]. start_timeout_s: until it must answer.
+    """
+
+    kind: Kind = "auto"
+    dtype: Dtype = "auto"
+    max_model_len: Annotated[int, MORE_THAN_0] | None = None
+    batch: Annotated[int, MORE_THAN_0] = 16
+    cache_gib: Annotated[float, MORE_THAN_0] | None = None
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    vllm_python: str | None = None
+    vllm_args: tuple[str, ...] = ()
+    start_timeout_s: Annotated[float, MORE_THAN_0] = 600.0
+
+
+class ServeCommandConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `srft serve` reads: the group of keys that a loop's configuration has too."""
+
+    serve: ServeConfig = ServeConfig()
+
+
+class Server(Protocol):
+    """Something that serves one model folder.
+
+    model: for episodes; it is another one after `load`. url: of the OpenAI-compatible API, `None` in this process.
+    dtype: what it computes in, as ServeConfig names it.
+    """
+
+    @property
+    def kind(self) -> Literal["vllm", "transformers"]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def url(self) -> str | None: ...
+
+    def model_for(self, sampling: OpenAIConfig) -> Model:
+        """The same model, sampled with other settings."""
+        ...
+
+    def logprobs(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Of token_ids[1:], each given those before, under what is served. Raises ModelError, ContextOverflow."""
+        ...
+
+    def load(self, weights: str | Path, *, name: str) -> None:
+        """Serve other weights, under a name that was not used before; prefix caches are forgotten.
+
+        Raises InputError, ModelError.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        ...
+
+
+def start_server(
+    weights: str | Path,
+    *,
+    name: str,
+    config: ServeConfig | None = None,
+    sampling: OpenAIConfig | None = None,
+    log: Path,
+) -> Server:
+    """Serve a model folder, or a name on the hub; it answers when this returns. Raises InputError, ModelError.
+
+    sampling: an endpoint's settings, of which those of sampling count. log: the file that a server process writes to.
+    """
+    from srft.harness.serve.weights import check_folder
+
+    config, sampling = config or ServeConfig(), sampling or OpenAIConfig()
+    check_folder(weights)
+    if choose_kind(config) == "vllm":
+        from srft.harness.serve.vllm import VllmServer
+
+        return VllmServer(weights, name=name, config=config, sampling=sampling, log=log)
+    from srft.harness.serve.local_server import LocalServer
+
+    return LocalServer(weights, name=name, config=config, sampling=sampling)
+
+
+def choose_kind(config: ServeConfig) -> Literal["vllm", "transformers"]:
+    """What "auto" is here, said in the log. Raises InputError for a vLLM that is asked for and not there."""
+    from srft.harness.serve.vllm import find_vllm
+
+    if config.kind == "transformers":
+        return "transformers"
+    python = find_vllm(config)
+    if config.kind == "vllm":
+        if python is None:
+            raise InputError(
+                "serve.kind vllm: no interpreter that imports vllm; install it in an environment of its own and "
+                "name its python in serve.vllm_python or SRFT_VLLM_PYTHON, or take kind transformers"
+            )
+        return "vllm"
+    logger.info("serving with {}", f"vLLM of {python}" if python else "transformers in this process: no vLLM here")
+    return "vllm" if python else "transformers"
+
+
+def served_dtype(config: ServeConfig) -> str:
+    """What "auto" is on this machine."""
+    import torch
+
+    from srft.harness.serve.forward import choose_dtype
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return str(choose_dtype(config.dtype, device)).removeprefix("torch.")
+
+
+def names_used_once(used: set[str], name: str) -> None:
+    """Note a name. Raises InputError for one that was used before: its prefix-cache blocks may be served."""
+    if name in used:
+        raise InputError(f"served name {name!r}: used before by this server; give each round's weights a fresh one")
+    used.add(name)

@@ -1,0 +1,336 @@
+"""Collect episodes: k attempts a task, in parallel, resumable.
+
+Reads tasks and a model; writes `run.yaml`, and in the round's folder `trajectories.jsonl` (one finished episode a
+line), `predictions.jsonl` and `grades.jsonl`.
+
+    with Run("runs/first") as run:
+        summary = collect(config, run, stop=threading.Event())
+
+An episode is on file when it is finished, and only then; the same command again does the others, and those that the
+world ended. A run keeps its configuration: another one is refused, except for what does not touch an episode.
+"""
+
+import functools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loguru import logger
+
+from srft.agent.formats.actions import FORMATS
+from srft.agent.models.contract import Model
+from srft.agent.prompts.prompt import Prompt
+from srft.agent.records import Step
+from srft.env.backends import Backend, choose_backend
+from srft.env.errors import InfrastructureError, InputError, SrftError
+from srft.env.grading.grade import Grade
+from srft.env.tasks.task import Task, load_tasks
+from srft.harness.config.config import CollectConfig
+from srft.harness.run.predictions import Prediction, prediction_line
+from srft.harness.run.run_yaml import refuse_another_backend, refuse_another_config, write_config
+from srft.harness.run.store import Outline, Round, Run, write_atomic
+from srft.harness.stages.cluster import Cluster, RemoteEpisodes
+from srft.harness.stages.episodes import EpisodeRunner, first_line
+from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
+from srft.harness.stages.models import check_model, close_model, configured_model
+from srft.harness.stages.progress import Progress
+
+FAILURES_IN_A_ROW = 12
+"""When the world ended the episodes of so many tasks in a row, it is not going to get better: the run stops."""
+
+
+class Job(NamedTuple):
+    """One episode to do."""
+
+    task: Task
+    attempt: int
+
+
+@dataclass(kw_only=True)
+class Episodes(Progress):
+    """How far a collection is. `failed` episodes are not done: the same command again tries them."""
+
+    graded: int = 0
+    resolved: int = 0
+
+    @property
+    def finished(self) -> int:
+        return self.resumed + self.done
+
+
+class Summary(NamedTuple):
+    """How a collection ended. `failed` episodes were ended by the world and are tried again by the same command."""
+
+    episodes: int
+    finished: int
+    failed: int
+    cancelled: bool
+    reason: str | None
+    evaluation: Evaluation | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every episode is finished and has a verdict, where it is to have one."""
+        ungraded = self.evaluation is not None and self.evaluation.not_graded > 0
+        return self.finished == self.episodes and not self.failed and not ungraded and self.reason is None
+
+
+def collect(
+    config: CollectConfig,
+    run: Run,
+    *,
+    stop: threading.Event,
+    watch: Callable[[Episodes], AbstractContextManager[object]] = nullcontext,
+    into: Round | None = None,
+    model: Model | None = None,
+) -> Summary:
+    """Collect what is missing of a run. Raises InputError, EngineError, ModelError before anything is begun.
+
+    stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it goes on, to
+    show the progress. into: another place than the run's round 0; the configuration then lies there too. model: one
+    that is open already, in the place of the one that the configuration names; it stays open.
+    """
+    round_ = run.round(0) if into is None else into
+    folder = run.path if into is None else into.path
+    refuse_another_config(config, folder, round_)
+    tasks = load_tasks(config.tasks, only=config.only or None)
+    prompt, fmt = Prompt.load(config.prompt), FORMATS[config.format]
+    if fmt.name not in prompt.text.formats:
+        raise InputError(
+            f"prompt {config.prompt} is for {', '.join(prompt.text.formats)}; got format {fmt.name}: change one of them"
+        )
+    with ExitStack() as opened:
+        asked = model
+        if asked is None:
+            asked = configured_model(config, tasks)
+            opened.callback(close_model, asked)
+        backend = _backend(config, folder)
+        cluster = opened.enter_context(_cluster(config, is_open=model is not None))
+        collection = _Collection(config, backend, round_, tasks, asked, prompt, fmt, stop, cluster)
+        if collection.pending:
+            check_model(asked)
+        write_config(config, folder, backend=backend.name)
+        try:
+            with watch(collection.progress):
+                collection.run()
+                return collection.summary()
+        finally:
+            write_predictions(round_)
+            images = {task.image: backend.image_id(task.image) for task in tasks}
+            write_config(config, folder, backend=backend.name, images=images)
+            collection.close()
+
+
+def _backend(config: CollectConfig, folder: Path) -> Backend:
+    """What the episodes run in, without what killed processes left there. Raises InputError, EngineError."""
+    backend = choose_backend(
+        config.sandbox.kind,
+        disk_budget_bytes=_gib(config.images.disk_budget_gib),
+        pulls_per_minute=config.images.pulls_per_minute,
+    )
+    refuse_another_backend(backend.name, folder)
+    for left in backend.reap():
+        logger.info("removed what a killed process left: {}", left)
+    return backend
+
+
+def _cluster(config: CollectConfig, *, is_open: bool) -> AbstractContextManager[Cluster | None]:
+    if config.ray.address is None:
+        return nullcontext()
+    if is_open:
+        raise InputError(
+            "ray.address is set, and the model is served in this process, where no other machine can ask it"
+        )
+    return Cluster(config.ray)
+
+
+def _gib(size: float | None) -> int | None:
+    return None if size is None else int(size * (1 << 30))
+
+
+def outlines(round_: Round) -> list[Outline]:
+    """The last word on each episode, in the order in which they first came."""
+    episodes: dict[tuple[str, int], Outline] = {}
+    for outline in round_.outlines.read():
+        episodes[outline.task_id, outline.attempt] = outline
+    return list(episodes.values())
+
+
+def write_predictions(round_: Round) -> None:
+    """The official format, which has one prediction a task: further attempts go to predictions-1.jsonl and so on."""
+    by_attempt: dict[int, list[bytes]] = {}
+    for outline in outlines(round_):
+        if outline.stop_reason != "infra_error":
+            prediction = Prediction(
+                instance_id=outline.task_id, model_name_or_path=outline.model, model_patch=outline.patch
+            )
+            by_attempt.setdefault(outline.attempt, []).append(prediction_line(prediction))
+    for attempt, rows in by_attempt.items():
+        name = "predictions.jsonl" if attempt == 0 else f"predictions-{attempt}.jsonl"
+        write_atomic(round_.path / name, b"".join(rows))
+
+
+def _jobs(config: CollectConfig, tasks: list[Task], model: Model) -> list[Job]:
+    """Every episode of the collection. A script or a recording need not have all the tasks. Raises InputError."""
+    jobs, without = [], []
+    for job in (Job(task, attempt) for task in tasks for attempt in range(config.attempts)):
+        try:
+            model.for_episode(job.task.instance_id, job.attempt, config.seed)
+            jobs.append(job)
+        except InputError as error:
+            without.append(str(error))
+    if not jobs:
+        raise InputError(f"{config.model} has no replies for any of the {len(tasks)} tasks: {without[0]}")
+    if without:
+        logger.warning("{} of {} episodes have no replies and are left out", len(without), len(without) + len(jobs))
+    return jobs
+
+
+class _Collection:
+    """The workers of one collection and what they share."""
+
+    def __init__(
+        self,
+        config: CollectConfig,
+        backend: Backend,
+        round_: Round,
+        tasks: list[Task],
+        model: Model,
+        prompt: Prompt,
+        fmt: Any,
+        stop: threading.Event,
+        cluster: Cluster | None,
+    ) -> None:
+        self.config, self.backend, self.round, self.stop = config, backend, round_, stop
+        self.jobs = _jobs(config, tasks, model)
+        reasons = {(outline.task_id, outline.attempt): outline.stop_reason for outline in outlines(round_)}
+        before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
+        self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
+        # What the world ended before comes last: it must not keep the others waiting for ever.
+        self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
+        resumed = len(self.jobs) - len(self.pending)
+        self.progress = Episodes(total=len(self.jobs), resumed=resumed)
+        self.runner: EpisodeRunner | RemoteEpisodes
+        if cluster is None:
+            self.runner = EpisodeRunner(config, backend, model, prompt, fmt)
+            elsewhere = None
+        else:
+            self.runner = cluster.episodes(config)
+            elsewhere = functools.partial(cluster.grade, config, log_dir=round_.logs)
+        self.grader = Grader(
+            backend,
+            round_,
+            workers=config.grading.workers,
+            timeout_s=config.grading.timeout_s,
+            elsewhere=elsewhere,
+        )
+        self.reason: SrftError | None = None
+        self._failed_in_a_row: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Do the pending episodes. Raises StorageError when they cannot be kept."""
+        if isinstance(self.runner, EpisodeRunner):
+            self.backend.prefetch(job.task for job in self.pending)
+        self._upcoming: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for place in range(len(self.pending)):
+            self._upcoming.put(place)
+        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="episode") as executor:
+            workers = [executor.submit(self._work) for _ in range(self.config.workers)]
+            working = set(workers)
+            while working:
+                # A wait without a limit would keep the main thread from its signal handlers.
+                done, working = wait(working, timeout=0.2, return_when=FIRST_EXCEPTION)
+                if any(worker.exception() for worker in done):
+                    self.stop.set()  # the others finish their step
+            for worker in workers:
+                worker.result()
+
+    def _work(self) -> None:
+        while not self.stop.is_set():
+            try:
+                place = self._upcoming.get_nowait()
+            except queue.Empty:
+                return
+            ahead = place + self.config.workers
+            if self.config.warm and ahead < len(self.pending):
+                self.runner.warm(self.pending[ahead].task)
+            self._do(self.pending[place])
+
+    def _do(self, job: Job) -> None:
+        self.progress.add(running=1)
+        try:
+            with self.backend.hold(job.task):
+                trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
+        except InfrastructureError as error:
+            self._failed(job.task.instance_id, str(error))
+            return
+        finally:
+            self.progress.add(running=-1)
+        if trajectory is None or trajectory.stop_reason == "cancelled":
+            return
+        self.round.trajectories.append(trajectory)
+        if trajectory.stop_reason == "infra_error":
+            self._failed(job.task.instance_id, trajectory.detail)
+            return
+        with self._lock:
+            self._failed_in_a_row.clear()
+        self.progress.add(done=1)
+        if self.config.grading.enabled:
+            self._grade(Submission(job.task, trajectory.patch, job.attempt))
+
+    def _failed(self, task_id: str, detail: str | None) -> None:
+        self.progress.add(failed=1)
+        with self._lock:
+            self._failed_in_a_row.add(task_id)
+            if len(self._failed_in_a_row) < FAILURES_IN_A_ROW or self.reason is not None:
+                return
+            self.reason = InfrastructureError(
+                f"the episodes of {FAILURES_IN_A_ROW} tasks in a row were ended by the world, the last by: "
+                f"{first_line(detail)}; mend it and give the same command again"
+            )
+        self.stop.set()
+
+    def _count(self, step: Step) -> None:
+        tokens = step.usage.completion_tokens if step.usage else None
+        self.progress.add(steps=1, tokens=tokens or 0)
+
+    def _grade(self, submission: Submission) -> None:
+        self.grader.submit(submission).add_done_callback(self._graded)
+
+    def _graded(self, future: "Future[Grade]") -> None:
+        if future.cancelled():
+            return
+        if error := future.exception():
+            self.reason = self.reason or (error if isinstance(error, SrftError) else SrftError(repr(error)))
+            self.stop.set()
+        elif future.result().resolved is not None:
+            self.progress.add(graded=1, resolved=int(bool(future.result().resolved)))
+
+    def _submissions(self) -> list[Submission]:
+        by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
+        return submissions_of_run(by_task.values(), self.config.attempts, outlines(self.round))
+
+    def summary(self) -> Summary:
+        """Waits for the grades that are under way."""
+        evaluation = None
+        if self.config.grading.enabled:
+            evaluation = evaluate(self._submissions(), self.grader, stop=self.stop)
+        return Summary(
+            episodes=self.progress.total,
+            finished=self.progress.finished,
+            failed=self.progress.failed,
+            cancelled=self.stop.is_set() and self.reason is None,
+            reason=str(self.reason) if self.reason else None,
+            evaluation=evaluation,
+        )
+
+    def close(self) -> None:
+        self.grader.close(wait_for_running=not self.stop.is_set())
+        self.runner.close()
+        self.backend.close()

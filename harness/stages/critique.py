@@ -1,0 +1,334 @@
+"""Critique a round: a verdict for every step of every run, in parallel, resumable.
+
+Reads a round's trajectories, grades and, for some information arms, test logs and tasks; appends to its `labels.jsonl`,
+one critique a line, each as soon as it is there.
+
+    with Run("runs/first") as run:
+        summary = critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run, stop=threading.Event())
+
+A run that this critic, told by its fingerprint, has on file is not judged again. What the world ended is left out, and
+so is a run without steps. A critic that fails costs one run, which the same command tries again.
+"""
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+from loguru import logger
+
+from srft.agent.records import Trajectory, Usage
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.judge.judge import Judge, add_usage
+from srft.critic.labels.labels import Critic, Critique, Information, check_complete
+from srft.env.errors import InfrastructureError, InputError
+from srft.harness.config.config import RayConfig
+from srft.harness.run.evidence import EvidenceBook
+from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
+from srft.harness.run.store import Round, Run
+from srft.harness.stages.cluster import Cluster
+from srft.harness.stages.critics import check_critic, open_critic
+from srft.harness.stages.progress import Progress
+
+FAILURES_IN_A_ROW = 12
+"""When the critic failed on so many runs in a row, it is not going to get better: the stage stops."""
+
+OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
+
+
+class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft critique` does.
+
+    critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
+    endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs
+    on these tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
+    only_unresolved: leave the resolved runs out. ray: ask a judge from many machines.
+    """
+
+    critic: str
+    judge: JudgeConfig = JudgeConfig()
+    round: Annotated[int, msgspec.Meta(ge=0)] = 0
+    only: tuple[str, ...] = ()
+    tasks: str | None = None
+    workers: Annotated[int, msgspec.Meta(gt=0)] = 4
+    only_unresolved: bool = False
+    ray: RayConfig = RayConfig()
+
+
+@dataclass(kw_only=True)
+class Runs(Progress):
+    """How far a critique is. without: runs that the critic has no opinion on."""
+
+    judged: int = 0
+    without: int = 0
+    mistakes: int = 0
+    calls: int = 0
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What critiques cost; `None` where no server said a figure. wall_s: of the critiques, one after the other."""
+
+    calls: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: float | None = None
+    wall_s: float = 0.0
+
+    def plus(self, critique: Critique) -> "Spent":
+        usage = add_usage(Usage(**{name: getattr(self, name) for name in Usage.__struct_fields__}), critique.usage)
+        assert usage is not None
+        wall_s = self.wall_s + (critique.wall_s or 0.0)
+        return Spent(calls=self.calls + critique.calls, wall_s=wall_s, **msgspec.structs.asdict(usage))
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on file of this critic now, and how it came about.
+
+    trajectories: the runs to be judged: `resumed` (on file before), `judged` (now), `failed`, `without` (the critic has
+    no opinion on them) and those not come to. failures: run -> why. skipped: runs left out, by reason. runs, verdicts:
+    outcome -> how many runs; outcome -> verdict (or "abstained") -> how many steps. remarks: summed over the critiques.
+    spent_now, spent: by this command; by all critiques on file. seconds: this command's.
+    """
+
+    critic: str
+    fingerprint: str
+    information: Information
+    trajectories: int
+    resumed: int
+    judged: int
+    failed: int
+    without: int
+    skipped: dict[str, int]
+    failures: dict[str, str]
+    runs: dict[str, int]
+    verdicts: dict[str, dict[str, int]]
+    remarks: dict[str, int]
+    spent_now: Spent
+    spent: Spent
+    seconds: float
+    cancelled: bool
+    reason: str | None
+
+    @property
+    def complete(self) -> bool:
+        return self.resumed + self.judged + self.without == self.trajectories
+
+
+def critique(
+    config: CritiqueConfig,
+    run: Run,
+    *,
+    stop: threading.Event,
+    watch: Callable[[Runs], AbstractContextManager[object]] = nullcontext,
+) -> Summary:
+    """Judge what is not judged yet. Raises InputError, ModelError before anything is begun.
+
+    stop: when set, the runs under way are finished and no other is begun. watch: entered while it goes on.
+    """
+    if not (run.path / f"round-{config.round:03d}" / "trajectories.jsonl").is_file():
+        raise InputError(
+            f"{run.path}: round {config.round} has no trajectories; collect or import some, or check --run"
+        )
+    round_ = run.round(config.round)
+    critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
+    information: Information = getattr(critic, "information", "none")
+    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
+    evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
+    subjects = _subjects(round_, critic, evidence, config)
+    evidence.refuse_missing(subjects.missing, run=run.path)
+    if subjects.pending:
+        check_critic(critic)
+    with _cluster(config, critic) as cluster:
+        asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
+        stage = _Stage(config, round_, asked, evidence, subjects, stop)
+        with watch(stage.progress):
+            stage.run()
+        return stage.summary()
+
+
+def _cluster(config: CritiqueConfig, critic: Critic) -> AbstractContextManager[Cluster | None]:
+    """A rule needs no other machine: it is done before one is asked."""
+    return Cluster(config.ray) if config.ray.address and isinstance(critic, Judge) else nullcontext()
+
+
+def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
+    folder = config_folder(round_)
+    if config.tasks is None and kept_config(folder) is None:
+        raise InputError(
+            f"{folder}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
+        )
+    return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
+
+
+class _Subjects(NamedTuple):
+    """outcomes: run -> its outcome, of all that are to be judged. pending: those not on file. missing: see
+    EvidenceBook."""
+
+    outcomes: dict[str, bool | None]
+    pending: set[str]
+    skipped: Counter[str]
+    missing: dict[str, list[str]]
+
+
+def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: CritiqueConfig) -> _Subjects:
+    on_file = {told.trajectory_id for told in round_.critiques.read() if told.fingerprint == critic.fingerprint}
+    subjects = _Subjects({}, set(), Counter(), defaultdict(list))
+    known_tasks = set()
+    for trajectory in round_.finished():
+        known_tasks.add(trajectory.task_id)
+        outcome = evidence.outcome(trajectory)
+        if reason := _skipped(trajectory, outcome, config):
+            subjects.skipped[reason] += 1
+            continue
+        subjects.outcomes[trajectory.id] = outcome
+        if trajectory.id in on_file:
+            continue
+        subjects.pending.add(trajectory.id)
+        if what := evidence.missing(trajectory):
+            subjects.missing[what].append(f"{trajectory.task_id} attempt {trajectory.attempt}")
+    if unknown := sorted(set(config.only) - known_tasks):
+        raise InputError(f"{round_.path}: no run on {', '.join(unknown)}; check the ids given to --only")
+    return subjects
+
+
+def _skipped(trajectory: Trajectory, outcome: bool | None, config: CritiqueConfig) -> str | None:
+    if config.only and trajectory.task_id not in config.only:
+        return "not named by --only"
+    if trajectory.stop_reason == "infra_error":
+        return "ended by the world"
+    if not trajectory.steps:
+        return "no steps"
+    return "resolved" if config.only_unresolved and outcome else None
+
+
+class _Stage:
+    """The workers and what they share."""
+
+    def __init__(
+        self,
+        config: CritiqueConfig,
+        round_: Round,
+        critic: Critic,
+        evidence: EvidenceBook,
+        subjects: _Subjects,
+        stop: threading.Event,
+    ) -> None:
+        self.config, self.round, self.critic, self.evidence = config, round_, critic, evidence
+        self.subjects, self.stop = subjects, stop
+        resumed = len(subjects.outcomes) - len(subjects.pending)
+        self.progress = Runs(total=len(subjects.outcomes), resumed=resumed)
+        self.reason: str | None = None
+        self.failures: dict[str, str] = {}
+        self._spent_now = Spent()
+        self._failed_in_a_row = 0
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Judge the pending runs, no more of them in memory than there are workers."""
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="critique") as executor:
+            for trajectory in self._pending():
+                while len(running) >= self.config.workers:
+                    running = self._finished(running)
+                if self.stop.is_set():
+                    break
+                running.add(executor.submit(self._judge, trajectory))
+            while running:
+                running = self._finished(running)
+
+    def _pending(self) -> Iterator[Trajectory]:
+        if self.subjects.pending:
+            yield from (run for run in self.round.finished() if run.id in self.subjects.pending)
+
+    def _finished(self, running: set[Future[None]]) -> set[Future[None]]:
+        """Wait for one to end; returns the others. Raises what is more than a failure of the critic."""
+        done, others = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        return others
+
+    def _judge(self, trajectory: Trajectory) -> None:
+        self.progress.add(running=1)
+        try:
+            told = self.critic.judge(trajectory, self.evidence.of(trajectory))
+        except InfrastructureError as error:
+            self._failed(trajectory, error)
+            return
+        finally:
+            self.progress.add(running=-1)
+        if told is None:
+            self.progress.add(done=1, without=1)
+            return
+        check_complete(told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}")
+        self.round.critiques.append(told)
+        with self._lock:
+            self._failed_in_a_row = 0
+            self._spent_now = self._spent_now.plus(told)
+        tokens = (told.usage.prompt_tokens or 0) + (told.usage.completion_tokens or 0) if told.usage else 0
+        mistakes = sum(label.verdict == "mistake" for label in told.labels)
+        self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
+
+    def _failed(self, trajectory: Trajectory, error: InfrastructureError) -> None:
+        logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
+        self.progress.add(done=1, failed=1)
+        with self._lock:
+            self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = str(error)
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row < FAILURES_IN_A_ROW or self.reason is not None:
+                return
+            self.reason = (
+                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {error}; mend it and "
+                "give the same command again"
+            )
+        self.stop.set()
+
+    def summary(self) -> Summary:
+        last = {
+            told.trajectory_id: told
+            for told in self.round.critiques.read()
+            if told.fingerprint == self.critic.fingerprint and told.trajectory_id in self.subjects.outcomes
+        }
+        spent, remarks = Spent(), Counter[str]()
+        for told in last.values():
+            spent = spent.plus(told)
+            remarks.update(told.remarks)
+        runs, verdicts = _shares(last, self.subjects.outcomes)
+        return Summary(
+            critic=self.critic.name,
+            fingerprint=self.critic.fingerprint,
+            information=getattr(self.critic, "information", "none"),
+            trajectories=self.progress.total,
+            resumed=self.progress.resumed,
+            judged=self.progress.judged,
+            failed=self.progress.failed,
+            without=self.progress.without,
+            skipped=dict(self.subjects.skipped),
+            failures=self.failures,
+            runs=runs,
+            verdicts=verdicts,
+            remarks=dict(sorted(remarks.items())),
+            spent_now=self._spent_now,
+            spent=spent,
+            seconds=time.monotonic() - self.progress.started,
+            cancelled=self.stop.is_set() and self.reason is None,
+            reason=self.reason,
+        )
+
+
+def _shares(
+    critiques: Mapping[str, Critique], outcomes: Mapping[str, bool | None]
+) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """(outcome -> runs, outcome -> verdict -> steps); abstentions count as "abstained"."""
+    runs: Counter[str] = Counter()
+    verdicts: dict[str, Counter[str]] = defaultdict(Counter)
+    for trajectory_id, told in critiques.items():
+        outcome = OUTCOMES[outcomes[trajectory_id]]
+        runs[outcome] += 1
+        verdicts[outcome].update(label.verdict or "abstained" for label in told.labels)
+    return dict(runs), {outcome: dict(counts) for outcome, counts in verdicts.items()}

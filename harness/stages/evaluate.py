@@ -1,0 +1,228 @@
+"""Grade patches and sum up: the official verdicts, with honest error bars.
+
+Reads tasks and predictions (ours, the official formats, `gold`) or a run's trajectories; writes `grades.jsonl` and the
+test logs. A patch that has a verdict in the file is not run again, so the same command resumes.
+
+    with Run("runs/eval") as run, Grader(backend, run.round(0), workers=4) as grader:
+        evaluation = evaluate(submissions, grader)
+    evaluation.resolved, evaluation.interval        # 86, Interval(low=0.957, high=1.0)
+"""
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+
+from srft.env.backends import Backend
+from srft.env.grading.grade import Grade, grade, grade_key
+from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.tasks.task import Task
+from srft.harness.run.store import Outline, Round
+from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One attempt's patch for one task; `None` is an attempt that ended without one.
+
+    state: "missing" where there was no attempt, "not_graded" where the world ended it: neither has anything to grade.
+    """
+
+    task: Task
+    patch: str | None
+    attempt: int = 0
+    state: Literal["given", "missing", "not_graded"] = "given"
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verdicts come to.
+
+    tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
+    attempts that are not there, which count as not resolved, as on the leaderboards. rate: the tasks' mean share of
+    resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no others.
+    interval: 95 %, Wilson's for one attempt a task, a bootstrap over tasks for several. resolved_any: tasks that at
+    least one attempt resolved.
+    """
+
+    tasks: int
+    predictions: int
+    resolved: int
+    unresolved: int
+    empty: int
+    not_applied: int
+    not_graded: int
+    missing: int
+    timed_out: int
+    resolved_any: int
+    rate: float | None
+    interval: Interval | None
+    by_repository: dict[str, dict[str, int]]
+
+
+class Grader:
+    """Grades patches on some threads, each pair of task and patch once. Enter it to use it.
+
+    elsewhere: gives the verdict in place of this machine.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        round_: Round,
+        *,
+        workers: int,
+        timeout_s: float,
+        elsewhere: Callable[[Task, str | None], Grade] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._elsewhere = elsewhere
+        self._round = round_
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._known = {grade.key: grade for grade in round_.grades.read() if self._is_final(grade)}
+        self._running: dict[str, Future[Grade]] = {}
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="grade")
+
+    def _is_final(self, verdict: Grade) -> bool:
+        """Whether it need not be tried again: not the world's failure, nor a timeout under a shorter limit."""
+        return verdict.resolved is not None and not (verdict.timed_out and verdict.wall_s < self._timeout_s)
+
+    def known(self, submission: Submission) -> Grade | None:
+        """The verdict that is on file."""
+        with self._lock:
+            return self._known.get(grade_key(submission.task, submission.patch))
+
+    def submit(self, submission: Submission) -> Future[Grade]:
+        """The verdict, now or later. The future raises StorageError when it cannot be kept."""
+        key = grade_key(submission.task, submission.patch)
+        with self._lock:
+            if key in self._known:
+                done: Future[Grade] = Future()
+                done.set_result(self._known[key])
+                return done
+            if key not in self._running:
+                self._running[key] = self._executor.submit(self._grade, submission, key)
+            return self._running[key]
+
+    def _grade(self, submission: Submission, key: str) -> Grade:
+        try:
+            verdict = (self._elsewhere or self._here)(submission.task, submission.patch)
+            self._round.grades.append(verdict)
+            with self._lock:
+                self._known[key] = verdict  # a failure of the world too: it is tried again by the next command
+            return verdict
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
+
+    def _here(self, task: Task, patch: str | None) -> Grade:
+        with self._backend.hold(task):
+            return grade(
+                task,
+                patch,
+                open_sandbox=lambda spec: self._open(task, spec),
+                log_dir=self._round.logs,
+                timeout_s=self._timeout_s,
+            )
+
+    def _open(self, task: Task, spec: SandboxSpec) -> Sandbox:
+        self._backend.ensure_image(task)
+        return self._backend.open(spec)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, *, wait_for_running: bool = True) -> None:
+        """Grade nothing more; what is being graded is waited for or left to end with the process."""
+        self._executor.shutdown(wait=wait_for_running, cancel_futures=True)
+
+
+def evaluate(
+    submissions: Sequence[Submission],
+    grader: Grader,
+    *,
+    stop: threading.Event | None = None,
+    on_grade: Callable[[Grade], None] | None = None,
+) -> Evaluation:
+    """Grade all submissions and sum up. `stop`: what has no verdict by then stays ungraded, for the next time."""
+    stop = stop or threading.Event()
+    given = [submission for submission in submissions if submission.state == "given"]
+    waiting = [(s, grader.submit(s)) for s in given if not stop.is_set() or grader.known(s) is not None]
+    unfinished = {future for _, future in waiting}
+    while unfinished:
+        finished, unfinished = wait(unfinished, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in finished:
+            if on_grade is not None:
+                on_grade(future.result())
+        if stop.is_set():
+            break
+    graded = {id(submission): future.result() for submission, future in waiting if future not in unfinished}
+    return summarize((submission, graded.get(id(submission))) for submission in submissions)
+
+
+def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation:
+    """Sum up verdicts; a submission without a Grade is not graded, unless it is missing."""
+    counts: Counter[str] = Counter()
+    by_repository: dict[str, Counter[str]] = defaultdict(Counter)
+    resolved_by_task: dict[str, list[bool]] = defaultdict(list)
+    tasks = set()
+    for submission, verdict in verdicts:
+        outcome = verdict.outcome if verdict else "not_graded" if submission.state == "given" else submission.state
+        task = submission.task
+        tasks.add(task.instance_id)
+        counts.update({outcome: 1, "predictions": 1, "timed_out": int(verdict is not None and verdict.timed_out)})
+        by_repository[task.repo].update({outcome: 1, "predictions": 1})
+        if outcome != "not_graded":
+            resolved_by_task[task.instance_id].append(outcome == "resolved")
+    return Evaluation(
+        tasks=len(tasks),
+        predictions=counts["predictions"],
+        resolved=counts["resolved"],
+        unresolved=counts["unresolved"],
+        empty=counts["empty"],
+        not_applied=counts["not_applied"],
+        not_graded=counts["not_graded"],
+        missing=counts["missing"],
+        timed_out=counts["timed_out"],
+        resolved_any=sum(any(attempts) for attempts in resolved_by_task.values()),
+        rate=mean_rate(list(resolved_by_task.values())),
+        interval=_interval(list(resolved_by_task.values())),
+        by_repository={repo: dict(sorted(row.items())) for repo, row in sorted(by_repository.items())},
+    )
+
+
+def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
+    if all(len(attempts) == 1 for attempts in resolved_by_task):
+        return wilson_interval(sum(attempts[0] for attempts in resolved_by_task), len(resolved_by_task))
+    return cluster_bootstrap_interval(resolved_by_task)
+
+
+def submissions_of_run(tasks: Iterable[Task], attempts: int, outlines: Iterable[Outline]) -> list[Submission]:
+    """Every attempt of a run: what was submitted, what the world ended, what is missing."""
+    by_episode = {(outline.task_id, outline.attempt): outline for outline in outlines}
+    submissions = []
+    for task in tasks:
+        for attempt in range(attempts):
+            outline = by_episode.get((task.instance_id, attempt))
+            if outline is None:
+                submissions.append(Submission(task, None, attempt, "missing"))
+            elif outline.stop_reason == "infra_error":
+                submissions.append(Submission(task, None, attempt, "not_graded"))
+            else:
+                submissions.append(Submission(task, outline.patch, attempt))
+    return submissions
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The object that `srft evaluate --json` prints."""
+    return msgspec.to_builtins(evaluation)

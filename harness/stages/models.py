@@ -1,0 +1,90 @@
+"""The model that a configuration names.
+
+open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
+open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml"), open_model("local:models/base")
+open_model("demonstrator", tasks=tasks, demonstrator=DemonstratorConfig(style="short"), format="backtick")
+model = configured_model(config, tasks)                 # the one of a CollectConfig
+close_model(model)
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from srft.agent.demonstrator.demonstrator import Demonstrator, DemonstratorConfig, FormatName
+from srft.agent.models.contract import Model
+from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.models.scripted import ReplayModel, ScriptedModel
+from srft.env.errors import InputError
+from srft.env.tasks.task import Task
+from srft.harness.config.config import CollectConfig
+
+
+def open_model(
+    name: str,
+    *,
+    settings: OpenAIConfig | None = None,
+    tasks: Iterable[Task] | None = None,
+    demonstrator: DemonstratorConfig | None = None,
+    format: FormatName = "backtick",
+) -> Model:
+    """The model, an endpoint not asked yet. Raises InputError.
+
+    settings: an endpoint's. tasks, demonstrator, format: what `demonstrator` needs: the tasks with their reference
+    fixes, its settings, and the action format that it is to write.
+    """
+    if name == "demonstrator":
+        if tasks is None:
+            raise InputError("model: demonstrator needs the tasks and their reference fixes; none were given")
+        return Demonstrator(tasks, demonstrator, format=format)
+    kind, _, file = name.partition(":")
+    if kind == "local" and file:
+        return _served_here(Path(file), settings or OpenAIConfig())
+    if kind == "replay":
+        return ReplayModel.load(file)
+    if kind == "script":
+        return ScriptedModel.load(file)
+    if kind not in {"http", "https"}:
+        raise InputError(
+            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), local:DIR, demonstrator, "
+            "replay:FILE or script:FILE"
+        )
+    settings = settings or OpenAIConfig()
+    url, _, served_name = name.partition("#")
+    if not (served_name := served_name or settings.name):
+        raise InputError(f"model: {name!r} does not say which model; expected http://HOST/v1#NAME")
+    return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
+
+
+def configured_model(config: CollectConfig, tasks: Iterable[Task]) -> Model:
+    """The model that a collection names; `close_model` ends it. Raises InputError."""
+    return open_model(
+        config.model, settings=config.openai, tasks=tasks, demonstrator=config.demonstrator, format=config.format
+    )
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_model(model: Model) -> None:
+    """End what runs in this process for a model: the engine of `local:DIR`. The others hold nothing."""
+    if isinstance(model, _Closable):
+        model.close()
+
+
+def _served_here(folder: Path, settings: OpenAIConfig) -> Model:
+    """A model folder, served by the engine in this process until the model is closed."""
+    from srft.harness.serve.local_server import LocalServer
+    from srft.harness.serve.server import ServeConfig
+
+    return LocalServer(folder, name=folder.name, config=ServeConfig(), sampling=settings).model
+
+
+def check_model(model: Model) -> None:
+    """Ask an endpoint whether it is there, takes the key and knows the model. Raises ModelError."""
+    if isinstance(model, OpenAIModel):
+        model.check()

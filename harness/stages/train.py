@@ -1,0 +1,79 @@
+"""The train stage: a round's rows and a recipe to a model.
+
+Reads `rows/<arm>/` in the round's folder; writes `model/<arm>/` there (see `srft.train.fit.finetune`).
+
+    recipe = load_recipe("smollm2-135m-cpu")
+    config = TrainConfig(rows=Path("rows/srft"), model="models/base", out=Path("model/srft"), recipe=recipe)
+    trained = train(config)
+
+Under `torchrun` every process runs this; the first one holds the run's lock and writes.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from srft.env.errors import InputError
+from srft.env.tasks.task import load_tasks
+from srft.harness.config.config import read_config
+from srft.train.fit.finetune import Trained, finetune
+from srft.train.fit.recipe import Recipe, recipe_file
+from srft.train.rows.contamination import By, refuse_contamination
+from srft.train.rows.rows import RowTable
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything `srft train` does.
+
+    rows: a folder of rows. model: what is trained, a folder or a hub name. out: the new model's folder. evaluation:
+    tasks that the model will be measured on, which must not be trained on.
+    """
+
+    rows: Path
+    model: str
+    out: Path
+    recipe: Recipe
+    evaluation: tuple[str, ...] = ()
+    contamination: By = "repository"
+
+
+def load_recipe(name: str, *, sets: list[str] | None = None) -> Recipe:
+    """A recipe of ours by name, or a YAML file, with `key=value` over it. Raises InputError."""
+    return read_config(Recipe, file=str(recipe_file(name)), sets=sets or ())
+
+
+def rows_folder(round_folder: Path, arm: str | None) -> Path:
+    """The rows of an arm, or of the only one there is. Raises InputError."""
+    found = sorted(path.parent.name for path in round_folder.glob("rows/*/rows.json"))
+    if arm is None and len(found) == 1:
+        arm = found[0]
+    if arm not in found:
+        raise InputError(
+            f"{round_folder}: rows of {', '.join(found) or 'no arm'} are there; "
+            + ("name one with --arm" if found else "make some with `srft rows`")
+        )
+    return round_folder / "rows" / str(arm)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    on_log: Callable[[dict[str, Any], int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Trained | None:
+    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged."""
+    table = RowTable.open(config.rows)
+    for name in config.evaluation:
+        refuse_contamination(
+            table.manifest.task_ids, table.manifest.repos, evaluation=load_tasks(name), by=config.contamination
+        )
+    return finetune(table, config.recipe, model=config.model, out=config.out, on_log=on_log, stop=stop)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: the only one, or torchrun's first."""
+    return os.environ.get("RANK", "0") == "0"

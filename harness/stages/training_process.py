@@ -1,0 +1,76 @@
+"""Training in a process of its own: `srft train`, or torchrun with one process a GPU.
+
+What it takes of memory is free again when it ends, and one process or eight are started alike. Reads and writes what
+`srft.harness.stages.train` says.
+
+    figures = train_in_process(TrainConfig(...), recipe="smollm2-135m-cpu", sets=["epochs=2"], processes=1, stop=stop)
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from srft.env.errors import SrftError
+from srft.train.fit.finetune import Trained, read_trained
+
+PR_SET_PDEATHSIG = 1
+STOPPED = 130
+
+
+class TrainingFailed(SrftError):
+    """The training process ended without a model; what it said stands above."""
+
+
+def train_in_process(
+    *, rows: Path, model: str, out: Path, recipe: str, sets: Sequence[str], processes: int, stop: threading.Event
+) -> Trained | None:
+    """Train, or go on, or find it done; `None` where it was stopped. Raises TrainingFailed.
+
+    stop: when set, the step under way is finished and a checkpoint written; under torchrun the processes end at once,
+    and the last checkpoint is what there is.
+    """
+    command = [*_launcher(processes), "train", "--rows", str(rows), "--model", model, "--out", str(out)]
+    command += ["--recipe", recipe, *(part for text in sets for part in ("--set", text)), "--json"]
+    # A session of its own: Ctrl-C in the terminal would reach it, and this process hands it on once more.
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_ends_with_parent(signal.SIGKILL if processes == 1 else signal.SIGTERM),
+    )
+    code = _wait(child, stop)
+    if stop.is_set() and code != 0:
+        return None
+    trained = read_trained(out)
+    if code != 0 or trained is None:
+        raise TrainingFailed(f"the training of {out} ended with exit code {code}; what it said stands above")
+    return trained
+
+
+def _launcher(processes: int) -> list[str]:
+    if processes == 1:
+        return [sys.executable, "-m", "srft.harness.cli"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, f"--nproc-per-node={processes}", "-m", "srft.harness.cli"]
+
+
+def _ends_with_parent(number: int) -> Callable[[], None]:
+    """What a child does first, so that it does not outlive this process, kill -9 included (Linux)."""
+    libc = ctypes.CDLL(None)  # before the fork: the child may not load anything
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, number)
+
+
+def _wait(child: "subprocess.Popen[bytes]", stop: threading.Event) -> int:
+    asked = False
+    while True:
+        try:
+            return child.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if stop.is_set() and not asked:
+                child.send_signal(signal.SIGINT)
+                asked = True

@@ -1,0 +1,114 @@
+"""Configurations: every mistake is one clear sentence."""
+
+import pytest
+
+from srft.env.errors import InputError
+from srft.harness.config.config import CollectConfig, read_config
+from srft.harness.config.errors import MissingKey
+from srft.harness.run.run_yaml import write_config
+
+GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
+
+
+def test_options_beat_sets_beat_the_file(tmp_path):
+    file = tmp_path / "collect.yaml"
+    file.write_text("workers: 2\nseed: 5\nepisode: {steps: 10, tokens: 99}\ntasks: from-file\n")
+    config = read_config(CollectConfig, file=str(file), sets=["episode.steps=20", "seed=6"], seed=7, **GIVEN)
+    assert (config.tasks, config.workers, config.seed) == ("tasks.jsonl", 2, 7)
+    assert (config.episode.steps, config.episode.tokens) == (20, 99)
+
+
+def test_a_runs_own_file_is_its_configuration_again(tmp_path):
+    config = read_config(CollectConfig, sets=["episode.steps=20", "sandbox.memory_gib=null"], only=("a",), **GIVEN)
+    write_config(config, tmp_path, backend="local")
+    assert read_config(CollectConfig, file=str(tmp_path / "run.yaml")) == config
+
+
+def test_a_file_with_a_group_of_that_name_alone_is_not_a_runs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("collect: {workers: 2}\nworkers: 3\n")
+    with pytest.raises(InputError, match="unknown key collect"):
+        read_config(CollectConfig, file=str(file), **GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["atempts=2"], r"--set atempts=2: unknown key atempts; did you mean attempts\?"),
+        (["episode.stepz=2"], r"unknown key episode\.stepz; did you mean episode\.steps\?"),
+        (["qqq=2"], r"unknown key qqq; known keys: attempts, workers"),
+        (["episode"], "expected key=value"),
+        (["workers=many"], r"Expected `int`, got `str` - at `\$\.workers`"),
+        (["workers.x=1"], "unknown key|not a group of keys|Expected `int`"),
+        (["episode.steps=0"], "limits.steps is 0; expected more than 0"),
+        (["sandbox.kind=vm"], r"Invalid enum value 'vm' - at `\$\.sandbox\.kind`"),
+    ],
+)
+def test_a_wrong_set_is_named(sets, message):
+    with pytest.raises(InputError, match=message):
+        read_config(CollectConfig, sets=sets, **GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("workers: [", "not YAML"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("wrkers: 3\n", r"collect\.yaml: unknown key wrkers; did you mean workers\?"),
+        ("workers: x\n", r"collect\.yaml: .*workers"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, message):
+    file = tmp_path / "collect.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_config(CollectConfig, file=str(file), **GIVEN)
+
+
+def test_missing_options_are_named():
+    with pytest.raises(MissingKey, match="missing required field `model`") as raised:
+        read_config(CollectConfig, tasks="tasks.jsonl")
+    assert raised.value.key == "model"
+
+
+FORMATS = "expected one of backtick, native, xml"
+
+
+@pytest.mark.parametrize(
+    ("sets", "options", "start"),
+    [
+        (["seed=x"], {}, "--set seed=x: Expected `int`, got `str` - at `$.seed`; "),
+        (["format=yaml"], {}, f"--set format=yaml: Invalid enum value 'yaml' - at `$.format`; {FORMATS}; "),
+        (
+            [],
+            {"format": "yaml"},
+            f"format (given as an option): Invalid enum value 'yaml' - at `$.format`; {FORMATS}; ",
+        ),
+        (["format=xml"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1 - at `$.workers`; "),
+        (["workers=0"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1"),
+        (["workers=0", "workers=-1"], {}, "--set workers=-1: Expected `int` >= 1"),
+        (["sandbox={kind: vm}"], {}, "--set sandbox={kind: vm}: Invalid enum value 'vm' - at `$.sandbox.kind`; "),
+        (["episode.tokens=0"], {}, "FILE with --set episode.tokens=0: limits.tokens is 0; "),
+    ],
+)
+def test_a_wrong_value_is_not_blamed_on_a_file_that_is_right(tmp_path, sets, options, start):
+    file = tmp_path / "collect.yaml"
+    file.write_text("workers: 2\nepisode: {steps: 10}\n")
+    with pytest.raises(InputError) as raised:
+        read_config(CollectConfig, file=str(file), sets=sets, **options, **GIVEN)
+    assert str(raised.value).replace(str(file), "FILE").startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("format: yaml\n", f"Invalid enum value 'yaml' - at `$.format`; {FORMATS}; see the command's --help"),
+        ("episode: {steps: 0}\n", "limits.steps is 0; expected more than 0, or null for no limit - at `$.episode`; "),
+    ],
+)
+def test_a_wrong_value_of_the_file_is_blamed_on_it(tmp_path, text, end):
+    file = tmp_path / "collect.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as raised:
+        read_config(CollectConfig, file=str(file), sets=["episode.tokens=5"], workers=1, **GIVEN)
+    assert str(raised.value).startswith(f"{file}: {end}")

@@ -1,0 +1,134 @@
+"""Runs to look at, made by hand; a browser, where one is installed."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from srft.critic.labels.labels import Critique, StepLabel
+from srft.env.grading.grade import Grade, NamedTests, patch_hash
+from srft.harness.run.store import Run
+from tests.train.conftest import make_run
+
+ACT = "I look.\n```bash\nls\n```"
+PATCH = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n"
+
+SCRIPT = "<script>window.hit=1</script><img src=x onerror='window.hit=1'>"
+HOSTILE = f"{SCRIPT}\x1b]0;owned\x07\x1b[31mred\u202eevil\u2066\"'><svg onload=window.hit=1></pre></details>{{{{7*7}}}}"
+
+
+def critique(run, critic, verdicts, source="model", **changes):
+    labels = tuple(StepLabel(step=number, verdict=verdict, **changes) for number, verdict in enumerate(verdicts))
+    return Critique(
+        trajectory_id=run.id, task_id=run.task_id, critic=critic, fingerprint=critic, source=source, labels=labels
+    )
+
+
+def grade_of(run, resolved):
+    named = ("t.py::test_a",)
+    return Grade(
+        instance_id=run.task_id,
+        resolved=resolved,
+        outcome="resolved" if resolved else "unresolved",
+        fail_to_pass=NamedTests(passed=named) if resolved else NamedTests(failed=named),
+        pass_to_pass=NamedTests(passed=("t.py::test_b",)),
+        wall_s=1.5,
+        grader="swebench 5",
+        key=f"{run.id}",
+        patch_hash=patch_hash(run.patch),
+    )
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """Three runs: abc1 (unresolved, by its grade) and abc2 (resolved) on a__b-1, ffff (unknown) on c__d-2."""
+    first = msgspec.structs.replace(make_run([ACT, "Wrong.", "Done."], id="abc1", patch=PATCH), wall_s=75.0)
+    second = make_run([ACT], id="abc2", attempt=1, recorded_resolved=True)
+    third = make_run(["Hm."], id="ffff", task_id="c__d-2", stop_reason="step_limit")
+    with Run(tmp_path / "run") as opened:
+        round_ = opened.round(0)
+        for trajectory in (first, second, third):
+            round_.trajectories.append(trajectory)
+        round_.grades.append(grade_of(first, False))
+        round_.critiques.append(critique(first, "judge", ["good", "mistake", "good"], reason="So."))
+        round_.critiques.append(critique(second, "judge", ["good"]))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def hostile(tmp_path) -> Path:
+    """Everything that an agent, a critic or a file can hold, hostile: markup, escapes, bidi marks, 5 MB, bad UTF-8."""
+    long = "x" * 5_000_000
+    run = make_run(
+        [f"{HOSTILE}\n```bash\n{HOSTILE}\n```", f"say {HOSTILE}", "Done."],
+        [f"{HOSTILE}\n{long}", HOSTILE],
+        id=f"../{SCRIPT}",
+        task_id=f"a__b-{SCRIPT}",
+        model=HOSTILE,
+        patch=f"diff --git a/{HOSTILE} b/{HOSTILE}\n@@ -1 +1 @@\n-{HOSTILE}\n+{HOSTILE}\n",
+        recorded_resolved=False,
+        detail=HOSTILE,
+    )
+    bad = msgspec.json.encode(make_run(["BAD BYTES", "Done."], id="bytes", task_id="e__f-3"))
+    with Run(tmp_path / "hostile") as opened:
+        round_ = opened.round(0)
+        round_.trajectories.append(run)
+        round_.critiques.append(critique(run, HOSTILE, ["mistake", "good", None], reason=HOSTILE))
+        with round_.trajectories.path.open("ab") as file:
+            file.write(bad.replace(b"BAD BYTES", b"bad \xff\xfe bytes \\ud800 half") + b"\n")
+            file.write(b'{"id": "deep", "steps": ' + b"[" * 100_000 + b"\n")
+    return tmp_path / "hostile"
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator:
+    """served(run) starts `srft view` and gives its address."""
+    processes = []
+
+    def start(path: Path, *arguments: str) -> str:
+        command = [
+            sys.executable,
+            "-m",
+            "srft.harness.cli",
+            "view",
+            str(path),
+            "--no-browser",
+            "--port",
+            "0",
+            *arguments,
+        ]
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("http://127.0.0.1:"):
+            process.kill()
+            raise AssertionError(process.communicate()[1])
+        return line.split()[0].rstrip("/")
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Headless Chromium, dialogs and console watched."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium; the extra dev has it")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no chromium with its chromedriver; Debian's packages are chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()

@@ -1,0 +1,354 @@
+"""`srft critique`: every run judged once, none lost, nothing asked twice, whatever happens to it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import msgspec
+import pytest
+
+from srft.agent.records import Step, Trajectory
+from srft.critic.judge.config import JudgeConfig
+from srft.critic.labels.labels import Critique
+from srft.env.errors import InputError, ModelError
+from srft.env.grading.grade import Grade, patch_hash
+from srft.harness.run.store import Run
+from srft.harness.stages.critique import CritiqueConfig, critique
+from tests import tiny
+from tests.agent.conftest import ChatServer
+
+FAILS = (400, {"error": {"message": "no such luck"}})
+
+
+class Always(list):
+    """Answers without end: what `answer(request)` gives, or a good step 0 and a bad step 1."""
+
+    def __init__(self, server, answer=None, *, delay_s=0.0):
+        super().__init__()
+        self.server, self.answer, self.delay_s = server, answer or (lambda request: says("good", "mistake")), delay_s
+
+    def pop(self, place=-1):
+        time.sleep(self.delay_s)
+        return self.answer(self.server.requests[-1])
+
+
+def says(*verdicts):
+    entries = [{"step": s, "reason": "So.", "verdict": v, "confidence": 0.5} for s, v in enumerate(verdicts)]
+    message = {"role": "assistant", "content": json.dumps({"steps": entries})}
+    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], "usage": usage}
+    return (200, body)
+
+
+@pytest.fixture
+def server():
+    server = ChatServer()
+    server.answers = Always(server)
+    yield server
+    server.close()
+
+
+def trajectory(number, **changes):
+    """A run of two steps on the task tiny__tiny-<number>; even ones are recorded as resolved."""
+    steps = tuple(Step(index=index, content=f"Step {index}.", observation="seen") for index in range(2))
+    given = {
+        "id": f"id-{number}", "task_id": f"tiny__tiny-{number}", "repo": "tiny/tiny", "model": "m", "sampling": {},
+        "scaffold": "s", "prompt": "p", "seed": 0, "attempt": 0, "steps": steps, "patch": f"+{number}\n",
+        "messages": ({"role": "user", "content": f"Task {number}."},), "stop_reason": "submitted",
+        "recorded_resolved": number % 2 == 0,
+    }  # fmt: skip
+    return Trajectory(**{**given, **changes})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Makes a run directory of these trajectories."""
+
+    def run(*trajectories):
+        with Run(tmp_path / "run") as made:
+            for trajectory in trajectories:
+                made.round(0).trajectories.append(trajectory)
+        return tmp_path / "run"
+
+    return run
+
+
+def lines(path):
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def critiques(run):
+    path = run / "round-000" / "labels.jsonl"
+    return [msgspec.json.decode(line, type=Critique) for line in lines(path)] if path.exists() else []
+
+
+def stage(run, server, *, stop=None, **settings):
+    judge = settings.pop("judge", {})
+    config = {"critic": f"{server.url}#tiny", "judge": {"openai": {"max_retries": 0}} | judge, "workers": 1} | settings
+    with Run(run) as opened:
+        return critique(msgspec.convert(config, CritiqueConfig), opened, stop=stop or threading.Event())
+
+
+def test_judges_all_and_the_second_time_nothing(srft, server, run):
+    path = run(*map(trajectory, range(4)))
+    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--workers", 3, "--json")
+    first = srft(*command)
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert {key: summary[key] for key in ("critic", "trajectories", "judged", "resumed", "failed", "without")} == {
+        "critic": "judge", "trajectories": 4, "judged": 4, "resumed": 0, "failed": 0, "without": 0
+    }  # fmt: skip
+    assert summary["runs"] == {"resolved": 2, "unresolved": 2}
+    assert summary["verdicts"] == {
+        "resolved": {"good": 2, "mistake": 2},
+        "unresolved": {"good": 2, "mistake": 2},
+    }
+    spent = summary["spent"]
+    assert (spent["calls"], spent["prompt_tokens"], spent["completion_tokens"]) == (4, 400, 80)
+    assert (spent["cost_usd"], spent["cached_tokens"]) == (None, None)
+    assert {told.trajectory_id for told in critiques(path)} == {f"id-{number}" for number in range(4)}
+    assert all([label.verdict for label in told.labels] == ["good", "mistake"] for told in critiques(path))
+    again = srft(*command)
+    assert again.returncode == 0
+    second = json.loads(again.stdout)
+    assert (second["judged"], second["resumed"], second["spent_now"]["calls"]) == (0, 4, 0)
+    assert (second["verdicts"], second["spent"]) == (summary["verdicts"], spent)
+    assert (len(server.requests), len(critiques(path))) == (4, 4)
+
+
+def test_the_table(srft, server, run):
+    path = run(*map(trajectory, range(3)))
+    shown = srft("critique", "--run", path, "--critic", f"{server.url}#tiny", "--set", "judge.information=outcome")
+    assert shown.returncode == 0, shown.stderr
+    for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
+        assert words in shown.stdout
+
+
+def test_a_failure_costs_one_run_and_is_tried_again(srft, server, run):
+    path = run(*map(trajectory, range(4)))
+    server.answers = Always(server, lambda request: FAILS if "Task 2." in str(request) else says("good", "good"))
+    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--workers", 1, "--json")
+    failed = srft(*command)
+    assert failed.returncode == 1
+    assert "1 of 4 runs failed: the same command again tries them" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    summary = json.loads(failed.stdout)
+    assert (summary["judged"], summary["failed"]) == (3, 1)
+    assert list(summary["failures"]) == ["tiny__tiny-2 attempt 0"]
+    assert "no such luck" in summary["failures"]["tiny__tiny-2 attempt 0"]
+    assert [told.trajectory_id for told in critiques(path)] == ["id-0", "id-1", "id-3"]
+    server.answers, asked = Always(server), len(server.requests)
+    assert srft(*command).returncode == 0
+    assert len(server.requests) - asked == 1
+    assert critiques(path)[3].trajectory_id == "id-2"
+
+
+def test_twelve_failures_in_a_row_stop(server, run):
+    path = run(*map(trajectory, range(20)))
+    server.answers = Always(server, lambda request: FAILS)
+    summary = stage(path, server)
+    assert (summary.failed, len(server.requests), summary.complete, summary.cancelled) == (12, 12, False, False)
+    assert "the critic failed on 12 runs in a row" in summary.reason
+    # Failures with a success between them are no row.
+    server.answers = Always(server, lambda request: FAILS if "Task 1" not in str(request) else says("good", "good"))
+    assert stage(path, server).reason is None
+
+
+def test_a_killed_command_loses_nothing(server, run, tmp_path):
+    path = run(*map(trajectory, range(10)))
+    server.answers = Always(server, delay_s=0.3)
+    command = [
+        sys.executable, "-m", "srft.harness.cli", "critique", "--run", path, "--critic", f"{server.url}#tiny",
+        "--workers", "2",
+    ]  # fmt: skip
+    labels = path / "round-000" / "labels.jsonl"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while not (labels.exists() and len(lines(labels)) >= 3):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = lines(labels)
+    assert 3 <= len(kept) < 10
+    with labels.open("ab") as file:
+        file.write(b'{"schema_version":1,"trajectory_id":"id-9","torn')  # what a kill in the middle of a write leaves
+    asked = len(server.requests)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert lines(labels)[: len(kept)] == kept
+    assert sorted(told.trajectory_id for told in critiques(path)) == [f"id-{number}" for number in range(10)]
+    assert len(server.requests) - asked == 10 - len(kept)
+
+
+def test_stopping_keeps_what_is_done(server, run):
+    path = run(*map(trajectory, range(5)))
+    stop = threading.Event()
+
+    def answer(request):
+        if "Task 1." in str(request):
+            stop.set()
+        return says("good", "good")
+
+    server.answers = Always(server, answer)
+    summary = stage(path, server, stop=stop)
+    assert (summary.judged, summary.cancelled, summary.complete) == (2, True, False)
+    assert stage(path, server).judged == 3
+
+
+def test_another_judge_judges_anew(server, run):
+    path = run(trajectory(0))
+    stage(path, server)
+    summary = stage(path, server, judge={"information": "outcome", "name": "informed"})
+    assert (summary.judged, summary.critic) == (1, "informed")
+    assert [(told.critic, told.information) for told in critiques(path)] == [("judge", "none"), ("informed", "outcome")]
+    # Another address of the same model is the same judge.
+    other = ChatServer()
+    assert stage(path, other).resumed == 1
+    other.close()
+
+
+def test_what_is_left_out_is_said(server, run):
+    ended = trajectory(8, stop_reason="infra_error", recorded_resolved=None)
+    path = run(*map(trajectory, range(4)), ended, trajectory(9, steps=(), recorded_resolved=None))
+    summary = stage(path, server, only_unresolved=True)
+    assert (summary.judged, summary.runs) == (2, {"unresolved": 2})
+    assert summary.skipped == {"resolved": 2, "ended by the world": 1, "no steps": 1}
+    one = stage(path, server, only=["tiny__tiny-2"])
+    assert (one.judged, one.skipped) == (1, {"not named by --only": 5})
+    with pytest.raises(InputError, match="no run on tiny__tiny-77; check the ids given to --only"):
+        stage(path, server, only=["tiny__tiny-77"])
+
+
+def grade_of(trajectory, *, log_path=None, **changes):
+    given = {
+        "instance_id": trajectory.task_id, "resolved": False, "outcome": "unresolved", "timed_out": False,
+        "fail_to_pass": None, "pass_to_pass": None, "log_path": log_path, "wall_s": 1.0, "grader": "g", "key": "k",
+        "patch_hash": patch_hash(trajectory.patch), "detail": None,
+    }  # fmt: skip
+    return Grade(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("information", "words"),
+    [
+        ("outcome", "no outcome is known of 1 (tiny__tiny-1 attempt 0): grade them (srft evaluate --run"),
+        ("test_log", "no outcome is known of 1 (tiny__tiny-1 attempt 0)"),
+        ("gold_patch", "where the tasks lie is not on file; give --tasks"),
+    ],
+)
+def test_missing_evidence_is_said_before_anything_is_asked(server, run, information, words):
+    path = run(trajectory(0), trajectory(1, recorded_resolved=None))
+    with pytest.raises(InputError) as error:
+        stage(path, server, judge={"information": information})
+    assert words in str(error.value)
+    assert server.requests == []
+    assert critiques(path) == []
+
+
+def test_an_imported_verdict_has_no_test_log(server, run):
+    path = run(trajectory(0))
+    with pytest.raises(
+        InputError, match=r"no test log is known of 1 \(tiny__tiny-0 attempt 0\): .* an imported verdict has no log"
+    ):
+        stage(path, server, judge={"information": "test_log"})
+
+
+def test_grades_and_test_logs_are_shown(server, run):
+    first, empty = trajectory(0), trajectory(1, patch="")
+    path = run(first, empty)
+    log = path / "round-000" / "logs" / "tiny__tiny-0" / "k" / "test_output.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("+ git checkout\n: '>>>>> Start Test Output'\nFAILED test_answer\n: '>>>>> End Test Output'\n+ git")
+    with Run(path) as opened:
+        # The grade wins over the record; the run was graded in another place than it lies now.
+        opened.round(0).grades.append(grade_of(first, log_path="elsewhere/logs/tiny__tiny-0/k/test_output.txt"))
+        opened.round(0).grades.append(grade_of(empty, outcome="empty"))
+    assert stage(path, server, judge={"information": "test_log"}).runs == {"unresolved": 2}
+    shown = [request["messages"][1]["content"] for request in server.requests]
+    assert "Not resolved" in shown[0]
+    assert "<test_log>\nFAILED test_answer\n" in shown[0]
+    assert "git checkout" not in shown[0]
+    assert "<test_log>\nNo test was run (empty).\n</test_log>" in shown[1]
+
+
+def test_the_reference_fix_comes_from_the_tasks(server, run, tmp_path):
+    path = run(trajectory(0), trajectory(1))
+    tasks = tiny.write_tasks(tmp_path / "tasks.jsonl", 1)
+    with pytest.raises(InputError, match=r"no reference fix is known of 1 \(tiny__tiny-1 attempt 0\)"):
+        stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks))
+    tasks = tiny.write_tasks(tmp_path / "tasks.jsonl", 2)
+    assert stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks)).judged == 2
+    assert "<reference_fix>\n--- a/answer.txt" in server.requests[0]["messages"][1]["content"]
+
+
+def test_a_rule_needs_no_server(srft, run):
+    steps = tuple(Step(index=index, content="x", exit_code=index, observation="seen") for index in range(2))
+    path = run(trajectory(0, steps=steps))
+    done = srft("critique", "--run", path, "--critic", "tool_error", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["critic"], summary["verdicts"]) == ("tool_error", {"resolved": {"good": 1, "mistake": 1}})
+    assert summary["spent"]["calls"] == 0
+
+
+def test_labels_of_a_file(srft, run, tmp_path):
+    path = run(trajectory(0), trajectory(1))
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"trajectory_id": "id-1", "labels": [{"step": 1, "verdict": "mistake"}]}\n')
+    done = srft("critique", "--run", path, "--critic", f"file:{labels}", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["judged"], summary["without"]) == (1, 1)
+    assert summary["verdicts"] == {"unresolved": {"abstained": 1, "mistake": 1}}
+    assert [told.source for told in critiques(path)] == ["human"]
+
+
+def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
+    path = run(trajectory(0))
+    judge = tmp_path / "judge.yaml"
+    judge.write_text(f"model: {server.url}#tiny\ninformation: outcome\nopenai:\n  temperature: 0.5\n")
+    done = srft("critique", "--run", path, "--critic", judge, "--set", "judge.seed=9", "--set", "workers=1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["information"] == "outcome"
+    assert (server.requests[0]["seed"], server.requests[0]["temperature"]) == (9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--run", "nowhere", "--critic", "tool_error"), 2, "nowhere: no such run directory; check --run"),
+        (("--run", "run", "--critic", "gpt-5"), 2, "critic: 'gpt-5' is none; expected tool_error"),
+        (("--run", "run", "--critic", "nowhere.yaml"), 2, "nowhere.yaml: cannot be read"),
+        (("--run", "run", "--critic", "tool_error", "--round", "3"), 2, "round 3 has no trajectories"),
+        (("--run", "run", "--critic", "judge", "--set", "judge.vote=3"), 2, "did you mean judge.votes?"),
+        (("--run", "run"), 2, "--critic is missing; see --help for an example"),
+        (("--run", "run", "--critic", "http://127.0.0.1:9/v1#m"), 1, "no server answers there"),
+    ],
+)
+def test_bad_input_is_one_sentence(srft, run, arguments, code, words):
+    run(trajectory(0))
+    done = srft("critique", *arguments)
+    said = [line for line in done.stderr.split("\n") if line.startswith("srft: ")]
+    assert (done.returncode, len(said)) == (code, 1), done.stderr
+    assert words in said[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_said_before_anything_is_begun(server, run):
+    path = run(trajectory(0))
+    server.close()
+    with pytest.raises(ModelError, match="no server answers there"):
+        stage(path, server)
+    assert critiques(path) == []
+
+
+def test_the_config_names_its_defaults():
+    config = msgspec.convert({"critic": "judge"}, CritiqueConfig)
+    assert (config.judge, config.workers, config.only_unresolved) == (JudgeConfig(), 4, False)
