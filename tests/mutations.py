@@ -108,7 +108,8 @@ def _changes(node: Any, parent: Any) -> Iterator[Any]:
     if isinstance(node, ast.Call):
         for number in range(len(node.keywords)):
             yield ast.Call(node.func, node.args, node.keywords[:number] + node.keywords[number + 1 :])
-        if len(node.args) > 1:
+        symmetric = isinstance(node.func, ast.Name) and node.func.id in ("min", "max")
+        if len(node.args) > 1 and not symmetric:
             yield ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     if isinstance(node, ast.Return) and node.value is not None:
         yield ast.Return(ast.Constant(None))
