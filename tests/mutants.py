@@ -60,7 +60,10 @@ def run(file: str, tests: list[str], *, root: Path = ROOT, sample: int | None = 
         with tempfile.TemporaryDirectory(prefix="srft-mutants-") as folder, suppress(Empty):
             copy = _copy(root, Path(folder, "tree"))
             command = [sys.executable, "-m", "tests.mutants", "--worker", file, *tests]
-            env = os.environ | {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}"}
+            env = os.environ | {
+                "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take seconds, and no test needs one
+            }
             pipe = subprocess.PIPE
             with subprocess.Popen(command, cwd=copy, env=env, stdin=pipe, stdout=pipe, text=True) as worker:
                 assert worker.stdin
@@ -108,9 +111,11 @@ def worker(file: Path, tests: list[str]) -> None:
         with suppress(ImportError):
             import_module(name)
     begun = time.monotonic()
-    again = _tested(tests, limit_s=600)  # the libraries are imported by now, which must not matter
+    again = (
+        first if first != "survived" else _tested(tests, limit_s=600)
+    )  # the libraries are imported by now, which must not matter
     limit_s = max(3.0, 8 * (time.monotonic() - begun))
-    print(first if first != "survived" else again, flush=True)
+    print(again, flush=True)
     for line in sys.stdin:
         file.write_text(json.loads(line), encoding="utf-8")
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
