@@ -178,10 +178,12 @@ def theirs(template: str, run: Trajectory, settings: dict[str, Any]) -> list[Spa
 
 def _for_trl(message: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     shaped = dict(message)
+    if settings.get("parts"):
+        shaped["content"] = [{"type": "text", "text": message["content"]}]
     if thinking := shaped.get("reasoning_content"):
         shaped[settings.get("thinking", "reasoning_content")] = thinking
     if calls := message.get("tool_calls"):
-        shaped["content"] = message["content"] or settings.get("no_text", "")
+        shaped["content"] = shaped["content"] or settings.get("no_text", "")
         shaped["tool_calls"] = [
             {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
             for call in calls
@@ -208,9 +210,10 @@ def _marked(
 
 
 class Difference(NamedTuple):
-    """what: "trained", "prompt" or "refused"; at: its "start", "middle" or "end", "" of a refusal.
+    """what: "trained" or "prompt", and at: its "start", "middle" or "end"; or one of those that have no place:
 
-    ours, theirs: the texts that differ there, or the messages of a refusal.
+    "border", where one side trains what ends the prompt of the other (shown as what the one trains); "replies", where
+    there are not as many; and "refused". ours, theirs: the texts that differ there, or the messages of a refusal.
     """
 
     what: str
@@ -228,13 +231,19 @@ def differences(mine: list[Span] | str, other: list[Span] | str) -> set[Differen
         refusals = [side if isinstance(side, str) else "" for side in (mine, other)]
         return {Difference("refused", "", *refusals)}
     if len(mine) != len(other):
-        return {Difference("trained", "", f"{len(mine)} replies", f"{len(other)} replies")}
-    return {
-        Difference(what, *hunk)
-        for mine_span, other_span in zip(mine, other, strict=True)
-        for what in Span._fields
-        for hunk in _hunks(getattr(mine_span, what), getattr(other_span, what))
-    }
+        return {Difference("replies", "", str(len(mine)), str(len(other)))}
+    return {difference for pair in zip(mine, other, strict=True) for difference in _of_span(*pair)}
+
+
+def _of_span(mine: Span, other: Span) -> set[Difference]:
+    found = [Difference("prompt", *hunk) for hunk in _hunks(mine.prompt, other.prompt)]
+    said, marked = mine.trained, other.trained
+    match found:
+        case [*_, Difference(at="end", ours=moved, theirs="")] if marked.startswith(moved):
+            found[-1], marked = Difference("border", "", "", moved), marked.removeprefix(moved)
+        case [*_, Difference(at="end", ours="", theirs=moved)] if said.startswith(moved):
+            found[-1], said = Difference("border", "", moved, ""), said.removeprefix(moved)
+    return {*found, *(Difference("trained", *hunk) for hunk in _hunks(said, marked))}
 
 
 def _hunks(mine: str, other: str) -> list[tuple[str, str, str]]:
@@ -329,16 +338,18 @@ def test_every_family_of_trl_is_compared(templates: Path) -> None:
 
 
 def test_a_difference_is_found_and_named() -> None:
-    mine = [Span("<|user|>Fix it.<|assistant|>", "<think>\n\n</think>\n\nIt is fixed.<|end|>")]
-    other = [Span("<|user|>Fix it.<|assistant|><think>\n", "</think>\n\nIt is fixed.<|end|>\n")]
+    mine = [Span("<|user|>Fix it.<|assistant|><think>\n", "\n</think>\n\nIt is fixed.<|end|>")]
+    other = [Span("<|user|>Fix that.<|assistant|>", "<think>\n\n</think>\n\nIt is mended.<|end|>\n")]
     assert differences(mine, mine) == set()
     assert differences(mine, other) == {
-        Difference("prompt", "end", "", "<think>\n"),
-        Difference("trained", "start", "<think>\n\n", ""),
+        Difference("prompt", "middle", "it", "that"),
+        Difference("border", "", "", "<think>\n"),
+        Difference("trained", "middle", "fixed", "mended"),
         Difference("trained", "end", "", "\n"),
     }
+    assert differences(other, mine) >= {Difference("border", "", "<think>\n", "")}
     assert differences("no tool calls", mine) == {Difference("refused", "", "no tool calls", "")}
-    assert differences([], mine) == {Difference("trained", "", "0 replies", "1 replies")}
+    assert differences([], mine) == {Difference("replies", "", "0", "1")}
 
 
 def test_pieces_of_one_reply_are_joined_with_the_gap_between_them() -> None:
