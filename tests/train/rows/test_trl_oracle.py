@@ -79,6 +79,11 @@ RUNS: dict[str, list[Reply]] = {
     "thinking_calls": [Reply("", HM, 1), Reply("", AH, 2), Reply("", OH, 1)],
     "thinking_text_calls": [Reply(LOOK, HM, 1), Reply(FIX, AH, 1), Reply(DONE, OH, 1)],
     "thinking_calls_then_text": [Reply("", HM, 1), Reply("", AH, 1), Reply(DONE, OH)],
+    "white_space": [Reply("\n I look at it. \n", calls=1), Reply("\n It is fixed. \n")],
+    "think_tags_in_the_text": [
+        Reply(f"<think>\n{HM}\n</think>\n\n{LOOK}"),
+        Reply(f"<think>\n{OH}\n</think>\n\n{DONE}"),
+    ],
     "thinking_now_and_then": [Reply(LOOK, HM, 1), Reply("", None, 1), Reply(DONE, OH, 1)],
 }
 
@@ -163,9 +168,10 @@ def theirs(template: str, run: Trajectory, settings: dict[str, Any]) -> list[Spa
     """What TRL trains: the marked pieces of each reply, in the rendering of the whole run."""
     messages = [_for_trl(message, settings) for message in run.messages]
     text, pieces = _marked(template, messages, run.tools, settings)
+    places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     spans, before = [], 0
-    for place in [place for place, message in enumerate(messages) if message["role"] == "assistant"]:
-        until = len(_marked(template, messages[: place + 1], run.tools, settings)[1])
+    for following in [*places[1:], len(messages)]:
+        until = len(_marked(template, messages[:following], run.tools, settings)[1])
         mine = pieces[before:until]
         joined = "".join(
             (GAP if number and begin > mine[number - 1][1] else "") + text[begin:end]
