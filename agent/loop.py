@@ -20,7 +20,7 @@ import msgspec
 from loguru import logger
 
 import srft
-from srft.agent.formats.actions import ActionFormat, FormatError
+from srft.agent.formats import ActionFormat, FormatError
 from srft.agent.models.contract import ContextOverflow, Model, Reply, well_formed
 from srft.agent.prompt_delta import delta_encode
 from srft.agent.prompts.prompt import Prompt

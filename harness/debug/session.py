@@ -31,7 +31,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from srft.agent.demonstrator.demonstrator import DemonstratorEpisode
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.loop import Ending, Episode, check_format, ending_of, named
 from srft.agent.models.contract import ContextOverflow, Model, Reply
 from srft.agent.models.human import HumanModel, action_of, edited, typed

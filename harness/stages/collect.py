@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step

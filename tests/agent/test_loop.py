@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.loop import Episode, EpisodeLimits, run_episode, worth_retrying
 from srft.agent.models.contract import ContextOverflow, Reply
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel

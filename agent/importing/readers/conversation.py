@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.importing.readers.tally import Tally
 from srft.agent.models.contract import Reply, well_formed_within
 from srft.agent.records import Action, Step, StopReason, Usage
