@@ -57,7 +57,7 @@ changes files, `submit` hands in the work as it is.
         return checked_action(function.get("name"), arguments, format=self.name, call_id=reply.tool_calls[0].get("id"))
 
     def assistant_message(self, reply: Reply) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": reply.content}
+        message: dict[str, Any] = {"role": "assistant", "content": reply.content, **reply.sent_back}
         if reply.tool_calls:
             message["tool_calls"] = [_sendable(call) for call in reply.tool_calls]
         return message
@@ -83,7 +83,7 @@ def _arguments(function: dict[str, Any]) -> dict[str, Any]:
     arguments = function.get("arguments")
     try:
         if isinstance(arguments, str):
-            arguments = json.loads(arguments) if arguments.strip() else {}
+            arguments = json.loads(arguments, parse_constant=_no_number) if arguments.strip() else {}
         # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
         arguments = well_formed_within(arguments)
     except (ValueError, RecursionError) as error:  # RecursionError: hundreds of open brackets
@@ -93,6 +93,10 @@ def _arguments(function: dict[str, Any]) -> dict[str, Any]:
             f"The arguments of {function.get('name')} are {type(arguments).__name__}; expected an object."
         )
     return arguments
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no value of JSON")
 
 
 def _sendable(call: dict[str, Any]) -> dict[str, Any]:

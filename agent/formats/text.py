@@ -20,7 +20,7 @@ class TextFormat:
     tools: tuple[dict[str, Any], ...] = ()
 
     def assistant_message(self, reply: Reply) -> dict[str, Any]:
-        return {"role": "assistant", "content": reply.content}
+        return {"role": "assistant", "content": reply.content, **reply.sent_back}
 
     def render_observation(self, action: Action, text: str) -> dict[str, Any]:
         return {"role": "user", "content": text}

@@ -16,7 +16,7 @@ from srft.agent.models.scripted import ScriptedModel
 from srft.agent.prompt_delta import prompts
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Trajectory, Usage
-from srft.env.errors import EngineError, InputError, ModelError, StorageError
+from srft.env.errors import EngineError, InputError, ModelError, SandboxDied, StorageError
 from srft.env.swe_env import SweEnv
 
 pytestmark = pytest.mark.engine
@@ -216,7 +216,8 @@ def test_our_own_bug_costs_one_episode_and_is_told_with_its_traceback(episode):
 @pytest.mark.parametrize(
     ("error", "failure", "again"),
     [
-        (ModelError("down"), "world", True),
+        (SandboxDied("gone"), "world", True),
+        (ModelError("down for minutes"), "world", False),
         (InputError("wrong"), "input", False),
         (StorageError("full"), "bug", False),
         (ZeroDivisionError("bug"), "bug", False),
@@ -229,7 +230,7 @@ def test_only_what_the_world_ended_is_worth_retrying(episode, error, failure, ag
     assert not worth_retrying(msgspec.structs.replace(run, stop_reason="submitted"))
 
 
-def test_what_no_file_could_take_is_mended_and_told(episode):
+def test_what_no_file_could_take_is_repaired_and_told(episode):
     run = episode(Failing([bash("echo \ud83d"), SUBMIT], None))
     assert (run.stop_reason, run.failure, len(run.steps)) == ("infra_error", "bug", 2)
     assert run.detail.startswith("the record of an episode that ended as submitted: Traceback")
