@@ -119,7 +119,7 @@ class _Known:
     def __init__(self, round_: Round) -> None:
         self._ids: set[str] = set()
         self._attempts: defaultdict[str, list[int]] = defaultdict(list)
-        for trajectory in JsonLines(round_.trajectories.path, _OnFile).read():
+        for trajectory in JsonLines(round_.trajectories.path, _OnFile, whole=Trajectory).read():
             self._add(trajectory.id, trajectory.task_id, trajectory.attempt)
 
     def _add(self, identity: str, task_id: str, attempt: int) -> None:
