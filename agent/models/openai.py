@@ -340,7 +340,7 @@ class OpenAIModel:
     def _passes(self, error: Exception) -> bool:
         """Whether the same request may be answered later."""
         if isinstance(error, AnswerError):
-            return error.passes
+            return error.passes and not (self._constrains and names_schema(str(error)))
         if isinstance(error, openai.APIStatusError):
             said = _said(error)
             if _NEVER_PASSES.search(said) or (self._constrains and names_schema(said)):

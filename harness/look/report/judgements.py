@@ -73,6 +73,8 @@ def read_labels(folder: Path, on_file: OnFile | None) -> Labels:
         if line.trajectory_id not in standing:
             critic.of_others += 1
             continue
+        if line.source == "model" and not any(label.verdict for label in line.labels):
+            continue  # it failed: the run counts as not judged
         ordered = sorted(line.labels, key=lambda label: label.step)
         critic.told[line.trajectory_id] = Told("".join(LETTERS[label.verdict] for label in ordered), line.fingerprint)
         critic.remarks.update(line.remarks)
