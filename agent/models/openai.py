@@ -163,7 +163,9 @@ class OpenAIModel:
 
     def with_settings(self, config: OpenAIConfig, *, seed: int | None) -> OpenAIModel:
         """This model with other settings of what is asked for, over the same connection to the same server."""
-        return OpenAIModel(config, seed=seed, shared=self._shared)
+        model = OpenAIModel(config, seed=seed, shared=self._shared)
+        model._stop = self._stop
+        return model
 
     def for_episode(self, task_id: str, attempt: int, seed: int | None) -> OpenAIModel:
         model = self.with_settings(self.config, seed=seed)
@@ -424,7 +426,7 @@ def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None, *,
     if isinstance(error, openai.APIStatusError):
         return f"the server fails ({error.status_code}: {said}){tried}; look at its log"
     if isinstance(error, AnswerError):
-        return f"{said}{tried}"
+        return f"{said} ({tried.strip()})" if tried else said
     return f"expected a chat completion, got an answer that cannot be read ({said}){tried}; look at the server's log"
 
 

@@ -31,6 +31,8 @@ class Patience:
 
     @property
     def tried(self) -> str:
+        if not self.retries:
+            return self.why_no_more.removeprefix("; ")
         retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
         waited_s = 0.0 if self._first_failure_s is None else time.monotonic() - self._first_failure_s
         return f"after {retries} in {waited_s:.0f} s{self.why_no_more}"

@@ -89,6 +89,10 @@ class Judge:
         """Ask the server whether it is there and knows the model. Raises ModelError."""
         self._model.check()
 
+    def until(self, stop: threading.Event) -> None:
+        """Give up waiting for the server (ModelError) when `stop` is set."""
+        self._model = self._model.until(stop)
+
     def judge(self, trajectory: Trajectory, evidence: Evidence) -> Critique:
         """Raises InputError where the information arm's evidence is missing, ModelError also where no verdict came."""
         started = time.monotonic()

@@ -145,6 +145,8 @@ def critique(
     evidence.refuse_missing(subjects.missing, run=run.path)
     if subjects.pending:
         check_critic(critic)
+    if isinstance(critic, Judge):
+        critic.until(stop)
     with _cluster(config, critic) as cluster:
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
         stage = _Stage(config, round_, asked, evidence, subjects, stop)
@@ -270,7 +272,8 @@ class _Stage:
         except (InputError, StorageError):
             raise
         except (InfrastructureError, UnreadableRecord) as error:
-            self._failed(trajectory, str(error))
+            if not self.stop.is_set():  # a critic that was stopped while it waited has not failed
+                self._failed(trajectory, str(error))
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours over one run's answer costs that run, never the others
             logger.opt(exception=error).debug("{}", trajectory.id)

@@ -269,6 +269,19 @@ def test_stopping_keeps_what_is_done(server, run):
     assert stage(path, server).judged == 3
 
 
+def test_stopping_does_not_wait_for_a_server(server, run):
+    path = run(*map(trajectory, range(3)))
+    stop = threading.Event()
+
+    def answer(request):
+        threading.Timer(0.2, stop.set).start()
+        return 503, {}, {"Retry-After": "500"}
+
+    server.answers = Always(server, answer)
+    summary = stage(path, server, stop=stop, judge={"openai": {}})
+    assert (summary.judged, summary.failed, summary.cancelled) == (0, 0, True)
+
+
 def test_another_judge_judges_anew(server, run):
     path = run(trajectory(0))
     stage(path, server)
