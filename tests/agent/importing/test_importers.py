@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srft.agent.importing.importers import FORMATS, NO_REPLY, NO_TOOLS, as_attempt, read_runs
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
 from tests.agent.importing.readers import test_chat, test_mini, test_openhands, test_swe_agent, test_swe_smith

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from srft.agent.importing.importers import read_runs
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
 from srft.env.errors import InputError
 from srft.harness.commands.import_runs import import_runs as command
 from srft.harness.config.config import CollectConfig

@@ -6,8 +6,8 @@ import pytest
 
 from srft.agent.importing.readers.chat import READER
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import RawRun
+from srft.agent.importing.readers import Tally
 from srft.env.errors import InputError
 
 TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {}}}]

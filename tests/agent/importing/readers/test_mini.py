@@ -4,8 +4,8 @@ import pytest
 
 from srft.agent.importing.readers.conversation import steps_of
 from srft.agent.importing.readers.mini import READER
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import RawRun
+from srft.agent.importing.readers import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 

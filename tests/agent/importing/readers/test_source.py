@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from srft.agent.importing.readers.source import raw_runs, run_files
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
 from srft.env.errors import InputError
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
-from srft.agent.importing.readers.source import RawRun
+from srft.agent.importing.readers import RawRun
 from srft.agent.importing.readers.swe_agent import READER
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
 from srft.agent.records import Action
 from srft.env.errors import InputError
 
