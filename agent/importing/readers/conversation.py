@@ -271,7 +271,7 @@ def steps_of(lines: Sequence[Line], *, demo_messages: int) -> tuple[Step, ...]:
         answers = [line for line in after if line.answers]
         timed_out = any(line.timed_out or timed_out_in(line.sent["content"]) for line in answers)
         asked = _asked(lines[place])
-        codes = [] if timed_out else [code for line in answers if (code := _exit_code(line, asked)) is not None]
+        codes = [code for line in answers if (code := _exit_code(line, asked)) is not None]
         facts: dict[str, Any] = {
             "observation": None if is_last or not answers else "\n".join(line.sent["content"] for line in answers),
             "exit_code": next((code for code in codes if code != 0), codes[0] if codes else None),
@@ -290,7 +290,9 @@ def _asked(reply: Line) -> str:
 
 
 def _exit_code(answer: Line, asked: str) -> int | None:
-    return exit_code_in(answer.sent["content"], asked=asked) if answer.exit_code is None else answer.exit_code
+    if answer.exit_code is not None or answer.timed_out or timed_out_in(answer.sent["content"]):
+        return answer.exit_code
+    return exit_code_in(answer.sent["content"], asked=asked)
 
 
 def repository(task_id: str) -> str | None:

@@ -65,12 +65,12 @@ def exit_code_in(text: str, *, asked: str = "") -> int | None:
     """
     body = _body(text)
     if (tag := _TAG.match(body)) or (tag := _TAG.match(body[-60:].rpartition("\n")[2])):
-        return _code(tag[2])
+        return int(tag[2]) if len(tag[2]) < 12 else None
     if body.startswith("{"):
         return _of_json(body)
     lines = [line for line in body[:2000].split("\n")[:_LINES] if line.strip()]
     end = _end_lines(body)
-    for line in [*lines[:1], *end]:
+    for line in [*end, *lines[:1]]:
         if found := _SENTENCE.fullmatch(line) or _BRACKETED.fullmatch(line):
             return _code(found["code"])
     return _bare(lines, end, asked)

@@ -49,7 +49,7 @@ def reader_of(dataset: Dataset) -> Reader:
 def _marks(run: dict[str, Any], *, dataset: Dataset) -> bool:
     """`chat` takes whatever has messages; the others take their own columns, and a file of the rest needs a name."""
     if dataset.name == "chat":
-        return any(isinstance(run.get(name), list | str) for name in dataset.columns.paths("messages"))
+        return any(name in run for name in dataset.columns.paths("messages"))
     return bool(dataset.marks) and run.keys() >= set(dataset.marks)
 
 
@@ -167,7 +167,10 @@ def _prune(messages: list[dict[str, Any]], tools: tuple[dict[str, Any], ...], ta
     schemas = {tool["function"]["name"]: tool["function"].get("parameters") for tool in tools}
     for message in messages:
         calls = message.get("tool_calls")
-        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(calls, list):
+            continue
+        message["tool_calls"] = calls = list(calls)
+        for place, call in enumerate(calls):
             function = call.get("function", call) if isinstance(call, dict) else None
             if not isinstance(function, dict) or not isinstance(function.get("arguments"), dict):
                 continue

@@ -2,6 +2,7 @@
 
 import pytest
 
+from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.conversation import (
     Line,
     call_action,
@@ -15,7 +16,6 @@ from srft.agent.importing.readers.conversation import (
     text_of,
     usage_of,
 )
-from srft.agent.importing.readers import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 

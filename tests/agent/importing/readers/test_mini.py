@@ -2,10 +2,9 @@
 
 import pytest
 
-from srft.agent.importing.readers.conversation import steps_of
+from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers.conversation import SCAFFOLDS_TOOLS, steps_of
 from srft.agent.importing.readers.mini import READER
-from srft.agent.importing.readers import RawRun
-from srft.agent.importing.readers import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 
@@ -114,6 +113,7 @@ def test_the_tool_generation():
     assert (steps[0].reasoning, steps[0].action) == ("hm", None)
     assert steps[1].action == Action(tool="bash", arguments={"command": "ls"}, format="native", call_id="c1")
     assert tally.left_out == {
+        SCAFFOLDS_TOOLS: 1,
         "replies that mini-swe-agent refused and did not keep": 1,
         "exit messages of mini-swe-agent": 1,
     }
