@@ -15,6 +15,8 @@ from srft.agent.importing.readers import RawRun, Tally
 from srft.agent.models.contract import well_formed_within
 from srft.env.errors import InputError
 
+_PATIENCE_S = 20.0
+
 
 def hub_source(name: str) -> tuple[Callable[[Tally], Iterator[RawRun]], str]:
     """The runs of a dataset, and its name. Nothing is asked of the Hub until the first run is."""
@@ -43,8 +45,10 @@ def hub_source(name: str) -> tuple[Callable[[Tally], Iterator[RawRun]], str]:
 def _opened(name: str, dataset: str, parts: list[str]) -> tuple[Any, str]:
     """The rows of one configuration and one split. Raises InputError."""
     from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset
+    from huggingface_hub import HfApi
 
     try:
+        HfApi().dataset_info(dataset, timeout=_PATIENCE_S)  # says at once what `datasets` says after many attempts
         configs = list(get_dataset_config_names(dataset))
         config = parts[0] if len(parts) == 2 or (parts and parts[0] in configs) else None
         if config is None:
