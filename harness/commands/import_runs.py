@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -84,10 +84,10 @@ def _choice(
     from srft.agent.importing.columns import described, named
     from srft.agent.importing.importers import FORMATS
     from srft.env.errors import InputError
-    from srft.harness.stages.import_runs import Choice
+    from srft.harness.stages.import_runs import Choice, Outcome
 
-    if outcome not in ("resolved", "unresolved", "all"):
-        raise InputError(f"--outcome {outcome}: expected resolved, unresolved or all")
+    if outcome not in get_args(Outcome):
+        raise InputError(f"--outcome {outcome}: expected {', '.join(get_args(Outcome))}")
     chosen: Any = format
     if changes:
         name = next((found.name for file in files if (found := named(file.split(":")[0]))), "chat")
@@ -95,7 +95,7 @@ def _choice(
         if format in FORMATS and named(format) is None:
             raise InputError(f"--set says where rows have what, and {format} is the file of a program; leave one out")
         chosen = described(name, changes=changes)
-    return Choice(chosen, tools=_tools(tools), only=only, outcome=outcome, limit=limit)
+    return Choice(chosen, tools=_tools(tools), only=only, outcome=cast(Outcome, outcome), limit=limit)
 
 
 def _tools(path: str | None) -> tuple[dict[str, Any], ...]:

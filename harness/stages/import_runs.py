@@ -41,6 +41,9 @@ OTHER_OUTCOME = "runs of another outcome than --outcome"
 _COUNTS = ("added", "on_file", "resolved", "unresolved", "unknown", "steps", "steps_with_exit_code", "patches", "tools")
 
 
+Outcome = Literal["resolved", "unresolved", "all"]
+
+
 class Choice(NamedTuple):
     """Which of the runs are imported, and how they are read.
 
@@ -51,7 +54,7 @@ class Choice(NamedTuple):
     format: str | Dataset = "auto"
     tools: tuple[dict[str, Any], ...] = ()
     only: tuple[str, ...] | None = None
-    outcome: Literal["resolved", "unresolved", "all"] = "all"
+    outcome: Outcome = "all"
     limit: int | None = None
 
 

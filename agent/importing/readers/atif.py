@@ -131,7 +131,7 @@ def _lines(run: dict[str, Any], where: str, tally: Tally) -> list[Line]:
 
 def _reply(step: dict[str, Any], text: str, thought: str | None, where: str, tally: Tally) -> tuple[Line, str | None]:
     """A step of the agent, and its thinking; thought: that of the step before, where nothing came between."""
-    calls = []
+    calls: list[dict[str, Any]] = []
     for call in optional(step, "tool_calls", list, where) or []:
         if not isinstance(call, dict):
             raise InputError(f"{where}.tool_calls: expected objects, got {type(call).__name__}")
@@ -177,8 +177,9 @@ def _claude_codes(extra: dict[str, Any], text: str) -> int | None:
         return int(found[1]) if (found := _EXIT_CODE.match(text)) else None
     metadata = extra.get("tool_result_metadata")
     result = metadata.get("tool_use_result") if isinstance(metadata, dict) else None
-    ran = isinstance(result, dict) and "stdout" in result and not result.get("backgroundTaskId")
-    return 0 if ran and not result.get("interrupted") else None
+    if not isinstance(result, dict) or "stdout" not in result:
+        return None
+    return None if result.get("backgroundTaskId") or result.get("interrupted") else 0
 
 
 def _extra(step: dict[str, Any]) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_columns_and_tools_of_any_dataset(tmp_path, run_command):
     ("options", "message"),
     [
         ([], "nothing to import; name a Hub dataset, a file or a folder"),
-        (["FILE", "--outcome", "good"], "--outcome good: expected resolved, unresolved or all"),
+        (["FILE", "--outcome", "good"], "--outcome good: expected resolved, unresolved, all"),
         (["FILE", "--tools", "none.json"], "none.json: cannot be read"),
         (["FILE", "--set", "columns.talk=x"], "--set columns.talk=x: Object contains unknown field `talk`"),
         (["FILE", "--set", "columns.task=x", "--format", "openhands"], "openhands is the file of a program"),
