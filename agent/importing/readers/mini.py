@@ -27,6 +27,7 @@ from typing import Any
 from srft.agent.importing.columns import known_tools
 from srft.agent.importing.readers import RawRun, Reader, Tally
 from srft.agent.importing.readers.conversation import (
+    NOT_RECORDED,
     SCAFFOLDS_TOOLS,
     Line,
     Recorded,
@@ -70,7 +71,10 @@ def _read(raw: RawRun, tally: Tally) -> Recorded:
     if task_id is None:
         raise InputError(f"{where}: no instance_id; expected the task's id next to messages")
     info = optional(run, "info", dict, where) or {}
-    stop_reason, detail = _ending(info, where)
+    if "exit_status" not in info and "exit_status" in run:
+        info = {**info, "exit_status": run["exit_status"]}  # published rows have it beside the messages
+    is_told = "info" in run or "exit_status" in run
+    stop_reason, detail = _ending(info, where) if is_told else ("submitted", NOT_RECORDED)
     lines = _lines(run["messages"], where, tally)
     calls = any(line.step.get("tool_calls") for line in lines)
     if calls:

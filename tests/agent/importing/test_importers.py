@@ -201,6 +201,91 @@ def test_a_dataset_is_read_under_its_name_and_says_so(tmp_path):
     assert (run.recorded_resolved, run.prompt) == (True, "recorded: me/mine")
 
 
+SHELL = {"name": "bash", "description": "d", "parameters": {"type": "object", "properties": {"command": {}}}}
+LS = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
+CALLED = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "T"},
+    {"role": "assistant", "content": "I look.", "tool_calls": [LS]},
+    {"role": "tool", "content": "x\n(exit code: 3)", "tool_call_id": "c"},
+    {"role": "assistant", "content": "Done."},
+]
+OPEN_SWE = {
+    "instance_id": "x__y-1",
+    "repo": "x/y",
+    "trajectory_id": "t",
+    "language": "go",
+    "license": "mit",
+    "trajectory": json.dumps(CALLED),
+    "tools": [json.dumps({"type": "function", "function": SHELL})],
+    "metadata": {},
+}
+ZERO = {
+    "instance_id": "x__y-1",
+    "repo": "x/y",
+    "license": "mit",
+    "trajectory_id": "t",
+    "trajectory": CALLED,
+    "model_patch": "diff",
+    "dataset": "SWE-Gym",
+}
+ANTHROPIC = [
+    {"role": "user", "content": [{"type": "text", "text": "T"}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "I look."},
+            {"type": "tool_use", "id": "c", "name": "bash", "input": {"command": "ls"}},
+        ],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "x\n(exit code: 3)"}]},
+    {"role": "assistant", "content": "Done."},
+]
+LLAMA_FACTORY = [
+    {"from": "human", "value": "T"},
+    {"from": "function_call", "value": '{"name": "bash", "arguments": {"command": "ls"}}'},
+    {"from": "observation", "value": "x\n(exit code: 3)"},
+    {"from": "gpt", "value": "Done."},
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "told"),
+    [
+        ({**OPEN_SWE, "resolved": -1}, "nvidia/Open-SWE-Traces", (None, None, "x__y-1")),
+        ({**OPEN_SWE, "resolved": 0}, "nvidia/Open-SWE-Traces", (False, None, "x__y-1")),
+        (ZERO, "nvidia/SWE-Zero-openhands-trajectories", (None, "diff", "x__y-1")),
+        ({"messages": ANTHROPIC, "system": "S", "tools": [SHELL]}, "chat", (None, None, "r-1")),
+        ({"conversations": LLAMA_FACTORY, "system": "S", "tools": json.dumps([SHELL])}, "chat", (None, None, "r-1")),
+        (
+            {
+                "session_id": "s",
+                "agent_framework": "openhands",
+                "recorded_model": "m",
+                "messages_json": json.dumps(CALLED),
+            }
+            | {"ground_truth_meta_json": '{"resolved": true}'},
+            "thoughtworks/agentic-coding-trajectories",
+            (True, None, "s"),
+        ),
+        (
+            {"instance_id": "x__y-1", "n_turns": 2, "n_messages": 5, "selected_models": ["m"], "resolved": None}
+            | {"messages": CALLED},
+            "JetBrains-Research/agent-trajectories-swe-bench-test-minus-verified",
+            (None, None, "x__y-1"),
+        ),
+    ],
+)
+def test_rows_in_the_shapes_of_published_datasets(tmp_path, row, format, told):
+    path, tally = written(tmp_path / "r.jsonl", row), Tally()
+    (run,) = read_runs(path, tally=tally)
+    assert tally.formats == {str(path): format}
+    assert (run.recorded_resolved, run.patch, run.task_id) == told
+    assert [(step.exit_code, step.observation) for step in run.steps] == [(3, "x\n(exit code: 3)"), (None, None)]
+    assert run.steps[0].action.arguments == {"command": "ls"}
+    assert [message["role"] for message in run.messages] == ["system", "user", "assistant", "tool", "assistant"]
+
+
 def nodes(value, path=()):
     """The path of every value within a value."""
     yield path

@@ -3,7 +3,7 @@
 import pytest
 
 from srft.agent.importing.readers import RawRun, Tally
-from srft.agent.importing.readers.conversation import SCAFFOLDS_TOOLS, steps_of
+from srft.agent.importing.readers.conversation import NOT_RECORDED, SCAFFOLDS_TOOLS, steps_of
 from srft.agent.importing.readers.mini import READER
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
@@ -175,3 +175,11 @@ def test_a_damaged_run_is_named(change, message):
     with pytest.raises(InputError) as error:
         read({**TEXT, **change})
     assert message in str(error.value)
+
+
+def test_an_exit_status_beside_the_messages_and_none_at_all():
+    run = {"trajectory_format": "mini-swe-agent-1", "instance_id": "x__y-1", "messages": TEXT["messages"]}
+    recorded, _, _ = read({**run, "exit_status": "LimitsExceeded"})
+    assert (recorded.stop_reason, recorded.detail) == ("cost_limit", None)
+    recorded, _, _ = read(run)
+    assert (recorded.stop_reason, recorded.detail) == ("submitted", NOT_RECORDED)
