@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.importing.columns import Dataset, datasets, named
+from srft.agent.importing.columns import Dataset, datasets, described, named
 from srft.agent.importing.readers import RawRun, Reader, Tally, atif, mini, openhands, swe_agent
 from srft.agent.importing.readers.conversation import Recorded, repository, seen, steps_of
 from srft.agent.importing.readers.rows import reader_of
@@ -68,7 +68,7 @@ def read_runs(
         for raw in source.runs(tally):
             of_run = Tally()  # of a damaged run, nothing is counted
             try:
-                recorded = (found := reader or _detect(raw)).read(raw, of_run)
+                recorded = (found := reader or _detect(raw, source)).read(raw, of_run)
                 trajectory = _trajectory(recorded, attempts[recorded.task_id], raw.where, of_run, tools)
             except InputError as error:
                 tally.damage(error)
@@ -103,23 +103,25 @@ def _by_name(source: Source) -> Reader | None:
     return None if dataset is None else FORMATS[dataset.name]
 
 
-def _reader(format: str) -> Reader:
-    if format in FORMATS:
-        return FORMATS[format]
-    if (dataset := named(format)) is not None:
-        return FORMATS[dataset.name]
-    raise InputError(f"format {format}: expected auto, {', '.join(FORMATS)}")
-
-
-def _detect(raw: RawRun) -> Reader:
+def _detect(raw: RawRun, source: Source) -> Reader:
     for reader in _DETECTED:
         if reader.marks(raw.content):
+            if source.dataset is not None and reader.name == "chat":
+                return reader_of(described(source.dataset))
             return reader
     raise InputError(
         f"{raw.where}: no known format, its keys are {', '.join(raw.content) or 'none'}; expected the runs of "
         f"{', '.join(reader.name for reader in _PROGRAMS)}, rows of a dataset that `srft import --list` names, or chat "
         "messages, whose column --set columns.messages=COLUMN can name"
     )
+
+
+def _reader(format: str) -> Reader:
+    if format in FORMATS:
+        return FORMATS[format]
+    if (dataset := named(format)) is not None:
+        return FORMATS[dataset.name]
+    raise InputError(f"format {format}: expected auto, {', '.join(FORMATS)}")
 
 
 def _trajectory(

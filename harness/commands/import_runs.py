@@ -90,8 +90,8 @@ def _choice(
         raise InputError(f"--outcome {outcome}: expected {', '.join(get_args(Outcome))}")
     chosen: Any = format
     if changes:
-        name = next((found.name for file in files if (found := named(file.split(":")[0]))), "chat")
-        name = name if format == "auto" else format
+        on_hub = [file.split(":")[0] for file in files if not Path(file).exists() and file.count("/") == 1]
+        name = format if format != "auto" else on_hub[0] if on_hub else "chat"
         if format in FORMATS and named(format) is None:
             raise InputError(f"--set says where rows have what, and {format} is the file of a program; leave one out")
         chosen = described(name, changes=changes)

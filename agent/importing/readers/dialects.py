@@ -25,10 +25,15 @@ ALIASES = {
     "developer": "system",
     "human": "user",
     "ai": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
     "gpt": "assistant",
     "model": "assistant",
     "function": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
     "observation": "tool",
+    "tool_response": "tool",
     "environment": "user",
 }
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -50,7 +55,7 @@ def chat_messages(message: Any, where: str, *, roles: Mapping[str, str] | None =
         if message.get(key) is not None or (key == "content" and key in message and role in ("assistant", "tool")):
             said["content"] = message[key]
             break
-    if given == "function_call":
+    if given in ("function_call", "tool_call"):
         return [{"role": "assistant", "content": "", "tool_calls": _written_calls(said.get("content"), where)}]
     if role == "assistant":
         return [_reply(said, message, where)]

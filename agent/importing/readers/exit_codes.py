@@ -107,10 +107,13 @@ def _end_lines(body: str) -> list[str]:
 
 
 def _of_json(body: str) -> int | None:
-    """The code in an answer that is a JSON object: {"returncode": 1, ...} or {"metadata": {"exit_code": 1}}."""
+    """The code in an answer that is a JSON object with an output: {"returncode": 1, "output": ...}, or in its metadata;
+    another object is what a command printed."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
+        return None
+    if not {"output", "stdout"} & content.keys():
         return None
     for holder in (content, content.get("metadata")):
         for key in ("returncode", "return_code", "exit_code", "exitCode"):

@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any
 
-from srft.agent.importing.columns import Dataset, known_tools
+from srft.agent.importing.columns import Dataset, datasets, known_tools
 from srft.agent.importing.readers import RawRun, Reader, Tally
 from srft.agent.importing.readers.conversation import (
     NOT_RECORDED,
@@ -96,6 +96,10 @@ class _Row:
     def paths(self, what: str) -> tuple[str, ...]:
         return self.dataset.columns.paths(what)
 
+    def is_as_any(self, what: str) -> bool:
+        """Whether nothing is known of where this dataset has it: the columns are those tried of any rows."""
+        return self.paths(what) == datasets()["chat"].columns.paths(what)
+
     def text(self, what: str) -> str | None:
         """Raises InputError for anything but a text."""
         for path in self.paths(what):
@@ -110,7 +114,7 @@ class _Row:
     def task(self) -> str:
         task = self.text("task")
         if not task:
-            if self.dataset.name != "chat" and self.paths("task"):
+            if self.paths("task") and not self.is_as_any("task"):
                 names = " or ".join(self.paths("task"))
                 raise InputError(f"{self.raw.where}: no {names}; expected the task's id next to messages")
             return self.raw.name if self.raw.line is None else f"{self.raw.name}-{self.raw.line}"
@@ -276,7 +280,7 @@ def _outcome(row: _Row, tally: Tally) -> bool | None:
             f"{row.raw.where}: {path}: expected true, false or a number of 0 to 1, got {value!r:.80}; fix or "
             "remove the run"
         )
-    if row.dataset.name == "chat" or not row.paths("outcome"):
+    if row.is_as_any("outcome"):
         for name in _OUTCOMES:
             if name not in row.paths("outcome") and isinstance(row.raw.content.get(name), bool | int | float):
                 tally.left_out[f"values of the column {name}; is it the outcome? --set columns.outcome={name}"] += 1

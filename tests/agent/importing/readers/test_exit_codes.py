@@ -49,7 +49,8 @@ def test_exit_codes_of_every_style(text):
         "log: error: command 'gcc' failed with exit code 1",
         "     7\t[Command finished with exit code 1]",
         "x\n[Command finished with exit code -1]",  # still runs
-        '{"returncode": true}',
+        '{"returncode": true, "output": ""}',
+        '{"returncode": 1, "name": "what a command printed"}',
         '{"returncode": ',
         "exit code: " + "9" * 40,
         "the exit code of a program is 1 if it fails",

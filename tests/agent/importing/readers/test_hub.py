@@ -145,8 +145,9 @@ def test_runs_by_hub_name(endpoint, tmp_path):
         KWAI,
     ]
     plain, again, test, no_split, no_config, wrong, missing, kwai = read(endpoint, tmp_path, *names)
-    assert plain == again == [["a__b-1", True, "recorded"], ["a__b-2", True, "recorded"]]
-    assert test == [["c__d-2", False, "recorded"]]
+    told = "recorded: me/plain"
+    assert plain == again == [["a__b-1", True, told], ["a__b-2", True, told]]
+    assert test == [["c__d-2", False, "recorded: me/many"]]
     assert kwai == [["e__f-1", True, f"recorded: {KWAI} (MIT)"]]
     assert no_split == (
         "me/many:runs: several splits, which may hold the same runs; there are train, test: name one, as in "
