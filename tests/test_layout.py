@@ -73,8 +73,8 @@ def test_imported_finds_every_spelling(tmp_path: Path, monkeypatch: pytest.Monke
         (1, "srft.train.rows.mask"),
         (2, "srft.harness"),
         (3, "srft.env.tasks.task.Task"),
-        (4, "srft.agent.models.contract"),
-        (5, "srft.critic.judge.judge.x"),
+        (4, "srft.agent.model"),
+        (5, "srft.critic.judge.x"),
         (7, "srft.train.rows.rows"),
     ]
 

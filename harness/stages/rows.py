@@ -22,9 +22,10 @@ from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
 from srft.harness.run.store import JsonLines, Round, resolved
+from srft.train.rows.calls import Syntax
 from srft.train.rows.contamination import By, refuse_contamination
 from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
-from srft.train.rows.render import Renderer
+from srft.train.rows.render import Renderer, Thinking
 from srft.train.rows.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
 
 
@@ -43,7 +44,8 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
     critics: tuple[str, ...] = ()
     template: dict[str, Any] = {}
-    thinking: bool = False
+    thinking: Thinking | None = None
+    calls: Syntax | None = None
     policy: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
     evaluation: tuple[str, ...] = ()
@@ -62,7 +64,7 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     """Make the rows that are missing. earlier: rounds whose runs go in too. Raises InputError, StorageError."""
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
-    renderer = Renderer.load(config.tokenizer, options=config.template, thinking=config.thinking)
+    renderer = Renderer.load(config.tokenizer, options=config.template, thinking=config.thinking, calls=config.calls)
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}
     critics = critics_used(config.arms, config.critics, critiques, round_)

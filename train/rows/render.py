@@ -6,18 +6,21 @@ Reads trajectories and a tokenizer; writes nothing. Knows no labels: `mask.py` d
     rendering = renderer.render(trajectory)
     rendering.rows[0].input_ids            # (T,) int32, step_index and part beside it
 
-**The rule.** For every step k the template gives the prompt that the model got, `prompt_k`; what the model wrote is
-`reply_k`. Steps share a row as long as `prompt_k` begins with everything that came before it,
-`prompt_(k-1) + reply_(k-1) + end of turn`; where it does not, a new row starts with the whole of `prompt_k`, and that
-is counted. So each step is trained behind exactly what a server would show the model, whatever a template does to
-earlier turns (Qwen3 drops their thinking), and what a template adds to a last turn (Qwen3's empty think block) is never
-taken for something the model wrote.
+**The rule.** For every step k the template gives the prompt that a server shows, `prompt_k`. `reply_k` is what the
+template writes behind it, from the first token after the generation prompt to the end of the turn, as the next prompt
+shows it: text, thinking and tool calls go the same way. Steps share a row as long as `prompt_k` begins with everything
+that came before it; where it does not, a new row starts with the whole of `prompt_k`, and that is counted.
+
+**Two roads to the same text.** A run whose template only appends is rendered three times, whatever its length: as it
+is, and with a mark in the place of each message that is not the model's, which shows where every turn lies. That an
+earlier prompt showed the same turn is looked up by the shape of the turns around it. Where anything differs, each step
+is rendered by itself, with a mark in the message behind it.
 
 The prompt and the reply are encoded apart, so no token straddles what is trained and what is not. In a reply the text
 of a special token is text. A byte-level tokenizer gives every text back by its construction; of any other, each reply
 is decoded again, and a tokenizer that loses something is refused. (Qwen's composes characters, NFC, and no more.)
 
-Where a run has the token ids that were sampled, and they are this tokenizer's, the same rule runs on ids.
+Where a run has the token ids that were sampled, and they are this template's and this reply's, they are taken.
 """
 
 from __future__ import annotations
@@ -31,21 +34,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import jinja2
 from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InputError
-from srft.train.rows.template import Placeholders, chat_messages
+from srft.train.rows.calls import Syntax, calls_as_text
+from srft.train.rows.template import MARK, ChatTemplate, Messages, RenderError, answers, chat_messages
 from srft.train.rows.tokenized_row import RowBuilder, TokenizedRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
 
-class RenderError(InputError):
-    """A run that this template or tokenizer cannot render faithfully. It costs the run, not the batch."""
+RENDER_VERSION = 2
+"""Part of the fingerprint: raise it when the same run gives other tokens."""
+
+Thinking = Literal["recorded", "empty", "without"]
 
 
 class Rendering(NamedTuple):
@@ -58,7 +64,8 @@ class Rendering(NamedTuple):
 class Turn(NamedTuple):
     """One step in text. context: what stands between the last turn's end and this reply.
 
-    ends: whether the model ended its turn; a reply cut off at its length limit did not.
+    end: the text that the model ends its turn with. shown: what later prompts have in its place. ends: whether the
+    model ended its turn; a reply cut off at its length limit did not.
     """
 
     step: int
@@ -66,18 +73,37 @@ class Turn(NamedTuple):
     reply: str
     action: tuple[int, int] | None
     ends: bool
+    end: str
+    shown: str
+
+
+class _Told(NamedTuple):
+    """A run as the template takes it. thinking: the choice that this run is rendered with."""
+
+    trajectory: Trajectory
+    messages: Messages
+    places: list[int]
+    thinking: Thinking
+    template: ChatTemplate
 
 
 class Renderer:
     """One tokenizer with its chat template.
 
     options: further variables of the template, say {"enable_thinking": False}. They must be those of serving.
-    thinking: whether what a server gave as thinking, apart from the reply, is written before the reply, as the template
-    does it. Without, it is left out and counted: the replies alone are what the run's later prompts show.
+    thinking: what a reply's thinking becomes. "recorded": the template writes it. "empty": the block is there, with
+    nothing in it. "without": the reply as the template shows it without thinking. `None`: recorded where the run has
+    thinking and the template writes it, else without; a template that opens the thinking itself wants a choice.
+    calls: write tool calls and their answers as text, in this syntax, for a template that has none.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, options: Mapping[str, Any] | None = None, thinking: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        options: Mapping[str, Any] | None = None,
+        thinking: Thinking | None = None,
+        calls: Syntax | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError(f"{tokenizer.name_or_path}: expected a tokenizer with a tokenizer.json")
@@ -89,16 +115,27 @@ class Renderer:
         self.tokenizer = tokenizer
         self.options = dict(options or {})
         self.thinking = thinking
+        self.calls = calls
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
         self._reply_backend.encode_special_tokens = True
         self._is_lossless = is_byte_level(self._backend)
-        self.end_text, self.end_ids = self._end_of_turn()
-        self._placeholders = Placeholders(self._prompts, str(tokenizer.chat_template), end=self.end_text)
+        self.template = ChatTemplate(tokenizer, options=self.options)
+        self.end_text = self.template.ending("text", "user").written
+        self.end_ids = self._ids(self.end_text)
+        self._without: ChatTemplate | None = None
+        self._shapes: dict[Any, tuple[str, bool] | None] = {}
 
     @classmethod
-    def load(cls, name: str | Path, *, options: Mapping[str, Any] | None = None, thinking: bool = False) -> Renderer:
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        options: Mapping[str, Any] | None = None,
+        thinking: Thinking | None = None,
+        calls: Syntax | None = None,
+    ) -> Renderer:
         """From a folder or a hub name. Raises InputError."""
         from transformers import AutoTokenizer  # takes seconds, which who only looks at rows need not wait
 
@@ -109,13 +146,18 @@ class Renderer:
                 f"--tokenizer {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a folder with "
                 "tokenizer.json and a chat template, or a name on the hub"
             ) from None
-        return cls(tokenizer, options=options, thinking=thinking)
+        return cls(tokenizer, options=options, thinking=thinking, calls=calls)
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the token ids."""
         return _hash(
-            self.vocabulary, self.tokenizer.chat_template, json.dumps(self.options, sort_keys=True), self.thinking
+            RENDER_VERSION,
+            self.vocabulary,
+            self.tokenizer.chat_template,
+            json.dumps(self.options, sort_keys=True),
+            self.thinking,
+            self.calls,
         )
 
     @property
@@ -128,39 +170,9 @@ class Renderer:
         """The special token at which a model's turn ends."""
         return self.end_ids[-1]
 
-    def _end_of_turn(self) -> tuple[str, list[int]]:
-        """What stands behind a reply up to the special token that ends it. Raises InputError where none does."""
-        said = "\ue000reply\ue001"
-        asked: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
-        text = self._render([[*asked, {"role": "assistant", "content": said}]], (), generation_prompt=False)[0]
-        behind = text[text.rindex(said) + len(said) :]
-        special = [token for token in self.tokenizer.all_special_tokens if behind.lstrip().startswith(token)]
-        if not special:
-            raise InputError(
-                f"{self.tokenizer.name_or_path}: its chat template ends a reply with {behind[:40]!r}, which is no "
-                "special token; a model trained on it would not know when to stop"
-            )
-        end = max(special, key=len)
-        text = behind[: behind.index(end)] + end
-        return text, self._backend.encode(text, add_special_tokens=False).ids
-
-    def _render(
-        self, conversations: list[list[dict[str, Any]]], tools: Sequence[dict[str, Any]], *, generation_prompt: bool
-    ) -> list[str]:
-        try:
-            rendered: list[str] = self.tokenizer.apply_chat_template(  # type: ignore[assignment]
-                conversations,
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=generation_prompt,
-                **self.options,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RenderError(f"the chat template refuses the messages ({error})") from error
-        return rendered
-
-    def _prompts(self, conversations: list[list[dict[str, Any]]], tools: Sequence[dict[str, Any]]) -> list[str]:
-        return self._render(conversations, tools, generation_prompt=True)
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
 
     def render(self, trajectory: Trajectory, *, source: Literal["auto", "rendered"] = "auto") -> Rendering:
         """The run's rows. Raises RenderError where they cannot be had exactly."""
@@ -199,75 +211,266 @@ class Renderer:
 
     def _draft(self, trajectory: Trajectory, source: str) -> _Draft:
         remarks: Counter[str] = Counter()
-        if source == "auto" and all(step.token_ids and step.prompt_token_ids is not None for step in trajectory.steps):
-            if self._samples_are_ours(trajectory):
-                return _Draft([], self._sampled_rows(trajectory, remarks), remarks)
-            remarks["other_tokenizer"] += 1
-        return _Draft(self._turns(trajectory, remarks), [], remarks)
+        if self.calls is not None:
+            trajectory = calls_as_text(trajectory, self.calls)
+        rows = self._rows_of_turns(self._told(trajectory, remarks), remarks)
+        if source == "auto" and any(step.token_ids for step in trajectory.steps):
+            why = self._not_ours(trajectory, rows)
+            if why is None:
+                return _Draft([], self._sampled_rows(trajectory, remarks), Counter(remarks))
+            remarks[why] += 1
+        return _Draft(rows, [], remarks)
 
     # ---- from text ----
 
-    def _turns(self, trajectory: Trajectory, remarks: Counter[str]) -> list[list[Turn]]:
-        """The steps in text, a list a row."""
+    def _told(self, trajectory: Trajectory, remarks: Counter[str]) -> _Told:
+        """The run as the template takes it. Raises RenderError where the template would lose some of it."""
         messages, places = chat_messages(trajectory)
-        thought = sum(bool(step.reasoning) for step in trajectory.steps)
-        if thought and not self.thinking:
-            remarks["thinking_left_out"] += thought
-        plain = not (self.thinking and thought)
-        if plain and (contexts := self._placeholders.contexts(messages, places, trajectory.tools)) is not None:
-            steps = zip(trajectory.steps, contexts, strict=True)
-            return [[self._turn(step, context, step.content) for step, context in steps]]
-        prompts = self._prompts([messages[:place] for place in places], trajectory.tools)
-        rows: list[list[Turn]] = []
-        before = ""
-        for number, (step, place, prompt) in enumerate(zip(trajectory.steps, places, prompts, strict=True)):
-            if not rows or not prompt.startswith(before):
-                remarks["history_rewritten"] += bool(rows)
-                rows.append([])
-                before = ""
-            later = prompts[number + 1] if number + 1 < len(prompts) else None
-            reply = self._reply(step, messages[: place + 1], prompt, later, trajectory.tools)
-            rows[-1].append(self._turn(step, prompt[len(before) :], reply))
-            before = prompt + reply + self.end_text
+        self._refuse_lost(messages, trajectory)
+        thoughts = [
+            step.reasoning or _reasoning_of(messages[place])
+            for step, place in zip(trajectory.steps, places, strict=True)
+        ]
+        thinking = self._choice(any(thoughts))
+        if thinking != "recorded" and any(thoughts):
+            remarks["thinking_left_out"] += sum(map(bool, thoughts))
+        messages = [self._with_thinking(message, thinking) for message in messages]
+        template = self._template_without() if thinking == "without" else self.template
+        return _Told(trajectory, template.styled(messages), places, thinking, template)
+
+    def _refuse_lost(self, messages: Messages, trajectory: Trajectory) -> None:
+        calling = [message for message in messages if message.get("tool_calls")]
+        needs = {
+            "tool calls": bool(calling),
+            "several calls in a reply": any(len(message["tool_calls"]) > 1 for message in calling),
+            "text beside a call": any(message["content"].strip() for message in calling),
+            "observations": bool(calling) and any(message["role"] == "tool" for message in messages),
+            "tool descriptions": bool(calling) and bool(trajectory.tools),
+        }
+        for feature, needed in needs.items():
+            if needed and (why := self.template.lost(feature)):
+                raise RenderError(
+                    f"{why}; set rows.calls=xml (or json) to write calls as text, or take a tokenizer whose template "
+                    "writes them"
+                )
+
+    def _choice(self, thought: bool) -> Thinking:
+        """What this run's thinking becomes. Raises RenderError where that has to be chosen."""
+        if self.thinking is not None:
+            writes = self.template.thinking_key is not None
+            return self.thinking if self.thinking != "recorded" or writes else "without"
+        if thought and self.template.thinking_key is not None:
+            return "recorded"
+        if self.template.opens_thinking:
+            raise RenderError(
+                "the chat template begins each reply inside its thinking, and this run has none; choose thinking=empty "
+                "(an empty block is trained), thinking=without (the template's own option against thinking; serve with "
+                "it) or thinking=recorded"
+            )
+        return "without"
+
+    def _template_without(self) -> ChatTemplate:
+        """The template for replies without thinking."""
+        if not self.template.opens_thinking:
+            return self.template
+        if self._without is None:
+            options = self.template.without_thinking()
+            if options is None:
+                raise RenderError(
+                    "the chat template always begins replies inside their thinking; choose thinking=empty or recorded"
+                )
+            self._without = self.template.with_options(options)
+        return self._without
+
+    def _with_thinking(self, message: dict[str, Any], thinking: Thinking) -> dict[str, Any]:
+        reasoning = _reasoning_of(message)
+        bare = {key: value for key, value in message.items() if key not in ("reasoning_content", "reasoning")}
+        if message["role"] != "assistant":
+            return message
+        if reasoning and thinking == "recorded":
+            return {**bare, str(self.template.thinking_key): reasoning}
+        return bare
+
+    def _rows_of_turns(self, told: _Told, remarks: Counter[str]) -> list[list[Turn]]:
+        """The steps in text, a list a row."""
+        turns = self._appended(told)
+        rows = self._step_by_step(told, remarks) if turns is None else [turns] if turns else []
+        for step, turn in zip(told.trajectory.steps, (turn for row in rows for turn in row), strict=True):
+            _refuse_changed(step, turn.reply)
+        different = sum(turn.end != turn.shown for row in rows for turn in row[:-1])
+        if different:
+            remarks["end_not_trained"] += different
         return rows
 
-    def _reply(
-        self,
-        step: Step,
-        messages: list[dict[str, Any]],
-        prompt: str,
-        later: str | None,
-        tools: Sequence[dict[str, Any]],
-    ) -> str:
-        """What the model wrote, as text behind `prompt`.
+    def _appended(self, told: _Told) -> list[Turn] | None:
+        """The turns of a run whose template only appends; `None` where that is not sure."""
+        template, messages, steps = told.template, told.messages, told.trajectory.steps
+        if not steps or not self._is_plain(told):
+            return None
+        dummy = [] if len(messages) > told.places[-1] + 1 else _answer(messages[-1])
+        whole = [*messages, *dummy]
+        marked = [m if m["role"] == "assistant" else {**m, "content": MARK} for m in whole]
+        try:
+            real = template.render(whole, told.trajectory.tools, prompt=True)
+            pieces = template.render(marked, told.trajectory.tools, prompt=True).split(MARK)
+        except RenderError:
+            return None
+        others = [message for message in whole if message["role"] != "assistant"]
+        starts = _aligned(real, pieces, [message["content"] for message in others])
+        if starts is None:
+            return None
+        turns, end = [], 0
+        for step, place in zip(steps, told.places, strict=True):
+            number = sum(message["role"] != "assistant" for message in whole[:place])
+            header = self._header(told, whole, place)
+            if header is None:
+                return None
+            ending = template.ending(_kind(whole[place]), whole[place + 1]["role"])
+            behind, piece = ending.shown + ending.header, pieces[number]
+            if not piece.startswith(header) or not piece[len(header) :].endswith(behind):
+                return None
+            begin = starts[number] + len(header)
+            reply = piece[len(header) : len(piece) - len(behind)]
+            turns.append(_turn(step, real[end:begin], reply, ending.written, ending.shown))
+            end = begin + len(reply) + len(ending.shown)
+        return turns
 
-        messages: up to this reply. later: the next prompt, which shows the reply as a part of the history. Content is
-        taken to the character; where the template shows it with other white space around it, as shown. Tool calls and
-        reasoning kept apart are written the template's way.
+    def _is_plain(self, told: _Told) -> bool:
+        """Whether the messages as they were sent show each reply as it was, with a message between any two."""
+        if told.thinking == "empty" or told.places[0] == 0:
+            return False
+        previous = ""
+        for message in told.messages:
+            if message["role"] == previous == "assistant" or not isinstance(message["content"], str):
+                return False
+            if any(text in message["content"] for text in told.template.looked_for):
+                return False
+            previous = message["role"]
+        if told.thinking == "without":
+            return True
+        return all(
+            (step.reasoning or None) == (_thought(told, place) or None)
+            for step, place in zip(told.trajectory.steps, told.places, strict=True)
+        )
+
+    def _header(self, told: _Told, whole: Messages, place: int) -> str | None:
+        """What stands before a reply, from the last text of the prompt; `None` where a later prompt rewrites the turn.
+
+        Found by the shape of the turns around it, and kept: runs have few shapes.
         """
-        thinking = step.reasoning if self.thinking else None
-        plain = not step.tool_calls and not thinking
-        shown = self._shown(prompt, later) if plain and later else None
-        if shown is None:
-            said = {**messages[-1], **({"reasoning_content": thinking} if thinking else {})}
-            whole = self._render([[*messages[:-1], said]], tools, generation_prompt=False)[0]
-            shown = self._shown(prompt, whole)
-        if plain:
-            return shown if shown is not None and shown.strip() == step.content.strip() else step.content
-        if shown is None or step.content.strip() not in shown:
-            raise RenderError(
-                f"step {step.index}: the template does not write the reply behind its generation prompt; try another "
-                "template option (say enable_thinking), or another template"
-            )
-        return shown
+        before = next((n for n in range(place - 1, -1, -1) if whole[n]["role"] == "assistant"), None)
+        first = told.places[0]
+        head = whole[:first]
+        between = whole[(first if before is None else before) : place] if place > first else []
+        after = next((n for n in range(place + 1, len(whole)) if whole[n]["role"] == "assistant"), len(whole))
+        later = whole[after:]
+        shape = (
+            tuple(m["role"] for m in head),
+            tuple(map(_shape, between)),
+            tuple(map(_shape, whole[place:after])),
+            any(m["role"] == "user" for m in later),
+            any(m["role"] == "assistant" and not m.get("tool_calls") for m in later),
+            any(m.get("tool_calls") for m in later),
+            bool(told.trajectory.tools),
+            told.thinking,
+        )
+        if shape not in self._shapes:
+            self._shapes[shape] = self._tried(told, [*head, *between], whole[place:after], shape)
+        found = self._shapes[shape]
+        return found[0] if found and found[1] else None
 
-    def _shown(self, prompt: str, text: str) -> str | None:
-        """The turn that stands behind the prompt in a text."""
-        end = text.find(self.end_text, len(prompt))
-        return text[len(prompt) : end] if text.startswith(prompt) and end >= 0 else None
+    def _tried(self, told: _Told, before: Messages, turn: Messages, shape: tuple[Any, ...]) -> tuple[str, bool] | None:
+        """The header, and whether the turn reads the same right behind its prompt and much later."""
+        template, tools = told.template, told.trajectory.tools
+        window, said = _blank(before), _blank(turn)
+        later: Messages = []
+        if shape[5]:
+            calling = {"role": "assistant", "content": "", "tool_calls": [_a_call()]}
+            later += template.styled([calling, *answers(calling, "tool", MARK)]) * 2
+        if shape[3] or shape[4]:
+            later += [{"role": "assistant", "content": "x"}, {"role": "user", "content": MARK}] * 2
+        try:
+            prompt = template.render(window, tools, prompt=True)
+            soon = template.render([*window, *said], tools, prompt=True)
+            late = template.render([*window, *said, *later], tools, prompt=True)
+        except RenderError:
+            return None
+        number = prompt.count(MARK)
+        if not soon.startswith(prompt) or late.count(MARK) <= number:
+            return None
+        return prompt.rsplit(MARK, 1)[-1], soon.split(MARK)[: number + 1] == late.split(MARK)[: number + 1]
 
-    def _turn(self, step: Step, context: str, reply: str) -> Turn:
-        return Turn(step.index, context, reply, action_span(step, reply), step.finish_reason != "length")
+    def _step_by_step(self, told: _Told, remarks: Counter[str]) -> list[list[Turn]]:
+        """Each step behind its own prompt, which is exact whatever a template does, and quadratic."""
+        rows: list[list[Turn]] = []
+        before, again = "", 0
+        for step, place in zip(told.trajectory.steps, told.places, strict=True):
+            prompt = told.template.render(told.messages[:place], told.trajectory.tools, prompt=True)
+            if not rows or not prompt.startswith(before):
+                again += len(prompt) if rows else 0
+                if rows:
+                    remarks["history_rewritten"] += 1
+                rows.append([])
+                before = ""
+            reply, end, shown = self._reply(told, step, place, prompt)
+            rows[-1].append(_turn(step, prompt[len(before) :], reply, end, shown))
+            before = prompt + reply + shown
+        if again:
+            remarks["characters_repeated"] += again
+        return rows
+
+    def _reply(self, told: _Told, step: Step, place: int, prompt: str) -> tuple[str, str, str]:
+        """(reply, end as written, end as shown) behind this prompt."""
+        said = dict(told.messages[place])
+        if told.thinking == "recorded" and step.reasoning:
+            said[str(told.template.thinking_key)] = step.reasoning
+        forms = [self._as_last, self._as_history] if told.thinking == "empty" else [self._as_history, self._as_last]
+        if told.thinking == "recorded" and step.reasoning:
+            forms = [self._as_last, self._as_history]
+        for form in forms:
+            found = form(told, said, place, prompt)
+            if found is not None and step.content.strip() in found[0]:
+                return found
+        raise RenderError(
+            f"step {step.index}: the chat template does not write the reply behind its generation prompt; try another "
+            "template option, another choice of thinking, or another template"
+        )
+
+    def _as_history(self, told: _Told, said: dict[str, Any], place: int, prompt: str) -> tuple[str, str, str] | None:
+        """The reply as the next prompt shows it."""
+        following = told.messages[place + 1 : place + 2]
+        if not following:
+            following = _answer(said)
+        if following[0]["role"] == "assistant":
+            shown, role = self._try(told, [*told.messages[:place], said], prompt=True), "assistant"
+            rest = "" if shown is None or not shown.startswith(prompt) else shown[len(prompt) :]
+        else:
+            role = following[0]["role"]
+            asked = [*told.messages[:place], said, {**following[0], "content": MARK}]
+            shown = self._try(told, asked, prompt=False)
+            starts = shown is not None and shown.startswith(prompt) and MARK in shown
+            rest = str(shown)[len(prompt) :].split(MARK)[0] if starts else ""
+        ending = told.template.ending(_kind(said), role)
+        behind = ending.shown + ending.header
+        if not rest or not rest.endswith(behind):
+            return None
+        return rest[: len(rest) - len(behind)], ending.written, ending.shown
+
+    def _as_last(self, told: _Told, said: dict[str, Any], place: int, prompt: str) -> tuple[str, str, str] | None:
+        """The reply as the template writes it at the end of a conversation."""
+        shown = self._try(told, [*told.messages[:place], said], prompt=False)
+        following = told.messages[place + 1]["role"] if place + 1 < len(told.messages) else _answer(said)[0]["role"]
+        ending = told.template.ending(_kind(said), following)
+        if shown is None or not shown.startswith(prompt) or not shown.endswith(ending.last):
+            return None
+        rest = shown[len(prompt) :]
+        return rest[: len(rest) - len(ending.last)], ending.written, ending.shown
+
+    def _try(self, told: _Told, messages: Messages, *, prompt: bool) -> str | None:
+        try:
+            return told.template.render(messages, told.trajectory.tools, prompt=prompt)
+        except RenderError:
+            return None
 
     def _tokenized(self, turns: list[Turn], encoded: Iterator[tuple[Encoding, Encoding]]) -> TokenizedRow:
         """A row from its turns; `encoded` gives (context, reply) of each turn."""
@@ -276,20 +479,43 @@ class Renderer:
             context, reply = next(encoded)
             row.add_context(context.ids)
             row.add_reply(turn.step, reply.ids, _action_tokens(reply, turn.action))
-            if turn.ends:
-                row.add_end(turn.step, self.end_ids)
-            elif turn is not turns[-1]:
-                row.add_context(self.end_ids)  # the next prompt shows it, and the model did not write it
+            is_last = turn is turns[-1]
+            if turn.ends and (is_last or turn.end == turn.shown):
+                row.add_end(turn.step, self._ids(turn.end))
+            elif not is_last:
+                row.add_context(self._ids(turn.shown))  # the next prompt shows it, and the model did not write it
         return row.tokenized("rendered")
 
     # ---- from sampled ids ----
 
-    def _samples_are_ours(self, trajectory: Trajectory) -> bool:
-        """Whether this tokenizer is the one that was sampled with: its text of the ids holds the reply."""
-        return all(
-            max(step.token_ids or ()) < len(self.tokenizer) and step.content in self._decode(step.token_ids or ())
-            for step in trajectory.steps
-        )
+    def _not_ours(self, trajectory: Trajectory, rows: list[list[Turn]]) -> str | None:
+        """Why the sampled ids are not taken, `None` where they are.
+
+        They must be there for every step, be of this vocabulary, be this reply's, and stand behind this prompt.
+        """
+        if not all(step.token_ids and step.prompt_token_ids is not None for step in trajectory.steps):
+            return "sampled_incomplete"
+        size = len(self.tokenizer)
+        turns = [turn for row in rows for turn in row]
+        starts = {row[0].step for row in rows}
+        before = ""
+        for step, turn in zip(trajectory.steps, turns, strict=True):
+            ids = step.token_ids or ()
+            asked = step.prompt_token_ids or ()
+            if max((*ids, *asked)) >= size:
+                return "other_tokenizer"
+            before = turn.context if step.index in starts else before + turn.context
+            told = self._decode(asked)
+            if before != told if not step.prompt_shared else not before.endswith(told):
+                return "other_prompt"
+            said = self._decode(ids)
+            if not _holds(step, said):
+                return "other_tokenizer" if not step.tool_calls else "other_reply"
+            counted = step.usage.completion_tokens if step.usage else None
+            if counted is not None and abs(counted - len(ids)) > 1:
+                return "sampled_incomplete"
+            before += turn.reply + turn.shown
+        return None
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)
@@ -357,6 +583,126 @@ def is_byte_level(tokenizer: Tokenizer) -> bool:
         and all(step.get("behavior", "Isolated") != "Removed" for step in steps)
         and set(ByteLevel.alphabet()) <= tokenizer.get_vocab().keys()
     )
+
+
+def _kind(message: dict[str, Any]) -> Literal["text", "calls"]:
+    return "calls" if message.get("tool_calls") else "text"
+
+
+def _answer(said: dict[str, Any]) -> Messages:
+    """A message that could answer a reply."""
+    return answers(said, "tool" if said.get("tool_calls") else "user", MARK)
+
+
+def _reasoning_of(message: dict[str, Any]) -> str | None:
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return thought if isinstance(thought, str) else None
+
+
+def _thought(told: _Told, place: int) -> str | None:
+    thought = told.messages[place].get(str(told.template.thinking_key))
+    return thought if isinstance(thought, str) else None
+
+
+def _a_call() -> dict[str, Any]:
+    return {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}}
+
+
+def _shape(message: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a message a template may look at besides its texts."""
+    calls = message.get("tool_calls") or ()
+    content = message["content"]
+    return (
+        message["role"],
+        bool(content) if message["role"] == "assistant" else True,
+        bool(content.strip()) if message["role"] == "assistant" else True,
+        any(message.get(key) for key in ("reasoning_content", "reasoning", "thinking")),
+        len(calls),
+    )
+
+
+def _blank(messages: Messages) -> Messages:
+    """The messages with a mark, or a letter of the model's, in the place of their texts."""
+    blank = []
+    for message in messages:
+        if message["role"] != "assistant":
+            blank.append({**message, "content": MARK})
+            continue
+        content = message["content"]
+        blank.append({**message, "content": "x" if content.strip() else content})
+    return blank
+
+
+def _aligned(real: str, pieces: list[str], contents: list[str]) -> list[int] | None:
+    """Where each piece begins in the real text; `None` where contents between them do not make it up."""
+    if len(pieces) != len(contents) + 1 or not real.startswith(pieces[0]):
+        return None
+    starts, place = [0], len(pieces[0])
+    for piece, content in zip(pieces[1:], contents, strict=True):
+        shown = (
+            content,
+            content.strip(),
+            content.rstrip(),
+            content.lstrip("\n"),
+            json.dumps(content, ensure_ascii=False),
+        )
+        for text in shown:
+            if real.startswith(text, place) and real.startswith(piece, place + len(text)):
+                break
+        else:
+            return None
+        starts.append(place + len(text))
+        place = starts[-1] + len(piece)
+    return starts if place == len(real) else None
+
+
+def _turn(step: Step, context: str, reply: str, end: str, shown: str) -> Turn:
+    return Turn(step.index, context, reply, action_span(step, reply), step.finish_reason != "length", end, shown)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts(member)
+
+
+def _holds(step: Step, said: str) -> bool:
+    """Whether a text holds all that a step says: its content, and each call's name and arguments."""
+    if step.content.strip() not in said:
+        return False
+    for call in step.tool_calls:
+        function = call.get("function") or {}
+        arguments = function.get("arguments")
+        try:
+            values = list(_texts(json.loads(arguments) if isinstance(arguments, str) and arguments else arguments))
+        except ValueError:
+            values = []
+        if str(function.get("name")) not in said:
+            return False
+        for value in values:
+            encoded = (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], _html_safe(value))
+            if not any(form in said for form in (*encoded, value.strip())):
+                return False
+    return True
+
+
+def _html_safe(value: str) -> str:
+    """As jinja's own tojson writes a text."""
+    text = json.dumps(value)[1:-1]
+    for char in "<>&'":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def _refuse_changed(step: Step, reply: str) -> None:
+    """Raises RenderError where a reply as the template writes it does not hold what the step says."""
+    if not _holds(step, reply):
+        raise RenderError(
+            f"step {step.index}: the chat template does not write all of the reply (its text, the call's name and its "
+            "arguments); set rows.calls=xml to write calls as text, or take another template"
+        )
 
 
 def _hash(*texts: Any) -> str:

@@ -1,22 +1,23 @@
-"""Chat templates: messages as a template takes them, and prompts without rendering each one.
+"""A chat template, tried once: what it writes between texts, how it ends a turn, and what it loses.
 
-A run of n steps has n prompts, each the beginning of the next, and to render them all takes time that grows with the
-square of n. `Placeholders` renders each pattern of roles once, with placeholders for the contents, and puts the
-contents in. That is exact where the template does not look into the contents, so it is used only where
+Reads a tokenizer's template; writes nothing.
 
-    1. for the placeholders every prompt begins with all that came before it,
-    2. no content holds a text that the template looks for (`'</think>' in content` and the like), and
-    3. the last prompt of the run, rendered with the real contents, is what putting them in gives.
+    template = ChatTemplate(tokenizer, options={})
+    template.ending("text", "user").shown          # '<|im_end|>'
+    template.lost("tool calls")                    # None, or the sentence that says what is lost
 
-Everything else is rendered prompt by prompt (`None`).
+Everything here is found with sentinels: private-use characters that no template and no run holds. What stands behind
+the last sentinel of a turn, up to the next message's text, is the template's own: the end of the turn and the next
+header.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jinja2
 import jinja2.ext
@@ -25,9 +26,22 @@ from jinja2 import nodes
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 Messages = list[dict[str, Any]]
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_PLACEHOLDER = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+Kind = Literal["text", "calls"]
+MARK = "\ue000\ue001"
+_TEXT, _ARGUMENT, _THOUGHT = "\ue002text\ue003", "\ue004argument\ue005", "\ue006thought\ue007"
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_OPENS_THINKING = re.compile(r"(?:<[^<>/]*think[^<>/]*>|\[THINK\])\s*$")
+_NO_THINKING: tuple[dict[str, Any], ...] = ({"enable_thinking": False}, {"thinking": False}, {"reasoning": False})
+_KEEPS_THINKING: tuple[dict[str, Any], ...] = (
+    {"preserve_thinking": True},
+    {"clear_thinking": False},
+    {"truncate_history_thinking": False},
+    {"keep_thinking": True},
+)
 _LOOKS_FOR = {
     "startswith",
     "endswith",
@@ -40,6 +54,273 @@ _LOOKS_FOR = {
     "index",
     "count",
 }
+
+
+class RenderError(InputError):
+    """A run that this template or tokenizer cannot render faithfully. It costs the run, not the batch."""
+
+
+class Ending(NamedTuple):
+    """What stands behind a reply.
+
+    written: the text that ends the turn when the model writes it; its last token is special. shown: what later prompts
+    show in its place. header: what follows there, up to the next message's text. last: what stands behind the reply
+    when the conversation ends with it.
+    """
+
+    written: str
+    shown: str
+    header: str
+    last: str
+
+
+class Style(NamedTuple):
+    """How this template wants tool calls. arguments: as an object or as JSON text. ids: as recorded, or renamed."""
+
+    arguments: Literal["object", "text"]
+    ids: Literal["recorded", "nine", "kimi"]
+
+
+class ChatTemplate:
+    """One tokenizer's chat template with its options.
+
+    Raises InputError where a turn ends without any special token, neither of its own nor of the next turn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, options: dict[str, Any]) -> None:
+        self.tokenizer = tokenizer
+        self.options = options
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        tokens = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+        self._special = re.compile(
+            "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or "$^"
+        )
+        self._endings: dict[tuple[Kind, str], Ending] = {}
+        self._lost: dict[str, str | None] = {}
+        self.looked_for = looked_for(str(tokenizer.chat_template)) | {"\ue000", "\ue001"}
+        self.ending("text", "user")
+
+    def render(self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool) -> str:
+        """The text of a conversation; prompt: with the generation prompt. Raises RenderError."""
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(  # type: ignore[assignment]
+                messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=prompt, **self.options
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            raise RenderError(f"the chat template refuses the messages ({error})") from error
+        return rendered
+
+    def _rendered(
+        self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool = False
+    ) -> str | None:
+        try:
+            return self.render(messages, tools, prompt=prompt)
+        except RenderError:
+            return None
+
+    # ---- the end of a turn ----
+
+    def ending(self, kind: Kind, following: str) -> Ending:
+        """How a turn of this kind ends before a message of that role; "assistant": before a generation prompt."""
+        key = (kind, following)
+        if key not in self._endings:
+            self._endings[key] = self._find_ending(kind, following)
+        return self._endings[key]
+
+    def _find_ending(self, kind: Kind, following: str) -> Ending:
+        turn = self._turn(kind)
+        sentinel = _ARGUMENT if kind == "calls" else _TEXT
+        begin = [{"role": "user", "content": "x"}, turn]
+        if following == "assistant":
+            later = self.render(begin, prompt=True)
+        else:
+            later = self.render([*begin, *answers(turn, following, MARK)], prompt=False).split(MARK)[0]
+        last = self._rendered(begin)
+        behind = later[later.rindex(sentinel) + len(sentinel) :]
+        alone = behind if last is None else last[last.rindex(sentinel) + len(sentinel) :]
+        return self._split(behind, alone)
+
+    def _split(self, behind: str, alone: str) -> Ending:
+        """behind: from the reply's last sentinel to the next message's text. alone: to the end of the conversation."""
+        common = next((n for n, (a, b) in enumerate(zip(behind, alone, strict=False)) if a != b), None)
+        shared = behind[: min(len(behind), len(alone)) if common is None else common]
+        found = [match for match in self._special.finditer(behind) if match.end() <= len(shared)]
+        if found:  # the end stands in both
+            begin = _before_space(behind, found[-1].start())
+            end = behind[begin : found[-1].end()]
+            return Ending(end, end, behind[found[-1].end() :], alone[begin:])
+        first = self._special.search(behind)
+        if first is None:
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: its chat template ends a reply with {behind[:40]!r}, in which is no "
+                "special token; a model trained on it would not know when to stop"
+            )
+        begin = _before_space(behind, first.start())
+        shown, header = behind[begin : first.end()], behind[first.end() :]
+        own = self._special.search(alone)
+        if own is None:  # no end of its own: the token of the next role ends the turn
+            return Ending(shown, shown, header, alone[begin:] if len(alone) > begin else "")
+        begin_alone = _before_space(alone, own.start())
+        return Ending(alone[begin_alone : own.end()], shown, header, alone[begin_alone:])
+
+    def _turn(self, kind: Kind) -> dict[str, Any]:
+        if kind == "text":
+            return {"role": "assistant", "content": _TEXT}
+        return self.styled([{"role": "assistant", "content": "", "tool_calls": [_call("f", {"a": _ARGUMENT})]}])[0]
+
+    # ---- tool calls ----
+
+    @cached_property
+    def style(self) -> Style | None:
+        """How calls must be given for their names and arguments to be written; `None` where they are lost."""
+        for ids in ("recorded", "nine", "kimi"):
+            for arguments in ("object", "text"):
+                style = Style(arguments, ids)  # type: ignore[arg-type]
+                if self._writes_calls(style):
+                    return style
+        return None
+
+    def _writes_calls(self, style: Style) -> bool:
+        name, value = "sentinel_name", _ARGUMENT + '"'
+        calling = [{"role": "assistant", "content": "", "tool_calls": [_call(name, {"sentinel_key": value})]}]
+        said = _styled(calling, style)
+        text = self._rendered([{"role": "user", "content": "x"}, *said, *answers(said[0], "tool", "y")])
+        if text is None or "sentinel_key" not in text or _ARGUMENT not in text or name not in text:
+            return False
+        # Encoded twice, or as Python prints an object: not what the template's author meant.
+        return '\\\\\\"' not in text and str({"sentinel_key": value}) not in text
+
+    def styled(self, messages: Messages) -> Messages:
+        """The messages with their tool calls as this template wants them."""
+        return _styled(messages, self.style or Style("object", "recorded"))
+
+    # ---- what is lost ----
+
+    def lost(self, feature: str) -> str | None:
+        """Why a run with this feature cannot be rendered, `None` where it can.
+
+        Features: "tool calls", "several calls in a reply", "text beside a call", "observations", "tool descriptions".
+        """
+        if feature not in self._lost:
+            self._lost[feature] = None if self._survives(feature) else f"the chat template does not write {feature}"
+        return self._lost[feature]
+
+    def _survives(self, feature: str) -> bool:
+        user = {"role": "user", "content": "x"}
+        if feature == "tool calls":
+            return self.style is not None
+        if feature == "tool descriptions":
+            text = self._rendered([user], [_tool("sentinel_tool", _TEXT)], prompt=True)
+            return text is not None and "sentinel_tool" in text and _TEXT in text
+        if self.style is None:
+            return False
+        several, beside = feature == "several calls in a reply", feature == "text beside a call"
+        calls = [_call("f", {"a": _ARGUMENT}), _call("g", {"a": _THOUGHT}, number=1)][: 2 if several else 1]
+        said = self.styled([{"role": "assistant", "content": _TEXT if beside else "", "tool_calls": calls}])
+        text = self._rendered([user, *said, *answers(said[0], "tool", MARK)])
+        if text is None:
+            return False
+        wanted = [_ARGUMENT, *([_THOUGHT] if several else []), *([_TEXT] if beside else []), MARK]
+        return all(sentinel in text for sentinel in wanted) and text.count(MARK) == len(calls)
+
+    # ---- thinking ----
+
+    @cached_property
+    def thinking_key(self) -> str | None:
+        """The key under which the template takes a reply's thinking; `None` where it writes none."""
+        for key in _REASONING_KEYS:
+            said = {"role": "assistant", "content": _TEXT, key: _THOUGHT}
+            text = self._rendered([{"role": "user", "content": "x"}, said])
+            if text is not None and _THOUGHT in text:
+                return key
+        return None
+
+    @cached_property
+    def opens_thinking(self) -> bool:
+        """Whether the generation prompt has the model begin inside its thinking."""
+        prompt = self._rendered([{"role": "user", "content": "x"}], prompt=True) or ""
+        return _OPENS_THINKING.search(prompt) is not None
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a model of this template is expected to think."""
+        return self.opens_thinking or self.thinking_key is not None
+
+    def without_thinking(self) -> dict[str, Any] | None:
+        """The template's own option for replies without thinking, `None` where it has none."""
+        return next((o for o in _NO_THINKING if not self.with_options(o).opens_thinking), None)
+
+    def with_options(self, options: dict[str, Any]) -> ChatTemplate:
+        """The same template with further options."""
+        return ChatTemplate(self.tokenizer, options={**self.options, **options})
+
+    def option_that_keeps_history(self) -> dict[str, Any] | None:
+        """An option under which earlier thinking stays in later prompts, where the template has one."""
+        key = self.thinking_key
+        if key is None:
+            return None
+        said = {"role": "assistant", "content": _TEXT, key: _THOUGHT}
+        asked: Messages = [{"role": "user", "content": "x"}, said, {"role": "user", "content": "y"}]
+        for options in _KEEPS_THINKING:
+            text = self.with_options(options)._rendered(asked, prompt=True)
+            if text is not None and _THOUGHT in text:
+                return options
+        return None
+
+
+def answers(turn: dict[str, Any], role: str, content: str) -> Messages:
+    """Messages of that role that answer a turn: one for each of its calls, or one."""
+    calls = turn.get("tool_calls") or []
+    if role != "tool" or not calls:
+        return [{"role": role, "content": content}]
+    return [
+        {"role": "tool", "tool_call_id": call["id"], "name": call["function"]["name"], "content": content}
+        for call in calls
+    ]
+
+
+def _before_space(text: str, place: int) -> int:
+    return len(text[:place].rstrip())
+
+
+def _call(name: str, arguments: dict[str, Any], *, number: int = 0) -> dict[str, Any]:
+    return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _tool(name: str, description: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"a": {"type": "string", "description": "b"}}, "required": ["a"]}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+
+def _styled(messages: Messages, style: Style) -> Messages:
+    styled: Messages = []
+    renamed: dict[str, str] = {}
+    number = 0
+    for message in messages:
+        message = dict(message)
+        if message.get("tool_calls"):
+            calls = []
+            for call in message["tool_calls"]:
+                function = dict(call["function"])
+                before = str(call.get("id") or f"call_{number}")
+                renamed[before] = _new_id(before, function.get("name"), number, style)
+                if style.arguments == "text" and not isinstance(function.get("arguments"), str):
+                    function["arguments"] = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
+                calls.append({**call, "id": renamed[before], "function": function})
+                number += 1
+            message["tool_calls"] = calls
+        elif message.get("role") == "tool":
+            before = str(message.get("tool_call_id") or "")
+            last = next(reversed(renamed.values()), before)
+            message["tool_call_id"] = renamed.get(before, before if before else last)
+        styled.append(message)
+    return styled
+
+
+def _new_id(before: str, name: Any, number: int, style: Style) -> str:
+    if style.ids == "nine":
+        return f"{number:09d}"
+    return f"functions.{name}:{number}" if style.ids == "kimi" else before
 
 
 def chat_messages(trajectory: Trajectory) -> tuple[Messages, list[int]]:
@@ -62,6 +343,8 @@ def _template_message(message: dict[str, Any]) -> dict[str, Any]:
     shaped = {**message, "content": message.get("content") or ""}
     if message.get("tool_calls"):
         shaped["tool_calls"] = [_template_call(call) for call in message["tool_calls"]]
+    else:
+        shaped.pop("tool_calls", None)
     return shaped
 
 
@@ -75,63 +358,6 @@ def _template_call(call: dict[str, Any]) -> dict[str, Any]:
     return {**call, "function": function}
 
 
-class Placeholders:
-    """What a template puts between contents, by pattern of roles.
-
-    prompts: renders conversations with the generation prompt. end: the text that ends a turn.
-    """
-
-    def __init__(
-        self, prompts: Callable[[list[Messages], Sequence[dict[str, Any]]], list[str]], template: str, *, end: str
-    ) -> None:
-        self._prompts = prompts
-        self._end = end
-        self._prompt_patterns: dict[tuple[str, str], str] = {}
-        self._sought = sorted(looked_for(template) | {_OPEN, _CLOSE})
-
-    def contexts(self, messages: Messages, places: list[int], tools: Sequence[dict[str, Any]]) -> list[str] | None:
-        """The text before each reply, from the end of the turn before. `None`: render the prompts one by one."""
-        if not places or any(set(message) != {"role", "content"} for message in messages):
-            return None
-        if any(not isinstance(message["content"], str) for message in messages):
-            return None
-        if any(text in message["content"] for message in messages for text in self._sought):
-            return None
-        patterns = self._patterns(messages, places, tools)
-        if patterns is None:
-            return None
-        contents = [message["content"] for message in messages]
-        contexts = [_fill(pattern, contents) for pattern in patterns]
-        pieces = [contexts[0]]
-        for place, context in zip(places, contexts[1:], strict=False):
-            pieces += [contents[place], self._end, context]
-        last = self._prompts([messages[: places[-1]]], tools)[0]
-        return contexts if "".join(pieces) == last else None
-
-    def _patterns(self, messages: Messages, places: list[int], tools: Sequence[dict[str, Any]]) -> list[str] | None:
-        """The contexts with placeholders, of this pattern of roles; `None` where a prompt rewrites what was before."""
-        roles = [message["role"] for message in messages]
-        keys = [(" ".join(roles[:place]), json.dumps(list(tools))) for place in places]
-        missing = [place for place, key in zip(places, keys, strict=True) if key not in self._prompt_patterns]
-        blank = [{**message, "content": f"{_OPEN}{number}{_CLOSE}"} for number, message in enumerate(messages)]
-        if missing:
-            rendered = self._prompts([blank[:place] for place in missing], tools)
-            new = dict(zip(missing, rendered, strict=True))
-            self._prompt_patterns |= {key: new[place] for place, key in zip(places, keys, strict=True) if place in new}
-        contexts, before = [], ""
-        for place, key in zip(places, keys, strict=True):
-            prompt = self._prompt_patterns[key]
-            if not prompt.startswith(before):
-                return None
-            contexts.append(prompt[len(before) :])
-            before = prompt + blank[place]["content"] + self._end
-        return contexts
-
-
-def _fill(pattern: str, contents: list[str]) -> str:
-    return _PLACEHOLDER.sub(lambda found: contents[int(found[1])], pattern)
-
-
 def looked_for(template: str) -> set[str]:
     r"""The texts that a template looks for in something: `'x' in y`, `y.startswith('x')`, `y.split('x')`.
 
@@ -142,7 +368,8 @@ def looked_for(template: str) -> set[str]:
     """
     environment = jinja2.Environment(extensions=[_GenerationTag, jinja2.ext.loopcontrols])
     tree = environment.parse(template)
-    return {text for text in (*_compared(tree), *_called(tree)) if text.strip()}
+    # A bare word is a key that is asked of a message (`'tool_calls' in message`).
+    return {text for text in (*_compared(tree), *_called(tree)) if text.strip() and not text.isidentifier()}
 
 
 class _GenerationTag(jinja2.ext.Extension):

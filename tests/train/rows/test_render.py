@@ -112,7 +112,7 @@ def test_a_template_that_drops_thinking_splits_the_run(tokenizer_with):
     replies = ["<think>a</think>one", "<think>b</think>two", "three"]
     rendering = renderer.render(make_run(replies))
     assert [whole(renderer, row).count("<think>") for row in rendering.rows] == [1, 1, 0]
-    assert rendering.remarks == {"history_rewritten": 2}
+    assert rendering.remarks == {"history_rewritten": 2, "characters_repeated": 502}
     assert [said(renderer, row, step)[0] for step, row in enumerate(rendering.rows)] == replies
 
 
@@ -148,7 +148,7 @@ def test_parts_of_a_reply(tokenizer_with):
 
 
 def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokenizer_with):
-    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
+    renderer = Renderer(tokenizer_with(TOOLS), thinking="recorded")
     call = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls \\"a\\""}'}}
     messages = (
         {"role": "user", "content": "Mend it."},
@@ -167,20 +167,20 @@ def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokeniz
     texts = [said(renderer, row, step)[0] for row in rendering.rows for step in (0, 1) if step in row.step_index]
     written = '<tool_call>bash {"command": "ls \\"a\\""}</tool_call>'  # encoded once
     assert texts == ["<think>Hm.</think>Look." + written, written]
-    assert rendering.remarks == {"history_rewritten": 1}  # the messages were sent back without the reasoning
+    assert rendering.remarks == {"history_rewritten": 1, "characters_repeated": 253}  # the messages were sent back without the reasoning
     assert '"name": "bash"' in whole(renderer, rendering.rows[0])
 
 
 def test_thinking_kept_apart_is_left_out_and_counted_unless_asked_for(tokenizer_with):
     run = make_run([ACT, "Done."])
     run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."), run.steps[1]))
-    without = Renderer(tokenizer_with(TOOLS)).render(run)
-    renderer = Renderer(tokenizer_with(TOOLS), thinking=True)
+    without = Renderer(tokenizer_with(TOOLS), thinking="without").render(run)
+    renderer = Renderer(tokenizer_with(TOOLS), thinking="recorded")
     trained = renderer.render(run)
     assert (len(without.rows), without.remarks["thinking_left_out"]) == (1, 1)
     assert "Hm." not in whole(renderer, without.rows[0])
     assert said(renderer, trained.rows[0], 0)[0] == "<think>Hm.</think>" + ACT
-    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1})
+    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1, "characters_repeated": 224})
 
 
 def test_demonstrations_are_context(tokenizer_with):
@@ -331,15 +331,15 @@ def test_steps_and_messages_that_do_not_match(tokenizer_with):
         Renderer(tokenizer_with(CHATML)).render(msgspec.structs.replace(run, steps=run.steps[:1]))
 
 
-# ---- placeholders ----
+# ---- the two roads ----
 
 
 @pytest.mark.parametrize("template", [CHATML, DROPS_THINKING, TRIMS])
 @pytest.mark.parametrize("replies", [[ACT] * 5, [" a ", "b"], ["<think>x</think>y", "z"]])
-def test_placeholders_give_what_rendering_every_prompt_gives(tokenizer_with, template, replies, monkeypatch):
+def test_both_roads_give_the_same(tokenizer_with, template, replies, monkeypatch):
     quick = Renderer(tokenizer_with(template)).render(make_run(replies))
     slow_renderer = Renderer(tokenizer_with(template))
-    monkeypatch.setattr(slow_renderer._placeholders, "contexts", lambda *_: None)
+    monkeypatch.setattr(slow_renderer, "_appended", lambda told: None)
     slow = slow_renderer.render(make_run(replies))
     assert [row.input_ids.tolist() for row in quick.rows] == [row.input_ids.tolist() for row in slow.rows]
     assert [row.part.tolist() for row in quick.rows] == [row.part.tolist() for row in slow.rows]

@@ -96,7 +96,7 @@ def test_history_that_a_template_rewrites_is_split_or_refused(tmp_path, tokenize
     renderer = Renderer(tokenizer_with(DROPS_THINKING))
     runs = [run_with(["<think>a</think>one", "two"])]
     split = write(tmp_path, renderer, runs)["srft"]
-    assert (split.rows, split.remarks) == (2, {"history_rewritten": 1})
+    assert (split.rows, split.remarks) == (2, {"history_rewritten": 1, "characters_repeated": 205})
     refused = write(tmp_path, renderer, runs, settings=RowSettings(rewritten="refuse"))["srft"]
     assert (refused.rows, refused.left_out) == (0, {"history_rewritten": 1})
 
