@@ -167,7 +167,10 @@ def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokeniz
     texts = [said(renderer, row, step)[0] for row in rendering.rows for step in (0, 1) if step in row.step_index]
     written = '<tool_call>bash {"command": "ls \\"a\\""}</tool_call>'  # encoded once
     assert texts == ["<think>Hm.</think>Look." + written, written]
-    assert rendering.remarks == {"history_rewritten": 1, "characters_repeated": 253}  # the messages were sent back without the reasoning
+    assert rendering.remarks == {
+        "history_rewritten": 1,
+        "characters_repeated": 253,
+    }  # the messages were sent back without the reasoning
     assert '"name": "bash"' in whole(renderer, rendering.rows[0])
 
 
