@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 PYTEST := .venv/bin/python -m pytest -n 3 --dist loadfile
 DEMO_ARGS ?=
 
-.PHONY: setup model test slow demo bench lint clean
+.PHONY: setup model test slow demo bench mutants lint clean
 
 setup:
 	@bash harness/setup.sh
@@ -30,6 +30,10 @@ demo: model
 
 bench: setup
 	.venv/bin/python -m tests.benchmarks
+
+# FILES="train/rows/mask.py ...", TESTS="further test files", MUTANTS_ARGS="--sample 100 --seed 1"
+mutants: setup
+	.venv/bin/python -m tests.mutants $(FILES) $(if $(TESTS),--tests $(TESTS)) $(MUTANTS_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -1,10 +1,23 @@
 """Which steps and tokens carry loss, arm by arm."""
 
+from typing import get_args
+
+import msgspec
 import numpy
 import pytest
 
 from srft.critic.labels.labels import StepLabel
-from srft.train.rows.mask import ARMS, MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
+from srft.train.rows.mask import (
+    ARMS,
+    Arm,
+    MaskPolicy,
+    Part,
+    RunFacts,
+    label_source,
+    left_out,
+    step_weights,
+    token_weights,
+)
 
 VERDICTS = ("good", "mistake", "recover", "unnecessary", None, "mistake")
 LABELS = {step: StepLabel(step=step, verdict=verdict) for step, verdict in enumerate(VERDICTS)}
@@ -28,6 +41,82 @@ SOLVED = RunFacts("solved", 6, True, LABELS)
 )
 def test_which_runs_an_arm_takes(facts, arms):
     assert {arm for arm in ARMS if left_out(facts, MaskPolicy(arm=arm)) is None} == arms
+
+
+@pytest.mark.parametrize(
+    ("facts", "arm", "reason"),
+    [
+        (FAILED._replace(stop_reason="infra_error", steps=0), "all", "infra_error"),
+        (FAILED._replace(stop_reason="cancelled"), "all", "cancelled"),
+        (FAILED._replace(steps=0, resolved=None), "srft", "no_steps"),
+        (FAILED._replace(resolved=None, labels={}), "srft", "outcome_unknown"),
+        (FAILED, "resolved", "unresolved"),
+        (SOLVED, "unresolved_masked", "resolved"),
+        (FAILED._replace(labels={}), "srft", "unlabelled"),
+    ],
+)
+def test_why_a_run_is_left_out(facts, arm, reason):
+    assert left_out(facts, MaskPolicy(arm=arm)) == reason
+
+
+def test_where_the_labels_of_an_arm_come_from():
+    assert {arm: label_source(arm) for arm in ARMS} == {
+        "all": None,
+        "resolved": None,
+        "unresolved_masked": "critic",
+        "srft": "critic",
+        "random": "critic",
+        "tool_error": "tool_error",
+        "human": "human",
+        "oracle": "oracle",
+    }
+    assert get_args(Arm) == ARMS
+
+
+def test_the_policy_unless_said_otherwise():
+    assert msgspec.to_builtins(MaskPolicy()) == {
+        "arm": "srft",
+        "good": 1.0,
+        "unnecessary": 1.0,
+        "mistake": 0.0,
+        "recover": 1.0,
+        "unlabelled": 1.0,
+        "min_confidence": None,
+        "mask_resolved": False,
+        "train": "thought_and_action",
+        "failed_submit": None,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize("weight", [0, 0.5, 1000])
+def test_weights_that_may_be(weight):
+    assert msgspec.convert({"good": weight}, MaskPolicy).good == weight
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"good": -0.001},
+        {"failed_submit": 1000.001},
+        {"min_confidence": 1.001},
+        {"min_confidence": -0.001},
+        {"goood": 1.0},
+        {"arm": "none"},
+        {"train": "thought"},
+    ],
+)
+def test_policies_that_may_not_be(given):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(given, MaskPolicy)
+
+
+def test_a_policy_is_a_value():
+    with pytest.raises(AttributeError):
+        MaskPolicy().seed = 1
+    with pytest.raises(TypeError):
+        MaskPolicy("srft")
+    assert len({MaskPolicy(), MaskPolicy(), MaskPolicy(seed=1)}) == 2
 
 
 def weights(facts, **policy):
@@ -58,6 +147,7 @@ def test_labels_below_the_threshold_do_not_count():
     labels = {step: StepLabel(step=step, verdict="mistake", confidence=c) for step, c in enumerate([0.4, 0.5, None])}
     facts = RunFacts("x", 3, False, labels)
     assert weights(facts, arm="srft", min_confidence=0.5) == [1, 0, 0]
+    assert weights(facts, arm="srft") == [0, 0, 0], "without a threshold every label counts"
 
 
 def test_the_submission_of_a_failed_run():
@@ -73,6 +163,20 @@ def test_random_masks_as_many_steps_of_each_run_at_other_places():
     assert len({tuple(mask) for mask in masks}) > 5
     assert masks[0] == weights(FAILED._replace(run_id="0"), arm="random")
     assert masks != [weights(FAILED._replace(run_id=str(n)), arm="random", seed=1) for n in range(50)]
+
+
+def test_random_masks_stay_the_same_from_version_to_version():
+    assert weights(FAILED, arm="random") == [1, 1, 0, 1, 0, 1]
+    assert weights(FAILED, arm="random", seed=1) == [1, 1, 0, 1, 1, 0]
+
+
+def test_weights_are_of_the_type_that_rows_hold():
+    assert step_weights(FAILED, MaskPolicy()).dtype == numpy.float32
+    assert token_weights(STEPS, PARTS, STEP_WEIGHTS.astype(float), train="action").dtype == numpy.float32
+
+
+def test_parts_are_numbered_as_on_file():
+    assert {part.name: part.value for part in Part} == {"CONTEXT": 0, "THOUGHT": 1, "ACTION": 2, "END": 3}
 
 
 STEPS = numpy.array([-1, 0, 0, 0, -1, 1, 1], dtype=numpy.int32)

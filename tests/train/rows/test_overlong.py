@@ -62,6 +62,24 @@ def test_slide_gives_a_large_step_all_of_the_room():
     assert tokens(fitted) == [list(range(7)), [*range(5), *range(7, 14)], [*range(5), *range(14, 16)]]
 
 
+def test_slide_gives_up_the_smallest_step_before_one_that_needs_all_of_the_room():
+    fitted = fit(row_of((3, 2), (0, 1), (1, 6)), max_tokens=12, how="slide")
+    assert tokens(fitted) == [list(range(6)), [*range(5), *range(6, 13)]]
+    assert not fitted.remarks
+
+
+@pytest.mark.parametrize("how", ["cut", "slide"])
+def test_context_behind_the_last_step_is_no_step_that_is_lost(how):
+    row = row_of((3, 2), (6, 0))
+    fitted = fit(row, max_tokens=8, how=how)
+    assert (tokens(fitted), fitted.dropped, fitted.remarks) == ([list(range(5))], {}, {})
+
+
+def test_pieces_keep_where_the_row_came_from():
+    sampled = FOUR._replace(mask_source="sampled")
+    assert [row.mask_source for row in fit(sampled, max_tokens=13, how="slide").rows] == ["sampled", "sampled"]
+
+
 def test_slide_counts_a_step_that_never_fits():
     fitted = fit(row_of((3, 2), (1, 9), (1, 1)), max_tokens=8, how="slide")
     assert [sorted(set(row.step_index.tolist())) for row in fitted.rows] == [[-1, 0], [-1, 2]]
