@@ -1,5 +1,5 @@
-"""A loop that begins with runs: what they are told by, what is refused, and each stage up to the rows; then, slowly, the
-command itself with a tiny model, killed and started again."""
+"""A loop that begins with runs: what they are told by, what is refused, and each stage up to the rows; then, slowly,
+the command itself with a tiny model, killed and started again."""
 
 import json
 import signal
