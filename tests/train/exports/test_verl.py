@@ -8,7 +8,7 @@ import pytest
 
 from srft.train.exports.form import with_ids
 from srft.train.exports.formats import format_of
-from srft.train.exports.verl import masks_of
+from srft.train.exports.verl import READER, masks_of
 from tests.train.conftest import make_run
 from tests.train.exports.test_export import ACT, native, plain, talk  # noqa: F401
 
@@ -62,18 +62,50 @@ def test_arguments_are_text_and_a_message_has_the_keys_of_all(tmp_path, native, 
         (({"type": "function", "function": {"name": "a", "parameters": {"enum": [1, "b"]}}},), False),
     ],
 )
-def test_tools_that_parquet_would_change_leave_the_run_out(tmp_path, plain, tools, is_kept):  # noqa: F811
-    (line, _), rows = written(tmp_path, plain._replace(tools=tools), plain)
-    assert (line != "tools_that_parquet_would_change", len(rows)) == (is_kept, 1 + is_kept)
-    if is_kept:
-        assert rows[0]["tools"] == list(tools)
+def test_tools_that_parquet_would_change_are_text(tmp_path, plain, tools, is_kept):  # noqa: F811
+    _, rows = written(tmp_path, plain._replace(tools=tools), plain)
+    assert isinstance(rows[0]["tools"], list) == is_kept
+    assert (rows[0]["tools"] if is_kept else json.loads(rows[0]["tools"])) == list(tools)
+    assert rows[1]["tools"] is None
 
 
-def test_the_first_tools_are_those_of_the_file(tmp_path, plain):  # noqa: F811
-    runs = [plain._replace(tools=tools) for tools in ((BASH,), (EDIT,), (BASH,))]
-    lines, rows = written(tmp_path, *runs)
-    assert [isinstance(line, str) for line in lines] == [False, True, False]
-    assert [row["tools"] for row in rows] == [[BASH], [BASH]]
+def test_tools_of_several_kinds_are_text_in_all_rows(tmp_path, plain):  # noqa: F811
+    runs = [plain._replace(tools=tools) for tools in ((BASH,), (EDIT,), (), (BASH,))]
+    _, rows = written(tmp_path, *runs)
+    assert [row["tools"] and json.loads(row["tools"]) for row in rows] == [[BASH], [EDIT], None, [BASH]]
+
+
+class MultiTurnSFTDataset:
+    """What of verl's data set its subclass builds on: one message after the other, every reply trained."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self._read_files_and_process()
+
+    def _read_files_and_process(self):
+        self.tools = [row["tools"] for row in self._rows]
+
+    def _build_messages(self, example):
+        return example["messages"]
+
+    def _process_single_message(self, index, message):
+        return index, int(message["role"] == "assistant"), message
+
+    def row(self, number):
+        messages = self._build_messages(self._rows[number])
+        return [self._process_single_message(index=it, message=message) for it, message in enumerate(messages)]
+
+
+def test_the_printed_class_undoes_what_parquet_needs(tmp_path, native, plain):  # noqa: F811
+    _, rows = written(tmp_path, native._replace(tools=(BASH, EDIT)), plain)
+    parts = {"MultiTurnSFTDataset": MultiTurnSFTDataset}
+    exec("\n".join(line for line in READER.split("\n") if not line.startswith("from verl")), parts)
+    read = parts["Masked"](rows)
+    assert read.tools == [[BASH, EDIT], None]
+    assert [mask for _, mask, _ in read.row(0)] == [0, 0, 0, 0, 1]
+    assert [mask for _, mask, _ in read.row(1)] == [0, 0, 1, 0, 0, 0, 1]
+    messages = [{key: it[key] for key in it if key != "loss_mask"} for _, _, it in read.row(0)]
+    assert messages == native.messages
 
 
 def test_calls_without_ids_get_some_and_answers_theirs():
