@@ -45,6 +45,7 @@ PAGES = (  # later ones go on in the folder of the earlier
     "read-a-report",
     "scale-out",
     "write-a-sandbox",
+    "public-runs",
 )
 DOCS = ROOT / "docs"
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]

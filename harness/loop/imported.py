@@ -7,26 +7,30 @@ Reads files of runs; appends to the round's trajectories.jsonl.
 """
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
-from srft.agent.importing.readers.source import run_files
+from srft.agent.importing.columns import KNOWN_TOOLS, known_tools
+from srft.agent.importing.readers.dialects import tool_descriptions
+from srft.agent.importing.readers.source import sources
 from srft.env.errors import InputError
 from srft.harness.config.config import without_defaults
 from srft.harness.loop.loop_config import RunsConfig
 from srft.harness.loop.stage_keys import stage_key
 from srft.harness.loop.weights import content_parts
 from srft.harness.run.store import Round, Run
-from srft.harness.stages.import_runs import import_runs
+from srft.harness.stages.import_runs import Choice, import_runs
 
 WHOLE_BYTES = 256 << 20
 """A larger file is told by its size and by samples: a loop looks at its files each time that it is started."""
 
 
 def check_sources(config: RunsConfig) -> None:
-    """Raises InputError for a name behind which there are no runs."""
+    """Raises InputError for a name behind which there are no runs, and for tools that are none. Asks no Hub."""
     for source in config.sources:
-        run_files(Path(source))
+        sources(source)
+    _tools(config.tools)
 
 
 def runs_id(config: RunsConfig) -> str:
@@ -36,19 +40,21 @@ def runs_id(config: RunsConfig) -> str:
     """
     settings = without_defaults(config)
     files = [_source_id(source) for source in settings.pop("sources")]
-    if report := settings.pop("report", None):
-        files.append(_source_id(report))
-    return stage_key("runs", files, settings)
+    besides = {name: _source_id(settings.pop(name)) for name in ("report", "tools") if name in settings}
+    return stage_key("runs", files, besides, settings)
 
 
 def _source_id(source: str) -> list[str]:
-    path = Path(source)
+    path, split = Path(source), ""
     if not path.exists():
-        return [f"dataset {source}"]
+        folder, _, split = source.rpartition(":")
+        if not folder or not Path(folder).is_dir():
+            return [f"dataset {source}"]
+        path = Path(folder)
     if path.is_file():
         return [f"{path.name} {_file_id(path)}"]
     below = sorted(file for file in path.rglob("*") if file.is_file())
-    return [f"{file.relative_to(path)} {_file_id(file)}" for file in below]
+    return [split, *(f"{file.relative_to(path)} {_file_id(file)}" for file in below)]
 
 
 def _file_id(path: Path) -> str:
@@ -61,14 +67,25 @@ def _file_id(path: Path) -> str:
     return digest.hexdigest()
 
 
-def import_into(config: RunsConfig, run: Run, round_: Round) -> dict[str, Any]:
+def import_into(config: RunsConfig, run: Run, round_: Round, *, stop: threading.Event) -> dict[str, Any]:
     """Add the runs to the round; what the import came to. Raises InputError, also where it gave no run at all."""
-    unknown = {"limit": config.limit, "tools": config.tools, "outcome": config.outcome.replace("all", "")}
-    if given := [name for name, value in unknown.items() if value]:
-        raise InputError(f"runs.{given[0]}: the import does not know it yet; leave it out")
-    imported = import_runs(config.sources, run, format=config.format, report=config.report, into=round_)
-    damaged = imported.damaged
-    figures = {**imported._asdict(), "damaged": damaged[:20], "damaged_runs": len(damaged)}
-    if not imported.read:
-        raise InputError(f"runs.from {', '.join(config.sources)}: no run in them; name other files")
-    return figures
+    choice = Choice(config.format, tools=_tools(config.tools), outcome=config.outcome, limit=config.limit)
+    imported = import_runs(config.sources, run, choice=choice, report=config.report, stop=stop, into=round_)
+    if not imported.stopped and not imported.added + imported.on_file:
+        dropped = ", ".join(f"{count} {what}" for what, count in imported.dropped.items())
+        raise InputError(f"runs.from {', '.join(config.sources)}: no run in them ({dropped}); name other files")
+    return {**imported._asdict(), "damaged": imported.damaged[:20]}
+
+
+def _tools(source: str | None) -> tuple[dict[str, Any], ...]:
+    """Those of a file, or of a scaffold that is known."""
+    if source is None:
+        return ()
+    if source in KNOWN_TOOLS:
+        return known_tools(source)
+    try:
+        return tool_descriptions(Path(source).read_text(), source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"runs.tools: {source}: cannot be read ({error}); expected JSON, or one of {', '.join(KNOWN_TOOLS)}"
+        ) from None

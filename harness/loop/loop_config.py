@@ -56,7 +56,7 @@ class RunsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     from: files, folders or datasets. format: how they are read. report: the official report of their verdicts. limit:
     at most so many runs. outcome: those of this recorded outcome alone. tools: a file of the tools that were offered,
-    for runs without their descriptions.
+    or a scaffold that is known, for runs without their descriptions.
     """
 
     sources: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = msgspec.field(name="from")

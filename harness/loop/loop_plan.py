@@ -10,7 +10,9 @@ Everything is arithmetic over the assumptions in the configuration's `plan`, whi
 what a first, small round measured.
 """
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from srft.agent.importing.columns import named
 from srft.agent.importing.importers import read_runs
-from srft.agent.importing.readers.source import run_files
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
+from srft.agent.importing.readers.source import sources
 from srft.env.tasks.task import load_tasks
 from srft.harness.loop.loop_config import LoopAssumptions, LoopConfig, RunsConfig
 from srft.train.fit.recipe import Recipe
@@ -116,24 +119,55 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
 
 
 def plan_runs(config: RunsConfig, assumed: LoopAssumptions) -> RunsPlan:
-    """How many runs an import will give: counted in files of this machine, else as assumed. Raises InputError."""
-    steps = None
-    if all(Path(source).exists() for source in config.sources):
-        size = sum(file.stat().st_size for source in config.sources for file in run_files(Path(source)))
+    """How many runs an import will give: counted in files of this machine, else what is known of a dataset, else as
+    assumed. Raises InputError."""
+    found = [it for source in config.sources for it in sources(source)]
+    size = sum(Path(it.name).stat().st_size for it in found if it.dataset is None and Path(it.name).exists())
+    if all(it.dataset is None for it in found):
         if size <= COUNTED_BYTES:
-            tally = Tally()
-            runs = [it for source in config.sources for it in read_runs(source, format=config.format, tally=tally)]
-            taken = [it for it in runs if config.outcome in ("all", _OUTCOMES[it.recorded_resolved])][: config.limit]
-            steps = sum(len(it.steps) for it in taken) / len(taken) if taken else None
-            return RunsPlan(len(taken), "counted in the files, as their steps are", steps)
+            return _counted_runs(config)
         count, origin = assumed.runs, f"plan.runs: the files have {size / GIB:.1f} GiB, which a plan does not read"
+    elif (count := _described_runs(config)) is not None:
+        origin = "what srft knows of the dataset (srft import --list)"
     else:
         count, origin = assumed.runs, "plan.runs: the dataset is not on this machine"
-    if config.outcome != "all" and count is not None:
-        origin += f"; how many of them are {config.outcome} is not known, so all are counted"
+        if config.outcome != "all" and count is not None:
+            origin += f"; how many of them are {config.outcome} is not known, so all are counted"
     if config.limit is not None and (count is None or config.limit < count):
         count, origin = config.limit, "runs.limit: at most so many"
     return RunsPlan(count, origin if count is not None else "not known before the import; set plan.runs, or runs.limit")
+
+
+def _counted_runs(config: RunsConfig) -> RunsPlan:
+    tally = Tally()
+    runs = (it for source in config.sources for it in read_runs(source, format=config.format, tally=tally))
+    taken = (len(it.steps) for it in runs if config.outcome in ("all", _OUTCOMES[it.recorded_resolved]))
+    steps = list(islice(taken, config.limit))
+    return RunsPlan(len(steps), "counted in the files, as their steps are", sum(steps) / len(steps) if steps else None)
+
+
+def _described_runs(config: RunsConfig) -> int | None:
+    """How many runs of that outcome the descriptions of all these datasets promise."""
+    counts = [_rows_of(source, config.outcome) for source in config.sources]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _rows_of(source: str, outcome: str) -> int | None:
+    """Of a dataset as a whole: what a split of it has is not described, nor what another dataset alike has."""
+    dataset = named(source)
+    if dataset is None or dataset.name.lower() != source.lower():
+        return None
+    told = re.match(r"([\d,]+)(?: \((all|[\d,]+) resolved\))?(?= \(| in |$)", dataset.rows)
+    if told is None:
+        return None
+    rows = int(told[1].replace(",", ""))
+    if outcome == "all":
+        return rows
+    if told[2] is None:
+        return None
+    resolved = rows if told[2] == "all" else int(told[2].replace(",", ""))
+    return resolved if outcome == "resolved" else rows - resolved
 
 
 _OUTCOMES: dict[bool | None, str] = {True: "resolved", False: "unresolved", None: "unknown"}

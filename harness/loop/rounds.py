@@ -183,7 +183,9 @@ class _Round:
         key = runs_id(runs)
 
         def work() -> dict[str, Any]:
-            return import_into(runs, self.rounds.run, self.round)
+            figures = import_into(runs, self.rounds.run, self.round, stop=self.rounds.stop)
+            self.rounds.check_stop()
+            return figures
 
         made = [self.round.trajectories.path]
         figures = self.rounds.stage(self.stages, "import", key, work, stage="import", made=made)

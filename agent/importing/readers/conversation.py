@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from srft.agent.formats.actions import FORMATS, FormatError
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers import Tally
+from srft.agent.importing.readers.exit_codes import exit_code_in, timed_out_in
 from srft.agent.models.contract import Reply, well_formed_within
 from srft.agent.records import Action, Step, StopReason, Usage
 from srft.env.errors import InputError
@@ -25,12 +26,14 @@ ROLES = ("system", "user", "assistant", "tool")
 NOT_RECORDED = "how it ended is not recorded"
 """The `detail` of a run whose file says nothing of its end; its `stop_reason` is `submitted`."""
 
+SCAFFOLDS_TOOLS = "descriptions of tools that the run does not have, taken from its scaffold, one a run"
 NEVER_SEEN = "messages after the last reply"
 
 _OWNER_NAME = re.compile(r"(?P<owner>[\w.-]+?)__(?P<name>[\w.-]+?)(?:-\d+|\.[0-9a-f]{8}\..+)")
 _XML_CALL = re.compile(r"<function=([\w.-]+)>(.*)</function>", re.DOTALL)
 _XML_PARAMETER = re.compile(r"<parameter=([\w.-]+)>(.*?)</parameter>(?=\s*(?:<parameter=|\Z))", re.DOTALL)
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)\n?^```", re.DOTALL | re.MULTILINE)
+_THINKING = re.compile(r"\s*<(think|thinking)>\n?(.*?)\n?</\1>\n*", re.DOTALL)
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,12 +56,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as its file has it: a Trajectory without id and attempt. `None`: the file does not tell."""
+    """A run as its file has it: a Trajectory without id and attempt. `None`: the file does not tell.
+
+    origin: the published dataset that it is from, and its licence.
+    """
 
     task_id: str
     repo: str | None = None
     model: str | None = None
     scaffold: str
+    origin: str | None = None
     lines: Sequence[Line]
     demo_messages: int = 0
     tools: tuple[dict[str, Any], ...] = ()
@@ -71,8 +78,10 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 def line_of(message: Any, where: str, **told: Any) -> Line:
     """A chat message, with only what a chat template needs. `told`: the other fields of Line. Raises InputError.
 
-    Arguments of tool calls become strings that are JSON once; text parts become one text. The action of a reply is what
-    its tool call says, or its one ```bash block or <function=...> call; a reader that knows better overrides it.
+    Arguments of tool calls become strings that are JSON once; text parts become one text; null is the empty text where
+    a server may send it, in a reply and in a tool's answer. Thinking at the beginning of a reply's text becomes its
+    reasoning. The action of a reply is what its tool call says, or its one ```bash block or <function=...> call; a
+    reader that knows better overrides it.
     """
     if not isinstance(message, dict):
         raise InputError(f"{where}: expected an object with role and content, got {type(message).__name__}")
@@ -81,7 +90,7 @@ def line_of(message: Any, where: str, **told: Any) -> Line:
         raise InputError(f"{where}.role: expected one of {', '.join(ROLES)}, got {role!r}")
     if role == "assistant":
         return _reply_line(message, where, told)
-    sent: dict[str, Any] = {"role": role, "content": text_of(message.get("content"), f"{where}.content")}
+    sent: dict[str, Any] = {"role": role, "content": _content(message, where, may_be_null=role == "tool")}
     for key in ("tool_call_id", "name"):
         if message.get(key) is not None:
             sent[key] = optional(message, key, str, where)
@@ -90,9 +99,11 @@ def line_of(message: Any, where: str, **told: Any) -> Line:
 
 def _reply_line(message: dict[str, Any], where: str, told: dict[str, Any]) -> Line:
     calls = _calls(message.get("tool_calls"), f"{where}.tool_calls")
-    # A reply that only calls tools has no content in the API's own form.
-    content = "" if calls and message.get("content") is None else text_of(message.get("content"), f"{where}.content")
+    content = _content(message, where, may_be_null=bool(calls) or "content" in message)
     reasoning = optional(message, "reasoning_content", str, where)
+    thought, rest = split_thinking(content)
+    if thought is not None and reasoning in (None, "", thought):
+        reasoning, content = thought, rest
     sent = FORMATS["native"].assistant_message(Reply(content=content, tool_calls=calls))
     if reasoning:
         sent["reasoning_content"] = reasoning
@@ -102,6 +113,21 @@ def _reply_line(message: dict[str, Any], where: str, told: dict[str, Any]) -> Li
     except FormatError:
         step |= {"action": None, "error": "format"}
     return Line(sent=sent, step={**step, **told.pop("step", {})}, **told)
+
+
+def _content(message: dict[str, Any], where: str, *, may_be_null: bool) -> str:
+    content = message.get("content")
+    return "" if content is None and may_be_null else text_of(content, f"{where}.content")
+
+
+def split_thinking(content: str) -> tuple[str | None, str]:
+    r"""The thinking at the beginning of a text, `None` where there is none, and what follows it.
+
+    >>> split_thinking("<think>\nHm.\n</think>\n\nDone."), split_thinking("Done.")
+    (('Hm.', 'Done.'), (None, 'Done.'))
+    """
+    found = _THINKING.match(content)
+    return (found[2].strip("\n"), content[found.end() :]) if found else (None, content)
 
 
 def text_of(content: Any, where: str, *, joint: str = "") -> str:
@@ -141,7 +167,8 @@ def _calls(calls: Any, where: str) -> tuple[dict[str, Any], ...]:
         raise InputError(f"{where}: expected a list of tool calls, got {_kind(calls)}")
     found = []
     for place, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
+        # Some write the call's name and arguments without an object around them.
+        function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InputError(f"{where}[{place}]: expected an object whose function has a name and arguments")
         identity = optional(call, "id", str, f"{where}[{place}]")
@@ -232,8 +259,9 @@ def seen(lines: Sequence[Line], tally: Tally) -> list[Line]:
 def steps_of(lines: Sequence[Line], *, demo_messages: int) -> tuple[Step, ...]:
     """One step a reply after the examples, with what the messages up to the next reply answer.
 
-    Several answers (of parallel calls) are one observation, line by line; the exit code is the first that is not 0.
-    The text of an answer after the last reply is no observation, as nobody saw it; its exit code is kept.
+    Several answers (of parallel calls) are one observation, line by line; the exit code is the first that is not 0, as
+    the file gives it or as the answer words it. The text of an answer after the last reply is no observation, as nobody
+    saw it; its exit code is kept.
     """
     places = [place for place, line in enumerate(lines) if line.is_reply and place >= demo_messages]
     steps = []
@@ -241,16 +269,30 @@ def steps_of(lines: Sequence[Line], *, demo_messages: int) -> tuple[Step, ...]:
         is_last = index + 1 == len(places)
         after = lines[place + 1 : None if is_last else places[index + 1]]
         answers = [line for line in after if line.answers]
-        codes = [line.exit_code for line in answers if line.exit_code is not None]
+        timed_out = any(line.timed_out or timed_out_in(line.sent["content"]) for line in answers)
+        asked = _asked(lines[place])
+        codes = [code for line in answers if (code := _exit_code(line, asked)) is not None]
         facts: dict[str, Any] = {
             "observation": None if is_last or not answers else "\n".join(line.sent["content"] for line in answers),
             "exit_code": next((code for code in codes if code != 0), codes[0] if codes else None),
-            "timed_out": any(line.timed_out for line in answers),
+            "timed_out": timed_out,
         }
         if any(line.refused for line in answers):
             facts |= {"error": "format", "action": None}
         steps.append(Step(index=index, **{**lines[place].step, **facts}))
     return tuple(steps)
+
+
+def _asked(reply: Line) -> str:
+    """The text of a reply and of the arguments that it calls with."""
+    calls = reply.sent.get("tool_calls", ())
+    return "\n".join([reply.sent["content"], *(call["function"]["arguments"] for call in calls)])
+
+
+def _exit_code(answer: Line, asked: str) -> int | None:
+    if answer.exit_code is not None or answer.timed_out or timed_out_in(answer.sent["content"]):
+        return answer.exit_code
+    return exit_code_in(answer.sent["content"], asked=asked)
 
 
 def repository(task_id: str) -> str | None:

@@ -24,14 +24,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from srft.agent.importing.readers.conversation import Line, Recorded, count_of, line_of, optional, text_action, usage_of
-from srft.agent.importing.readers.reader import Reader
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.columns import known_tools
+from srft.agent.importing.readers import RawRun, Reader, Tally
+from srft.agent.importing.readers.conversation import (
+    NOT_RECORDED,
+    SCAFFOLDS_TOOLS,
+    Line,
+    Recorded,
+    count_of,
+    line_of,
+    optional,
+    text_action,
+    usage_of,
+)
 from srft.agent.records import Action, StopReason
 from srft.env.errors import InputError
 
-_ENDINGS: dict[str, StopReason] = {
+ENDINGS: dict[str, StopReason] = {
     "Submitted": "submitted",
     "TimeExceeded": "wall_limit",
     "RepeatedFormatError": "format_errors",
@@ -40,8 +49,6 @@ _ENDINGS: dict[str, StopReason] = {
     "KeyboardInterrupt": "cancelled",
     "": "cancelled",
 }
-_RETURNCODE = re.compile(r"(?:<exception>.*?</exception>\s*)?<returncode>(-?\d+)</returncode>", re.DOTALL)
-_TIMED_OUT = re.compile(r"The last command <command>.*</command> timed out and has been killed\.", re.DOTALL)
 _TEXT_BLOCK = re.compile(r"```mswea_bash_command\s*\n(.*?)\n```", re.DOTALL)
 
 
@@ -64,12 +71,20 @@ def _read(raw: RawRun, tally: Tally) -> Recorded:
     if task_id is None:
         raise InputError(f"{where}: no instance_id; expected the task's id next to messages")
     info = optional(run, "info", dict, where) or {}
-    stop_reason, detail = _ending(info, where)
+    if "exit_status" not in info and "exit_status" in run:
+        info = {**info, "exit_status": run["exit_status"]}  # published rows have it beside the messages
+    is_told = "info" in run or "exit_status" in run
+    stop_reason, detail = _ending(info, where) if is_told else ("submitted", NOT_RECORDED)
+    lines = _lines(run["messages"], where, tally)
+    calls = any(line.step.get("tool_calls") for line in lines)
+    if calls:
+        tally.left_out[SCAFFOLDS_TOOLS] += 1
     return Recorded(
         task_id=task_id,
         model=_model(run, info),
         scaffold="-".join(filter(None, ("mini-swe-agent", optional(info, "mini_version", str, where)))),
-        lines=_lines(run["messages"], where, tally),
+        lines=lines,
+        tools=known_tools("mini-swe-agent") if calls else (),
         patch=optional(info, "submission", str, where) if stop_reason == "submitted" else None,
         stop_reason=stop_reason,
         detail=detail,
@@ -83,7 +98,7 @@ def _ending(info: dict[str, Any], where: str) -> tuple[StopReason, str | None]:
         limit = count_of(_within(info, "config", "agent", "step_limit")) or 0
         calls = count_of(_within(info, "model_stats", "api_calls")) or 0
         return "step_limit" if 0 < limit <= calls else "cost_limit", None
-    return (_ENDINGS[status], None) if status in _ENDINGS else ("infra_error", status)
+    return (ENDINGS[status], None) if status in ENDINGS else ("infra_error", status)
 
 
 def _within(value: Any, *keys: str) -> Any:
@@ -150,18 +165,13 @@ def _text_action(content: str, actions: Any) -> Action | None:
 
 
 def _answer(message: Any, where: str, tally: Tally) -> Line:
-    line = line_of(message, where)
     if _within(message, "extra", "interrupt_type") == "FormatError":
         # The refused reply is not in the conversation, so this answers nothing that is.
         tally.left_out["replies that mini-swe-agent refused and did not keep"] += 1
         return line_of(message, where, answers=False)
-    content = line.sent["content"]
-    if _TIMED_OUT.match(content) or _within(message, "extra", "exception_type") == "TimeoutExpired":
+    if _within(message, "extra", "exception_type") == "TimeoutExpired":
         return line_of(message, where, timed_out=True)
-    code = count_of(_within(message, "extra", "returncode"))
-    if code is None:
-        code = int(said[1]) if (said := _RETURNCODE.match(content)) else None
-    return line_of(message, where, exit_code=code)
+    return line_of(message, where, exit_code=count_of(_within(message, "extra", "returncode")))
 
 
 READER = Reader("mini-swe-agent", _marks, _read)

@@ -26,15 +26,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from srft.agent.importing.readers import RawRun, Reader, Tally
 from srft.agent.importing.readers.conversation import NOT_RECORDED, Line, Recorded, line_of, optional, usage_of
 from srft.agent.importing.readers.openhands_sdk import sdk_lines, terminal_text
-from srft.agent.importing.readers.reader import Reader
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import StopReason
 from srft.env.errors import InputError
 
-_ERRORS: tuple[tuple[str, StopReason], ...] = (
+ERRORS: tuple[tuple[str, StopReason], ...] = (
     ("maximum iteration", "step_limit"),
     ("max_?iterations?_?reached", "step_limit"),
     ("maximum budget", "cost_limit"),
@@ -132,7 +130,7 @@ def _ending(
         if event.get("kind") == "ConversationErrorEvent":
             error = error or f"{event.get('code')}: {event.get('detail')}"
     if error:
-        for pattern, reason in _ERRORS:
+        for pattern, reason in ERRORS:
             if re.search(pattern, error, re.IGNORECASE):
                 return reason, error if reason == "cancelled" else None
         return "infra_error", error

@@ -12,8 +12,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.conversation import Line, line_of, optional, text_of
-from srft.agent.importing.readers.tally import Tally
 from srft.env.errors import InputError
 
 _ERROR_HEADER = "[An error occurred during execution.]\n"

@@ -28,6 +28,7 @@ import json
 import re
 from typing import Any
 
+from srft.agent.importing.readers import RawRun, Reader, Tally
 from srft.agent.importing.readers.conversation import (
     NOT_RECORDED,
     Line,
@@ -35,18 +36,17 @@ from srft.agent.importing.readers.conversation import (
     fence_action,
     line_of,
     optional,
+    split_thinking,
     text_of,
 )
-from srft.agent.importing.readers.reader import Reader
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.readers.dialects import chat_messages
 from srft.agent.models.contract import well_formed_within
 from srft.agent.records import Action, StopReason
 from srft.env.errors import InputError
 
 CLOSING_WORDS = "last messages that the scaffold wrote itself"
 
-_ENDINGS: dict[str, StopReason] = {
+ENDINGS: dict[str, StopReason] = {
     "submitted": "submitted",
     "exit_command": "submitted",
     "exit_forfeit": "submitted",
@@ -62,7 +62,6 @@ _ENDINGS: dict[str, StopReason] = {
 }
 _AUTOSUBMITTED = re.compile(r"submitted \((\w+)\)")
 _CLOSING = re.compile(r"Exit(?:ing)? due to ")
-_TIMED_OUT = re.compile(r"The command '.*' was cancelled because it took more than |EXECUTION TIMED OUT", re.DOTALL)
 
 
 def _marks(run: dict[str, Any]) -> bool:
@@ -109,31 +108,13 @@ def _own_history(history: Any, where: str, tally: Tally) -> list[dict[str, Any]]
 
 def history_line(entry: Any, where: str, *, step: dict[str, Any] | None = None) -> Line:
     """A message of SWE-agent's history. Raises InputError."""
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected an object with role and content, got {type(entry).__name__}")
-    message = {key: entry.get(key) for key in ("role", "content", "tool_calls", "name", "tool_call_id")}
-    if ids := entry.get("tool_call_ids"):
-        if not isinstance(ids, list) or len(ids) != 1:
-            raise InputError(
-                f"{where}.tool_call_ids: expected one id, as SWE-agent makes one call a reply, got {ids!r}"
-            )
-        message["tool_call_id"] = ids[0]
-    if message["role"] != "assistant":
-        timed_out = isinstance(entry.get("content"), str | list) and bool(_TIMED_OUT.match(_text(entry, where)))
-        return line_of(message, where, timed_out=timed_out)
-    message["reasoning_content"] = entry.get("reasoning_content") or _thinking(entry.get("thinking_blocks"))
+    message, *others = chat_messages(entry, where)
+    if others:
+        raise InputError(f"{where}.tool_call_ids: expected one id, as SWE-agent makes one call a reply")
     line = line_of(message, where)
+    if not line.is_reply:
+        return line
     return line_of(message, where, step={"action": _action(entry, line), **(step or {})})
-
-
-def _text(entry: dict[str, Any], where: str) -> str:
-    return text_of(entry["content"], f"{where}.content")
-
-
-def _thinking(blocks: Any) -> str | None:
-    blocks = blocks if isinstance(blocks, list) else []
-    texts = [block.get("thinking") for block in blocks if isinstance(block, dict)]
-    return "\n".join(text for text in texts if isinstance(text, str)) or None
 
 
 def _action(entry: dict[str, Any], line: Line) -> Action | None:
@@ -160,7 +141,7 @@ def _with_times(lines: list[Line], trajectory: Any, demo_messages: int, tally: T
         if not line.is_reply or place < demo_messages:
             continue
         # Entries of refused replies come between; entries and replies are in the same order.
-        matching = (n for n, entry in enumerate(entries) if entry.get("response") == line.step["content"])
+        matching = (n for n, entry in enumerate(entries) if _said(entry) == line.step["content"])
         if (found := next(matching, None)) is None:
             continue
         entry, entries = entries[found], entries[found + 1 :]
@@ -170,6 +151,11 @@ def _with_times(lines: list[Line], trajectory: Any, demo_messages: int, tally: T
         if _asked_otherwise(entry.get("query"), lines[:place]):
             tally.left_out["steps that were asked with a shortened or longer history"] += 1
     return timed
+
+
+def _said(entry: dict[str, Any]) -> Any:
+    response = entry.get("response")
+    return split_thinking(response)[1] if isinstance(response, str) else response
 
 
 def _asked_otherwise(query: Any, lines: list[Line]) -> bool:
@@ -204,9 +190,9 @@ def _ending(info: dict[str, Any], where: str) -> tuple[StopReason, str | None]:
         return "cancelled", None
     known = _AUTOSUBMITTED.fullmatch(str(status))
     name = known[1] if known else str(status)
-    if name not in _ENDINGS:
-        raise InputError(f"{where}: info.exit_status: expected one of {', '.join(_ENDINGS)}, got {status!r}")
-    return _ENDINGS[name], str(status) if _ENDINGS[name] == "infra_error" else None
+    if name not in ENDINGS:
+        raise InputError(f"{where}: info.exit_status: expected one of {', '.join(ENDINGS)}, got {status!r}")
+    return ENDINGS[name], str(status) if ENDINGS[name] == "infra_error" else None
 
 
 def _model(config: Any) -> str | None:

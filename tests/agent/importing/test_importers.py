@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srft.agent.importing.importers import FORMATS, NO_REPLY, NO_TOOLS, as_attempt, read_runs
-from srft.agent.importing.readers.tally import Tally
+from srft.agent.importing.columns import described
+from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, as_attempt, read_runs
+from srft.agent.importing.readers import Tally
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
-from tests.agent.importing.readers import test_chat, test_mini, test_openhands, test_swe_agent, test_swe_smith
+from tests.agent.importing.readers import test_atif, test_mini, test_openhands, test_rows, test_swe_agent
 
 MESSAGES = [
     {"role": "system", "content": "S"},
@@ -31,8 +32,11 @@ RUNS = {
     "mini-swe-agent": [test_mini.TEXT, test_mini.CALLS],
     "openhands": [test_openhands.RUN, {**test_openhands.RUN, "history": test_openhands.SDK}],
     "swe-agent": [{**run, "instance_id": "x__y-1"} for run in (test_swe_agent.OLD, test_swe_agent.NEW)],
-    "swe-smith": [{**test_swe_smith.ROW, "messages": m} for m in (test_swe_smith.XML, test_swe_smith.TOOL)],
-    "chat": [test_chat.RUN, {"messages": MESSAGES}],
+    "atif": [test_atif.ATIF, {**test_atif.ATIF, "steps": test_atif.ATIF["steps"][:3]}],
+    "SWE-bench/SWE-smith-trajectories": [
+        {**test_rows.SWE_SMITH, "messages": m} for m in (test_rows.XML, test_rows.TOOL)
+    ],
+    "chat": [test_rows.RUN, {"messages": MESSAGES}],
 }
 ALL = [run for runs in RUNS.values() for run in runs]
 
@@ -90,12 +94,17 @@ def test_attempts_are_counted_a_task_and_change_the_id(tmp_path):
 
 def test_a_run_with_calls_of_tools_that_are_not_described_is_counted(tmp_path):
     tally = Tally()
-    runs = list(read_runs(written(tmp_path / "r.jsonl", test_chat.RUN, {**test_chat.RUN, "tools": None}), tally=tally))
+    runs = list(read_runs(written(tmp_path / "r.jsonl", test_rows.RUN, {**test_rows.RUN, "tools": None}), tally=tally))
     assert [len(run.tools) for run in runs] == [1, 0]
     assert tally.left_out == {NO_TOOLS: 1}
+    tally = Tally()
+    given = ({"type": "function", "function": {"name": "given"}},)
+    runs = list(read_runs(tmp_path / "r.jsonl", tally=tally, tools=given))
+    assert [run.tools[0]["function"]["name"] for run in runs] == ["bash", "given"]
+    assert tally.left_out == {TOOLS_GIVEN: 1}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", RUNS)
 def test_a_format_is_told_by_the_keys_of_a_run(tmp_path, format):
     path, tally = written(tmp_path / "r.jsonl", *RUNS[format]), Tally()
     runs = list(read_runs(path, tally=tally))
@@ -110,7 +119,7 @@ def test_a_format_is_told_by_the_keys_of_a_run(tmp_path, format):
 
 
 def test_rows_of_parquet(tmp_path):
-    rows = [{**test_swe_smith.ROW, "messages": messages} for messages in (test_swe_smith.XML, test_swe_smith.TICKS)]
+    rows = [{**test_rows.SWE_SMITH, "messages": messages} for messages in (test_rows.XML, test_rows.TICKS)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
     runs = list(read_runs(tmp_path / "train.parquet"))
     assert [(run.repo, run.attempt, len(run.steps)) for run in runs] == [
@@ -151,7 +160,7 @@ def test_damage_costs_that_run_and_raises_without_a_tally(tmp_path):
     ("content", "message"),
     [
         (b"{}\n{}\n", "none of its 2 runs can be read; the first: "),
-        (b'{"rows": 1}', "no known format, its keys are rows; expected one of mini-swe-agent, openhands"),
+        (b'{"rows": 1}', "no known format, its keys are rows; expected the runs of mini-swe-agent, openhands"),
         (b"", "r.jsonl: no run in it; expected one of the formats mini-swe-agent, "),
         (b"\n", "r.jsonl: no run in it"),
         (gzip.compress(b"{}\n", mtime=0)[:-12], "r.jsonl"),
@@ -166,9 +175,115 @@ def test_a_file_without_any_run(tmp_path, content, message):
 
 def test_a_wrong_name_of_a_format(tmp_path):
     with pytest.raises(
-        InputError, match="format swe: expected auto, mini-swe-agent, openhands, swe-agent, swe-smith, chat"
+        InputError, match="format swe: expected auto, mini-swe-agent, openhands, swe-agent, atif, AlienKevin/SWE-ZERO"
     ):
         list(read_runs(written(tmp_path / "r.jsonl", RUN), format="swe"))
+
+
+def test_a_source_whose_first_hundred_runs_are_damaged_is_given_up(tmp_path):
+    path = written(tmp_path / "r.jsonl", *[{"messages": 3}] * 150, RUN)
+    with pytest.raises(InputError, match=r"none of the first 100 runs can be read; the first: .*r\.jsonl:1: messages"):
+        list(read_runs(path, tally=Tally()))
+    path = written(tmp_path / "s.jsonl", RUN, *[{"messages": 3}] * 1500, RUN)
+    tally = Tally()
+    assert len(list(read_runs(path, tally=tally))) == 2
+    assert (tally.damaged_runs, len(tally.damaged)) == (1500, 1000)
+
+
+def test_a_dataset_is_read_under_its_name_and_says_so(tmp_path):
+    path = written(tmp_path / "r.jsonl", {"instance_id": "x__y-1", "messages": MESSAGES})
+    (run,) = read_runs(path)
+    assert (run.recorded_resolved, run.prompt) == (None, "recorded")
+    name = "Kwai-Klear/SWE-smith-mini_swe_agent_plus-trajectories-66k"
+    (run,) = read_runs(path, format=name.lower())
+    assert (run.recorded_resolved, run.scaffold, run.prompt) == (True, "mini-swe-agent", f"recorded: {name} (MIT)")
+    (run,) = read_runs(path, format=described("me/mine", changes=["all_resolved=true"]))
+    assert (run.recorded_resolved, run.prompt) == (True, "recorded: me/mine")
+
+
+SHELL = {"name": "bash", "description": "d", "parameters": {"type": "object", "properties": {"command": {}}}}
+LS = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
+CALLED = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "T"},
+    {"role": "assistant", "content": "I look.", "tool_calls": [LS]},
+    {"role": "tool", "content": "x\n(exit code: 3)", "tool_call_id": "c"},
+    {"role": "assistant", "content": "Done."},
+]
+OPEN_SWE = {
+    "instance_id": "x__y-1",
+    "repo": "x/y",
+    "trajectory_id": "t",
+    "language": "go",
+    "license": "mit",
+    "trajectory": json.dumps(CALLED),
+    "tools": [json.dumps({"type": "function", "function": SHELL})],
+    "metadata": {},
+}
+ZERO = {
+    "instance_id": "x__y-1",
+    "repo": "x/y",
+    "license": "mit",
+    "trajectory_id": "t",
+    "trajectory": CALLED,
+    "model_patch": "diff",
+    "dataset": "SWE-Gym",
+}
+ANTHROPIC = [
+    {"role": "user", "content": [{"type": "text", "text": "T"}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "I look."},
+            {"type": "tool_use", "id": "c", "name": "bash", "input": {"command": "ls"}},
+        ],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "x\n(exit code: 3)"}]},
+    {"role": "assistant", "content": "Done."},
+]
+LLAMA_FACTORY = [
+    {"from": "human", "value": "T"},
+    {"from": "function_call", "value": '{"name": "bash", "arguments": {"command": "ls"}}'},
+    {"from": "observation", "value": "x\n(exit code: 3)"},
+    {"from": "gpt", "value": "Done."},
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "told"),
+    [
+        ({**OPEN_SWE, "resolved": -1}, "nvidia/Open-SWE-Traces", (None, None, "x__y-1")),
+        ({**OPEN_SWE, "resolved": 0}, "nvidia/Open-SWE-Traces", (False, None, "x__y-1")),
+        (ZERO, "nvidia/SWE-Zero-openhands-trajectories", (None, "diff", "x__y-1")),
+        ({"messages": ANTHROPIC, "system": "S", "tools": [SHELL]}, "chat", (None, None, "r-1")),
+        ({"conversations": LLAMA_FACTORY, "system": "S", "tools": json.dumps([SHELL])}, "chat", (None, None, "r-1")),
+        (
+            {
+                "session_id": "s",
+                "agent_framework": "openhands",
+                "recorded_model": "m",
+                "messages_json": json.dumps(CALLED),
+            }
+            | {"ground_truth_meta_json": '{"resolved": true}'},
+            "thoughtworks/agentic-coding-trajectories",
+            (True, None, "s"),
+        ),
+        (
+            {"instance_id": "x__y-1", "n_turns": 2, "n_messages": 5, "selected_models": ["m"], "resolved": None}
+            | {"messages": CALLED},
+            "JetBrains-Research/agent-trajectories-swe-bench-test-minus-verified",
+            (None, None, "x__y-1"),
+        ),
+    ],
+)
+def test_rows_in_the_shapes_of_published_datasets(tmp_path, row, format, told):
+    path, tally = written(tmp_path / "r.jsonl", row), Tally()
+    (run,) = read_runs(path, tally=tally)
+    assert tally.formats == {str(path): format}
+    assert (run.recorded_resolved, run.patch, run.task_id) == told
+    assert [(step.exit_code, step.observation) for step in run.steps] == [(3, "x\n(exit code: 3)"), (None, None)]
+    assert run.steps[0].action.arguments == {"command": "ls"}
+    assert [message["role"] for message in run.messages] == ["system", "user", "assistant", "tool", "assistant"]
 
 
 def nodes(value, path=()):

@@ -96,6 +96,9 @@ def test_runs_are_told_by_names_and_contents_not_by_where_they_lie(tmp_path):
     write_runs(there / "runs.jsonl", RUNS[:1])
     assert runs_id(RunsConfig(sources=(str(there),))) not in ids
     assert runs_id(RunsConfig(sources=(str(there / "runs.jsonl"),))) not in files
+    pair = (str(here / "runs.jsonl"), str(there / "runs.jsonl"))
+    assert runs_id(RunsConfig(sources=pair)) != runs_id(RunsConfig(sources=pair[:1], report=pair[1]))
+    assert runs_id(RunsConfig(sources=(f"{here}:train",))) != runs_id(RunsConfig(sources=(f"{there}:train",)))
     assert runs_id(RunsConfig(sources=("a/b",))) != runs_id(RunsConfig(sources=("a/c",)))
     assert runs_id(RunsConfig(sources=("a/b",))) != runs_id(RunsConfig(sources=("a/b",), outcome="unresolved"))
 
@@ -194,7 +197,11 @@ def test_runs_on_the_evaluation_tasks_are_refused_before_they_are_judged(folder,
 
 @pytest.mark.parametrize(
     ("sets", "message"),
-    [(["runs.from=[nothing.jsonl]"], "nothing.jsonl"), (["critic=nope"], "critic: 'nope' is none")],
+    [
+        (["runs.from=[nothing.jsonl]"], "nothing.jsonl"),
+        (["runs.tools=nothing.json"], r"runs\.tools: nothing\.json: cannot be read"),
+        (["critic=nope"], "critic: 'nope' is none"),
+    ],
 )
 def test_a_mistake_is_told_before_anything_is_done(folder, sets, message):
     with pytest.raises(InputError, match=message):
@@ -202,9 +209,33 @@ def test_a_mistake_is_told_before_anything_is_done(folder, sets, message):
     assert not (folder / "run" / "loop.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("sets", "tasks"),
+    [
+        (["runs.limit=1"], ["a__b-1"]),
+        (["runs.outcome=unresolved"], ["a__b-2"]),
+        (["runs.outcome=resolved", "runs.limit=5"], ["a__b-1"]),
+    ],
+)
+def test_only_the_runs_that_were_chosen_are_imported(folder, sets, tasks):
+    go(folder, *sets, only=["import"])
+    assert on_file(folder) == tasks
+
+
+def test_a_stop_ends_the_import_and_the_same_command_goes_on(folder):
+    config = read_loop_config(None, file=str(folder / "loop.yaml"))
+    stop = threading.Event()
+    stop.set()
+    with Run(folder / "run") as run:
+        outcome = loop(config, run, stop=stop, only=["import"])
+    assert (outcome.complete, outcome.reason) == (False, "stopped")
+    go(folder)
+    assert on_file(folder) == ["a__b-1", "a__b-2"]
+
+
 def test_files_without_a_run_are_refused(folder):
     write_runs(folder / "runs.jsonl", [recorded("a__b-1", resolved=True)])
-    with pytest.raises(InputError, match="no run in them"):
+    with pytest.raises(InputError, match=r"no run in them \(1 no reply of a model in it\)"):
         go(folder)
 
 

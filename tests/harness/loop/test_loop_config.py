@@ -215,3 +215,22 @@ def test_further_rounds_of_a_loop_from_runs_collect(config_file):
     planned, by_stage = runs_plan(config_file, *sets)
     assert (by_stage["import"].count, by_stage["collect"].count, by_stage["critique"].count) == (40, 12, 52)
     assert planned.training.work.rows == 52
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome", "count"),
+    [
+        ("nebius/SWE-rebench-openhands-trajectories", "all", 67_074),
+        ("nebius/SWE-rebench-openhands-trajectories", "resolved", 32_161),
+        ("Nebius/swe-rebench-openhands-trajectories", "unresolved", 34_913),
+        ("Kwai-Klear/SWE-smith-mini_swe_agent_plus-trajectories-66k", "resolved", 65_994),
+        ("ricdomolm/mini-coder-trajs-400k", "resolved", None),  # a share of a sample is no count
+        ("SWE-bench/SWE-smith-trajectories:ticks", "all", None),  # a split of it
+        ("allenai/Sera-4.5A-Full-T1", "all", None),  # described together with others
+    ],
+)
+def test_what_is_known_of_a_dataset_goes_into_the_plan(config_file, source, outcome, count):
+    planned, by_stage = runs_plan(config_file, f"runs.from=['{source}']", f"runs.outcome={outcome}")
+    assert by_stage["import"].count == (40 if count is None else count)
+    where = "plan.runs: the dataset is not on this machine" if count is None else "what srft knows of the dataset"
+    assert any(line.startswith("runs: ") and where in line for line in planned.assumptions)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.conversation import (
     Line,
     call_action,
@@ -15,7 +16,6 @@ from srft.agent.importing.readers.conversation import (
     text_of,
     usage_of,
 )
-from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 
@@ -70,7 +70,7 @@ def test_only_what_a_template_needs_is_kept():
         ({"content": "x"}, "w.role: expected one of system, user, assistant, tool, got None"),
         ({"role": "human", "content": "x"}, "w.role: expected one of system, user, assistant, tool, got 'human'"),
         ({"role": "user", "content": None}, "w.content: expected a text or a list of text parts, got null"),
-        ({"role": "assistant", "content": None}, "w.content: expected a text or a list of text parts, got null"),
+        ({"role": "assistant"}, "w.content: expected a text or a list of text parts, got null"),
         ({"role": "user", "content": 7}, "w.content: expected a text or a list of text parts, got int"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "w.content[0]: expected a text part, got image_url"),
         ({"role": "user", "content": [None]}, "w.content[0]: expected a text part, got null"),

@@ -2,10 +2,9 @@
 
 import pytest
 
-from srft.agent.importing.readers.conversation import steps_of
+from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers.conversation import NOT_RECORDED, SCAFFOLDS_TOOLS, steps_of
 from srft.agent.importing.readers.mini import READER
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 
@@ -114,6 +113,7 @@ def test_the_tool_generation():
     assert (steps[0].reasoning, steps[0].action) == ("hm", None)
     assert steps[1].action == Action(tool="bash", arguments={"command": "ls"}, format="native", call_id="c1")
     assert tally.left_out == {
+        SCAFFOLDS_TOOLS: 1,
         "replies that mini-swe-agent refused and did not keep": 1,
         "exit messages of mini-swe-agent": 1,
     }
@@ -175,3 +175,11 @@ def test_a_damaged_run_is_named(change, message):
     with pytest.raises(InputError) as error:
         read({**TEXT, **change})
     assert message in str(error.value)
+
+
+def test_an_exit_status_beside_the_messages_and_none_at_all():
+    run = {"trajectory_format": "mini-swe-agent-1", "instance_id": "x__y-1", "messages": TEXT["messages"]}
+    recorded, _, _ = read({**run, "exit_status": "LimitsExceeded"})
+    assert (recorded.stop_reason, recorded.detail) == ("cost_limit", None)
+    recorded, _, _ = read(run)
+    assert (recorded.stop_reason, recorded.detail) == ("submitted", NOT_RECORDED)

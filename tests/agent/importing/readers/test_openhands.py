@@ -2,10 +2,9 @@
 
 import pytest
 
+from srft.agent.importing.readers import RawRun, Tally
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
 from srft.agent.importing.readers.openhands import READER
-from srft.agent.importing.readers.source import RawRun
-from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import Action, Usage
 from srft.env.errors import InputError
 

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
+from srft.agent.importing.readers import RawRun, Tally
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
-from srft.agent.importing.readers.source import RawRun
 from srft.agent.importing.readers.swe_agent import READER
-from srft.agent.importing.readers.tally import Tally
 from srft.agent.records import Action
 from srft.env.errors import InputError
 
@@ -184,7 +183,7 @@ def test_how_a_run_ended(status, ending):
         ({"history": [3]}, "history: expected a list of messages"),
         ({"info": {"exit_status": "odd"}}, "info.exit_status: expected one of submitted, "),
         ({"history": [entry("tool", "x", tool_call_ids=["a", "b"])]}, "history[0].tool_call_ids: expected one id"),
-        ({"history": [entry("assistant", None)]}, "history[0].content: expected a text"),
+        ({"history": [entry("user", None)]}, "history[0].content: expected a text"),
     ],
 )
 def test_a_damaged_run_is_named(change, message):
