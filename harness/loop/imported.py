@@ -36,19 +36,21 @@ def runs_id(config: RunsConfig) -> str:
     """
     settings = without_defaults(config)
     files = [_source_id(source) for source in settings.pop("sources")]
-    if report := settings.pop("report", None):
-        files.append(_source_id(report))
-    return stage_key("runs", files, settings)
+    besides = {name: _source_id(settings.pop(name)) for name in ("report", "tools") if name in settings}
+    return stage_key("runs", files, besides, settings)
 
 
 def _source_id(source: str) -> list[str]:
-    path = Path(source)
+    path, split = Path(source), ""
     if not path.exists():
-        return [f"dataset {source}"]
+        folder, _, split = source.rpartition(":")
+        if not folder or not Path(folder).is_dir():
+            return [f"dataset {source}"]
+        path = Path(folder)
     if path.is_file():
         return [f"{path.name} {_file_id(path)}"]
     below = sorted(file for file in path.rglob("*") if file.is_file())
-    return [f"{file.relative_to(path)} {_file_id(file)}" for file in below]
+    return [split, *(f"{file.relative_to(path)} {_file_id(file)}" for file in below)]
 
 
 def _file_id(path: Path) -> str:

@@ -96,6 +96,9 @@ def test_runs_are_told_by_names_and_contents_not_by_where_they_lie(tmp_path):
     write_runs(there / "runs.jsonl", RUNS[:1])
     assert runs_id(RunsConfig(sources=(str(there),))) not in ids
     assert runs_id(RunsConfig(sources=(str(there / "runs.jsonl"),))) not in files
+    pair = (str(here / "runs.jsonl"), str(there / "runs.jsonl"))
+    assert runs_id(RunsConfig(sources=pair)) != runs_id(RunsConfig(sources=pair[:1], report=pair[1]))
+    assert runs_id(RunsConfig(sources=(f"{here}:train",))) != runs_id(RunsConfig(sources=(f"{there}:train",)))
     assert runs_id(RunsConfig(sources=("a/b",))) != runs_id(RunsConfig(sources=("a/c",)))
     assert runs_id(RunsConfig(sources=("a/b",))) != runs_id(RunsConfig(sources=("a/b",), outcome="unresolved"))
 
