@@ -14,22 +14,26 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from loguru import logger
 
 import srft
-from srft.agent.formats.actions import ActionFormat, FormatError
-from srft.agent.models.contract import ContextOverflow, Model, Reply, well_formed
+from srft.agent.formats import ActionFormat, FormatError
+from srft.agent.models.answer import REASONING_FIELDS
+from srft.agent.models.contract import ContextOverflow, Model, PatientModel, ReasoningWanted, Reply, well_formed
+from srft.agent.models.stream import OnText, StreamingModel
 from srft.agent.prompt_delta import delta_encode
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Failure, Step, StopReason, Trajectory, trajectory_id
 from srft.agent.tools.edit import Editor
-from srft.env.errors import InfrastructureError, InputError, SrftError
+from srft.env.errors import InfrastructureError, InputError, ModelError, SrftError
 from srft.env.git.patch import PatchError
 from srft.env.sandbox.contract import CommandResult, Sandbox
 from srft.env.tasks.task import Task
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Environment(Protocol):
@@ -106,8 +110,17 @@ def check_format(prompt: Prompt, fmt: ActionFormat) -> None:
 
 
 def worth_retrying(trajectory: Trajectory) -> bool:
-    """Whether the world ended the episode. A wrong script or a bug of ours would end it again."""
-    return trajectory.stop_reason == "infra_error" and trajectory.failure == "world"
+    """Whether the episode is to be begun anew at once, because the world ended it.
+
+    A wrong script or a bug of ours would end it again; and what the model's client could not get in minutes of trying
+    is not got by sampling all steps again.
+    """
+    by_model = (trajectory.detail or "").startswith(MODEL_FAILED)
+    return trajectory.stop_reason == "infra_error" and trajectory.failure == "world" and not by_model
+
+
+MODEL_FAILED = f"{ModelError.__name__}: "
+"""How the detail of an episode begins that ended because the model could not be asked."""
 
 
 class Ending(NamedTuple):
@@ -124,6 +137,8 @@ def ending_of(work: Callable[[], Ending]) -> Ending:
         return work()
     except ContextOverflow as error:
         return Ending("context_limit", str(error))
+    except ModelError as error:
+        return Ending("infra_error", well_formed(f"{MODEL_FAILED}{error}"), "world")
     except SrftError as error:
         return Ending("infra_error", well_formed(f"{type(error).__name__}: {error}"), _failure(error))
     except Exception:  # noqa: BLE001 - our own bug costs this episode, never the batch
@@ -137,13 +152,14 @@ def _failure(error: SrftError) -> Failure:
 
 
 def named(trajectory: Trajectory) -> Trajectory:
-    """The trajectory with its id. One that no file could take is our bug: it is mended, and ends as an infra_error."""
+    """The trajectory with its id. One that could not be read back is our bug: it is repaired, and ends as an
+    infra_error."""
     try:
-        msgspec.json.encode(trajectory)
+        _DECODER.decode(msgspec.json.encode(trajectory))
     except Exception:  # noqa: BLE001 - the boundary of an episode: this too costs one episode, never the batch
         detail = f"the record of an episode that ended as {trajectory.stop_reason}: {traceback.format_exc()}"
         trajectory = msgspec.structs.replace(
-            _storable(trajectory), stop_reason="infra_error", detail=well_formed(detail), failure="bug"
+            _repaired(trajectory), stop_reason="infra_error", detail=well_formed(detail), failure="bug"
         )
     content_id = trajectory_id(
         task_id=trajectory.task_id,
@@ -152,6 +168,28 @@ def named(trajectory: Trajectory) -> Trajectory:
         messages=trajectory.messages,
     )
     return msgspec.structs.replace(trajectory, id=content_id)
+
+
+_DECODER = msgspec.json.Decoder(Trajectory)
+
+
+def _repaired(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with what JSON cannot hold replaced, and without those values that would not be read back."""
+    storable: Trajectory = _storable(trajectory)
+    steps = tuple(_readable(step) for step in storable.steps)
+    return _readable(msgspec.structs.replace(storable, steps=steps))
+
+
+def _readable(record: S) -> S:
+    """The record with a field's default in the place of a value that is not of the field's type."""
+    replaced = {}
+    for field in msgspec.structs.fields(type(record)):
+        try:
+            msgspec.json.decode(msgspec.json.encode(getattr(record, field.name)), type=field.type)
+        except msgspec.MsgspecError:
+            default: Any = () if field.name in ("messages", "steps") else {} if field.name == "sampling" else None
+            replaced[field.name] = default if field.default is msgspec.NODEFAULT else field.default
+    return msgspec.structs.replace(record, **replaced)
 
 
 def _storable(value: Any) -> Any:
@@ -201,13 +239,20 @@ class Episode:
     def play(self) -> Ending:
         """The episode from reset to its last step."""
         self.start()
-        while (reason := self.limit_reached() or self.step()) is None:
-            pass
+        try:
+            while (reason := self.limit_reached() or self.step()) is None:
+                pass
+        except ModelError:
+            if self.stop is not None and self.stop.is_set():  # it was waited for no longer
+                return Ending("cancelled")
+            raise
         return Ending(reason)
 
     def start(self) -> None:
         """Reset the environment and write the opening messages."""
         self.model = self.model.for_episode(self.task.instance_id, self.attempt, self.seed)
+        if self.stop is not None and isinstance(self.model, PatientModel):
+            self.model = self.model.until(self.stop)
         self.env.reset(seed=self.seed, options={"task": self.task})
         self.opened_s = time.monotonic()  # the wait for an image or a container is not the agent's
         self.editor = Editor(self.env.sandbox, self.env.workdir)
@@ -223,7 +268,32 @@ class Episode:
 
     def step(self) -> StopReason | None:
         """Ask, parse, act, observe."""
-        return self.take(self.model.reply(self.messages, tools=self.fmt.tools))
+        return self.take(self.ask(self.model))
+
+    def ask(self, model: Model, *, on_text: OnText | None = None) -> Reply:
+        """The model's reply to the messages so far, its earlier thinking among them where the server wants that.
+
+        on_text: gets the reply's pieces as they come, where the model can stream.
+        """
+        try:
+            return self.ask_once(model, on_text)
+        except ReasoningWanted as wanted:
+            self.send_reasoning(wanted.field)
+            return self.ask_once(model, on_text)
+
+    def ask_once(self, model: Model, on_text: OnText | None) -> Reply:
+        if on_text is not None and isinstance(model, StreamingModel):
+            return model.stream(self.messages, tools=self.fmt.tools, on_text=on_text)
+        return model.reply(self.messages, tools=self.fmt.tools)
+
+    def send_reasoning(self, field: str | None) -> None:
+        """Put the earlier thinking into this field of the messages so far, or take it out of them."""
+        steps = iter(self.steps)
+        for place, message in enumerate(self.messages):
+            if message["role"] == "assistant":
+                kept = {name: value for name, value in message.items() if name not in REASONING_FIELDS}
+                thought = next(steps).reasoning or ""
+                self.messages[place] = kept | ({field: thought} if field else {})
 
     def take(self, reply: Reply) -> StopReason | None:
         """A reply as the episode's next step: parse, act, observe."""

@@ -26,7 +26,7 @@ from srft.agent.demonstrator.fix import Edit, Fix, edit_command, quoted, quoted_
 from srft.agent.demonstrator.issue import example, names, visible_tests
 from srft.agent.demonstrator.phrases import Style, thought
 from srft.agent.demonstrator.wrong_edits import habitual_slip_of, slip_of
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.models.contract import Reply
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task

@@ -9,16 +9,29 @@ episode asks its own view of it, which `for_episode` gives.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from srft.agent.records import Author, Usage
+from srft.env.errors import ModelError
 
 
 class ContextOverflow(Exception):
     """The conversation no longer fits the model's context. It ends the episode; it is nobody's failure."""
+
+
+class ReasoningWanted(ModelError):
+    """The server wants the model's earlier thinking sent back, or refuses it; the same messages, changed so, will do.
+
+    field: of the assistant messages, where the thinking belongs; `None`: it must not be sent.
+    """
+
+    def __init__(self, message: str, *, field: str | None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +40,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: {"id", "type": "function", "function": {"name", "arguments"}} each, arguments a string.
     prompt_token_ids, token_ids, logprobs: what the server was asked and what it sampled (T,), where it says so.
     author: who wrote it, where that is not the model alone.
+    sent_back: what the next request's assistant message has besides text and calls, say {"reasoning_content": ...}.
     """
 
     content: str
@@ -38,6 +52,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: tuple[float, ...] | None = None
     usage: Usage | None = None
     author: Author = "model"
+    sent_back: dict[str, Any] = {}
 
 
 class Model(Protocol):
@@ -55,6 +70,15 @@ class Model(Protocol):
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
         """Raises ModelError when it cannot be asked, ContextOverflow when the messages are too long."""
+        ...
+
+
+@runtime_checkable
+class PatientModel(Protocol):
+    """A model that tries for minutes before it gives up, and can be told to stop trying."""
+
+    def until(self, stop: threading.Event) -> Model:
+        """This model, which gives up (ModelError) when `stop` is set while it waits to try again."""
         ...
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.formats.actions import ActionFormat, FormatError
+from srft.agent.formats import ActionFormat, FormatError
 from srft.agent.models.contract import Reply, well_formed_within
 from srft.agent.records import Action
 from srft.env.errors import InputError

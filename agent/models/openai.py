@@ -4,9 +4,10 @@
     model.check()                                            # ModelError, in one sentence, before a run begins
     model.for_episode("sympy__sympy-20590", 0, 7).reply(messages)
 
-Retries (connection, timeout, 408, 409, 429, 5xx; exponential backoff with jitter, Retry-After honoured) are the openai
-client's. What no retry can mend raises ModelError at once. Token ids and logprobs are asked for where the server knows
-how.
+The openai client carries the requests; what comes back is read by `answer.py`, in every dialect. What may pass
+(connection, timeout, 408, 409, 425, 429, 5xx, a failure inside the answer) is tried again for minutes, see
+`patience.py`. What no retry can change raises ModelError at once. Token ids, log-probabilities and earlier thinking go
+by what the server takes, which one refusal tells.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -22,12 +24,25 @@ from urllib.parse import urlsplit
 import msgspec
 import openai
 from loguru import logger
-from openai.types.chat import ChatCompletion
 
-from srft.agent.models.contract import ContextOverflow, Reply, well_formed
+from srft.agent.models.answer import AnswerError, Read, Thinking, error_text, read_answer
+from srft.agent.models.contract import ContextOverflow, ReasoningWanted, Reply
+from srft.agent.models.overflow import is_overflow, names_something_else
+from srft.agent.models.patience import Patience, retry_after_s
 from srft.agent.models.stream import OnText, gathered
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
+
+CONNECT_S = 30.0
+
+_PASSING = frozenset({408, 409, 425, 429})
+_NEVER_PASSES = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.IGNORECASE)
+_SCHEMA = re.compile(r"response_format|schema|grammar|guided|structured|prefixItems", re.IGNORECASE)
+_REASONING = re.compile(r"\b(reasoning_content|reasoning_details|reasoning)\b")
+_WANTED = re.compile(r"missing|required|must|need|expect|pass(?:ed)? back|provide", re.IGNORECASE)
+
+# Fields of an assistant message that a server gives its thinking in and takes it back in.
+_TAKEN_BACK = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 
 
 class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +51,11 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: the model's name there. api_key_env: the environment variable with the key; none for servers that want none.
     logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
     extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
+    send_reasoning: whether earlier thinking is sent back: `always`, `never`, or `auto`: with tool calls under the name
+    that the server gave it, else where the server demands it, and no more where it refuses. reasoning_field: the
+    message's field for it; `null`: the one that the server gave it in, or reasoning_content.
+    timeout_s: of one request. retry_s: how long a request that fails in a way that may pass is tried again, from its
+    first failure on; `Retry-After` is obeyed within it. max_retries: a bound on the number of tries besides.
     """
 
     base_url: str = ""
@@ -47,30 +67,23 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     logprobs: bool | Literal["auto"] = "auto"
     return_token_ids: bool | Literal["auto"] = "auto"
     extra_body: dict[str, Any] = {}
+    send_reasoning: Literal["auto", "always", "never"] = "auto"
+    reasoning_field: str | None = None
     timeout_s: float = 600.0
-    max_retries: int = 6
+    retry_s: float = 600.0
+    max_retries: int | None = None
     usd_per_million_prompt: float | None = None
     usd_per_million_completion: float | None = None
     usd_per_million_cached: float | None = None
 
 
-# How servers say that the messages do not fit.
-_OVERFLOW = re.compile(
-    r"context_length_exceeded"  # OpenAI's code
-    r"|exceed_context_size_error"  # llama.cpp's type
-    r"|maximum context length"  # OpenAI, vLLM, SGLang
-    r"|longer than the (?:maximum model|model'?s (?:maximum )?context) length"  # vLLM, SGLang
-    r"|exceeds? the (?:model'?s |maximum |allowed |available )*(?:context|length|number of tokens)"  # all of them
-    r"|context size (?:has been )?exceeded"  # llama.cpp
-    r"|exceed(?:s|ed)? (?:the )?context (?:window|size|length)"  # llama-cpp-python
-    r"|max_tokens must be at least 1, got -"  # vLLM, when the prompt alone fills the context
-    r"|prompt is too long",
-    re.IGNORECASE,
-)
-
-
 class _Shared:
-    """What all episodes of a model have in common: the connection, and what the server has refused."""
+    """What all episodes of a model have in common: the connection, and what the server has been found to do.
+
+    refused: what it does not take beyond the text. reasoning_field: where it demands earlier thinking; "" where it
+    refuses it; `None` where it has said neither. largest_chars: the largest prompt that it took. left_out: how often
+    something in its answers was in no usable shape.
+    """
 
     def __init__(self, config: OpenAIConfig) -> None:
         key = os.environ.get(config.api_key_env, "") if config.api_key_env else "none"
@@ -87,6 +100,18 @@ class _Shared:
             ) from None
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
+        self.reasoning_field: str | None = None
+        self.largest_chars = 0
+        self.left_out: Counter[str] = Counter()
+
+    def took(self, prompt_chars: int, read: Read, *, url: str) -> None:
+        """Remember an answer: how long its prompt was, and what of it was left out."""
+        with self.lock:
+            self.largest_chars = max(self.largest_chars, prompt_chars)
+            new = [name for name in read.left_out if name not in self.left_out]
+            self.left_out.update(read.left_out)
+        for name in new:
+            logger.warning("{}: an answer has {} in no usable shape; left out, here and in further replies", url, name)
 
 
 def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
@@ -95,12 +120,13 @@ def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
     _ = address.port  # looked at for its ValueError
     # A proxy from the environment cannot reach a server on this machine.
     local = address.hostname in {"127.0.0.1", "localhost", "::1"}
+    timeout = openai.Timeout(config.timeout_s, connect=min(config.timeout_s, CONNECT_S))
     return openai.OpenAI(
         base_url=config.base_url,
         api_key=key,
-        timeout=config.timeout_s,
-        max_retries=config.max_retries,
-        http_client=openai.DefaultHttpxClient(trust_env=not local, timeout=config.timeout_s),
+        timeout=timeout,
+        max_retries=0,  # requests are tried again here
+        http_client=openai.DefaultHttpxClient(trust_env=not local, timeout=timeout),
     )
 
 
@@ -120,6 +146,7 @@ class OpenAIModel:
         self._seed = seed
         self._shared = shared or _Shared(config)
         self._replies: int | None = None  # counted in an episode's view, which one thread uses
+        self._stop: threading.Event | None = None
 
     @property
     def name(self) -> str:
@@ -136,39 +163,75 @@ class OpenAIModel:
 
     def with_settings(self, config: OpenAIConfig, *, seed: int | None) -> OpenAIModel:
         """This model with other settings of what is asked for, over the same connection to the same server."""
-        return OpenAIModel(config, seed=seed, shared=self._shared)
+        model = OpenAIModel(config, seed=seed, shared=self._shared)
+        model._stop = self._stop
+        return model
 
     def for_episode(self, task_id: str, attempt: int, seed: int | None) -> OpenAIModel:
         model = self.with_settings(self.config, seed=seed)
         model._replies = 0
         return model
 
+    def until(self, stop: threading.Event) -> OpenAIModel:
+        """This model, or this view of it, which gives up when `stop` is set while it waits to try again."""
+        model = self.with_settings(self.config, seed=self._seed)
+        model._replies, model._stop = self._replies, stop
+        return model
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What was in no usable shape in the server's answers -> in how many, over all episodes."""
+        return dict(self._shared.left_out)
+
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
+        """Raises ModelError, and of it ReasoningWanted; ContextOverflow."""
         return self._replied(messages, tools, None)
 
     def stream(
         self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = (), on_text: OnText
     ) -> Reply:
-        """The same reply; on_text is given its pieces as they come."""
+        """The same reply; on_text is given its pieces as they come. A stream that breaks off is not tried again."""
         return self._replied(messages, tools, on_text)
 
     def _replied(
         self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], on_text: OnText | None
     ) -> Reply:
-        extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
-        try:
-            completion = self._ask(messages, tools, extras, on_text)
-        except openai.APIStatusError as error:
-            if not self._refuses(error, extras):
-                self._fail(error)
-            return self._replied(messages, tools, on_text)
-        # ValueError: a body that is not the JSON it says it is
-        except (openai.OpenAIError, ValueError) as error:
-            self._fail(error)
-        reply = self._reply(completion)
+        patience = Patience(retry_s=self.config.retry_s, max_retries=self.config.max_retries, stop=self._stop)
+        shown, read = _Shown(on_text), None
+        prompt_chars = len(json.dumps([list(messages), list(tools)], default=str))
+        while read is None:
+            extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
+            try:
+                answer = self._ask(messages, tools, extras, shown if on_text else None)
+                read = read_answer(answer, first_call=len(messages))
+            # ValueError: a body that is not the JSON it says it is
+            except (openai.OpenAIError, AnswerError, ValueError) as error:
+                if self._refuses(error, extras):
+                    continue
+                self._refuse_overflow(error, prompt_chars)
+                self._refuse_reasoning(error, messages)
+                if shown.anything or not self._passes(error) or not self._waits(error, patience):
+                    self._fail(error, patience=patience)
+        self._shared.took(prompt_chars, read, url=self.config.base_url)
         if self._replies is not None:
             self._replies += 1
-        return reply
+        sent_back = self._sent_back(read.thinking, calls=bool(read.reply.tool_calls))
+        return msgspec.structs.replace(read.reply, usage=self._priced(read.reply.usage), sent_back=sent_back)
+
+    def _sent_back(self, thinking: Thinking | None, *, calls: bool) -> dict[str, Any]:
+        """The thinking as the next request has it in this reply's message."""
+        auto, known = self.config.send_reasoning == "auto", self._shared.reasoning_field
+        if self.config.send_reasoning == "never" or (auto and known == ""):
+            return {}
+        came_in = thinking.field if thinking and thinking.field in _TAKEN_BACK else None
+        if auto and known:
+            field = known
+        elif thinking is None or (auto and not (calls and came_in)):
+            return {}
+        else:
+            field = self.config.reasoning_field or came_in or "reasoning_content"
+        text = thinking.text if thinking else ""
+        return {field: thinking.value if thinking and field == came_in else text}
 
     def check(self) -> None:
         """Ask the server whether it is there, takes the key and knows the model. Raises ModelError."""
@@ -184,15 +247,14 @@ class OpenAIModel:
         # The model itself decides: some servers give no list, some take names that are not on it, and some show it to
         # everybody, whatever the key.
         try:
-            client.chat.completions.create(
-                model=self.config.name, messages=[{"role": "user", "content": "Hi"}], max_tokens=1
-            )
+            request = {"model": self.config.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+            read_answer(client.post("/chat/completions", body=request, cast_to=object), first_call=0)
         except openai.NotFoundError as error:
             self._fail(error, known)
         except openai.BadRequestError as error:
             if "max_tokens" not in str(error):  # newer OpenAI models know only max_completion_tokens: they are there
                 self._fail(error, known)
-        except (openai.OpenAIError, ValueError) as error:
+        except (openai.OpenAIError, AnswerError, ValueError) as error:
             self._fail(error, known)
 
     def _ask(
@@ -201,27 +263,30 @@ class OpenAIModel:
         tools: Sequence[dict[str, Any]],
         extras: frozenset[str],
         on_text: OnText | None,
-    ) -> ChatCompletion:
-        request = self._settings()
+    ) -> Any:
+        """The decoded answer, as the server sent it."""
+        request = {"model": self.config.name, "messages": list(messages), **self._settings()}
         if self._seed is not None:
             request["seed"] = _request_seed(self._seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
-        if on_text is not None:
-            request |= {"stream": True, "stream_options": {"include_usage": True}}
-        answer: Any = self._shared.client.chat.completions.create(
-            model=self.config.name,
-            messages=list(messages),  # type: ignore[arg-type]
-            extra_body={**dict.fromkeys(sorted(extras), True), **self.config.extra_body},
-            **request,
+        request |= {**dict.fromkeys(sorted(extras), True), **self.config.extra_body}
+        client = self._shared.client
+        if on_text is None:
+            return client.post("/chat/completions", body=request, cast_to=object)
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
+        stream = client.post(
+            "/chat/completions", body=request, cast_to=object, stream=True, stream_cls=openai.Stream[object]
         )
-        return answer if on_text is None else gathered(answer, on_text)
+        return gathered(stream, on_text)
 
-    def _refuses(self, error: openai.APIStatusError, extras: frozenset[str]) -> bool:
+    def _refuses(self, error: Exception, extras: frozenset[str]) -> bool:
         """Whether the server refuses some of what was asked for beyond the text; remembered, said once."""
-        said = _body(error)
+        if not isinstance(error, openai.APIStatusError) or not 400 <= error.status_code < 500:
+            return False
+        said = _said(error)
         named = frozenset(name for name in extras if name in said.lower())
-        if not named or not 400 <= error.status_code < 500 or _OVERFLOW.search(said):
+        if not named or is_overflow(said, status=error.status_code):
             return False
         for name in sorted(named):
             if getattr(self.config, name) is True:
@@ -230,84 +295,139 @@ class OpenAIModel:
                 ) from error
         with self._shared.lock:
             for name in sorted(named - self._shared.refused):
-                logger.warning("{}: the server refuses {} ({}); going on without", self.config.base_url, name, said)
+                logger.warning(
+                    "{}: the server refuses {} ({}); going on without", self.config.base_url, name, _body(error)
+                )
             self._shared.refused |= named
         return True
 
-    def _reply(self, completion: ChatCompletion) -> Reply:
-        """The answer as a Reply. The client does not check what servers send, so nothing is taken for granted."""
-        extra = getattr(completion, "model_extra", None) or {}
-        if not getattr(completion, "choices", None) or completion.choices[0].message is None:
-            said = str(extra.get("error") or completion)[:300]
-            if _OVERFLOW.search(said):  # some servers say so with status 200
-                raise ContextOverflow(f"{self.config.base_url}: {said}")
-            raise ModelError(
-                f"{self.config.base_url}: expected a chat completion with a choice in it, got {said!r}; check that "
-                "the URL is the API's (most end in /v1) and look at the server's log"
-            )
-        choice = completion.choices[0]
-        message, choice_extra = choice.message, choice.model_extra or {}
-        message_extra = message.model_extra or {}
-        reasoning = message_extra.get("reasoning_content") or message_extra.get("reasoning")
-        return Reply(
-            content=well_formed(message.content or ""),
-            reasoning=well_formed(reasoning) if isinstance(reasoning, str) else None,
-            tool_calls=tuple(_tool_call(call.model_dump()) for call in message.tool_calls or ()),
-            finish_reason=choice.finish_reason,
-            prompt_token_ids=_ids(extra.get("prompt_token_ids")),
-            token_ids=_ids(choice_extra.get("token_ids")),
-            logprobs=_logprobs(choice.logprobs),
-            usage=self._usage(completion),
-        )
-
-    def _usage(self, completion: ChatCompletion) -> Usage | None:
-        usage, config = completion.usage, self.config
-        if usage is None:
-            return None
-        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-        cost_usd = (usage.model_extra or {}).get("cost")  # OpenRouter says it itself
-        if config.usd_per_million_prompt is not None and config.usd_per_million_completion is not None:
-            per_cached = config.usd_per_million_cached
-            per_cached = config.usd_per_million_prompt if per_cached is None else per_cached
-            cost_usd = (
-                (usage.prompt_tokens - (cached or 0)) * config.usd_per_million_prompt
-                + (cached or 0) * per_cached
-                + usage.completion_tokens * config.usd_per_million_completion
-            ) / 1e6
-        return Usage(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=cached,
-            cost_usd=cost_usd,
-        )
-
-    def _fail(self, error: Exception, known: list[str] | None = None) -> NoReturn:
-        """Raise the one sentence that says what is wrong and what to do. known: the models that are there."""
-        if isinstance(error, openai.APIStatusError) and _OVERFLOW.search(_body(error)):
+    def _refuse_overflow(self, error: Exception, prompt_chars: int) -> None:
+        """Raises ContextOverflow where the server says that the prompt is too long, or says nothing about a prompt that
+        is larger than any it took."""
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        if not isinstance(error, openai.APIError) or isinstance(error, openai.APIConnectionError):
+            return
+        if is_overflow(_said(error), status=status):
             raise ContextOverflow(f"{self.config.base_url}: {_body(error)}") from error
-        text = _explain(error, self.config, known)
+        largest_chars = self._shared.largest_chars
+        if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(_said(error)):
+            said = f"{self.config.base_url}: 400 without a known reason ({_body(error)}) to a prompt of {prompt_chars}"
+            said += f" characters, where {largest_chars} were taken before: read as a full context"
+            logger.warning("{}", said)
+            raise ContextOverflow(said) from error
+
+    def _refuse_reasoning(self, error: Exception, messages: Sequence[dict[str, Any]]) -> None:
+        """Raises ReasoningWanted where the server demands earlier thinking, or refuses it."""
+        if self.config.send_reasoning != "auto" or not isinstance(error, openai.APIStatusError):
+            return
+        said, written = _said(error), [message for message in messages if message.get("role") == "assistant"]
+        named = _REASONING.search(said)
+        if error.status_code not in {400, 422} or named is None or not written:
+            return
+        field = self.config.reasoning_field or named[1]
+        carries = [bool(message.get(field)) for message in written]
+        if not all(carries) and _WANTED.search(said) and not any(message.get(field) == "" for message in written):
+            known = field
+        elif any(set(message) & _TAKEN_BACK for message in written) and self._shared.reasoning_field != field:
+            known = ""
+        else:
+            return
+        with self._shared.lock:
+            if self._shared.reasoning_field != known:
+                does = f"demands earlier thinking in {field}" if known else "refuses earlier thinking"
+                logger.warning("{}: the server {} ({}); doing so", self.config.base_url, does, _body(error))
+            self._shared.reasoning_field = known
+        raise ReasoningWanted(f"{self.config.base_url}: {_body(error)}", field=known or None) from error
+
+    def _passes(self, error: Exception) -> bool:
+        """Whether the same request may be answered later."""
+        if isinstance(error, AnswerError):
+            return error.passes and not (self._constrains and names_schema(str(error)))
+        if isinstance(error, openai.APIStatusError):
+            said = _said(error)
+            if _NEVER_PASSES.search(said) or (self._constrains and names_schema(said)):
+                return False
+            return error.status_code in _PASSING or (error.status_code >= 500 and error.status_code != 501)
+        return True  # no connection, no answer in time, a broken stream, a body that is cut off
+
+    @property
+    def _constrains(self) -> bool:
+        """Whether a schema is asked for: a server that fails over it fails again."""
+        return "response_format" in self.config.extra_body
+
+    def _waits(self, error: Exception, patience: Patience) -> bool:
+        headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+        if patience.retries == 2:  # two quick tries need no word
+            logger.warning(
+                "model {} at {}: {}; trying again for {:g} s",
+                self.config.name,
+                self.config.base_url,
+                _body(error),
+                self.config.retry_s,
+            )
+        return patience.waits(retry_after_s(headers))
+
+    def _priced(self, usage: Usage | None) -> Usage | None:
+        """The usage with what it cost, where the configuration has prices."""
+        config = self.config
+        per_prompt, per_completion = config.usd_per_million_prompt, config.usd_per_million_completion
+        if usage is None or per_prompt is None or per_completion is None:
+            return usage
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return msgspec.structs.replace(usage, cost_usd=None)
+        per_cached = per_prompt if config.usd_per_million_cached is None else config.usd_per_million_cached
+        cached = usage.cached_tokens or 0
+        cost = (
+            (usage.prompt_tokens - cached) * per_prompt + cached * per_cached + usage.completion_tokens * per_completion
+        )
+        return msgspec.structs.replace(usage, cost_usd=cost / 1e6)
+
+    def _fail(self, error: Exception, known: list[str] | None = None, *, patience: Patience | None = None) -> NoReturn:
+        """Raise the one sentence that says what is wrong and what to do. known: the models that are there."""
+        text = _explain(error, self.config, known, tried=patience.tried if patience else "")
         raise ModelError(f"model {self.config.name} at {self.config.base_url}: {text}") from error
 
 
-def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None) -> str:
-    said, retried = _body(error), f"after {config.max_retries} retries"
+class _Shown:
+    """Passes pieces on, and knows whether there were any: what was shown cannot be taken back."""
+
+    def __init__(self, on_text: OnText | None) -> None:
+        self._on_text, self.anything = on_text, False
+
+    def __call__(self, text: str) -> None:
+        self.anything = True
+        if self._on_text is not None:
+            self._on_text(text)
+
+
+def names_schema(said: str) -> bool:
+    """Whether an error is about the JSON schema that was asked for."""
+    return bool(_SCHEMA.search(said))
+
+
+def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None, *, tried: str) -> str:
+    said, tried = _body(error), f" {tried}" if tried else ""
     if isinstance(error, openai.APITimeoutError):
-        return f"no answer within {config.timeout_s:g} s {retried}; raise timeout_s or look at the server's load"
+        return f"no answer within {config.timeout_s:g} s{tried}; raise timeout_s or look at the server's load"
     if isinstance(error, openai.APIConnectionError):
-        return f"no server answers there ({error.__cause__ or error}); start it, or mend the URL"
+        return f"no server answers there ({error.__cause__ or error}){tried}; start it, or correct the URL"
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         source = f"the key in {config.api_key_env}" if config.api_key_env else "a request without a key"
         return f"the server refuses {source} ({said}); set api_key_env to the variable that holds a valid one"
     if isinstance(error, openai.NotFoundError):
         there = f"; models there: {', '.join(known)}" if known else ""
-        return f"no model of that name, or no chat API there ({said}){there}; mend the name or the URL"
+        return f"no model of that name, or no chat API there ({said}){there}; correct the name or the URL"
     if isinstance(error, openai.RateLimitError):
-        return f"the server still says that it is asked too often {retried} ({said}); use fewer workers"
+        return f"the server still says that it is asked too often{tried} ({said}); use fewer workers or raise retry_s"
     if isinstance(error, openai.APIStatusError) and error.status_code < 500:
-        return f"the server refuses the request ({error.status_code}: {said}); mend the sampling settings or extra_body"
+        return (
+            f"the server refuses the request ({error.status_code}: {said}); correct the sampling settings or extra_body"
+        )
     if isinstance(error, openai.APIStatusError):
-        return f"the server fails ({error.status_code}: {said}) {retried}; look at its log"
-    return f"expected a chat completion, got an answer that cannot be read ({error}); check that the URL is the API's"
+        return f"the server fails ({error.status_code}: {said}){tried}; look at its log"
+    if isinstance(error, AnswerError):
+        return f"{said} ({tried.strip()})" if tried else said
+    return f"expected a chat completion, got an answer that cannot be read ({said}){tried}; look at the server's log"
 
 
 def _request_seed(seed: int, number: int) -> int:
@@ -315,34 +435,15 @@ def _request_seed(seed: int, number: int) -> int:
     return (seed + number * 1_000_003) % 2**31
 
 
-def _body(error: Exception) -> str:
-    """What the server said, shortened: the message where there is one."""
+def _said(error: Exception) -> str:
+    """What the server said, whole: the message where there is one."""
     body = getattr(error, "body", None)
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("detail") or body
-        if isinstance(error, openai.APIStatusError) and isinstance(error.code, str) and not error.code.isdigit():
-            body = f"{body} [{error.code}]"
-    text = body if isinstance(body, str) else json.dumps(body) if body else str(error)
+    code = getattr(error, "code", None)
+    text = error_text(body) if body else str(error)
+    return f"{text} [{code}]" if isinstance(code, str) and not code.isdigit() and code not in text else text
+
+
+def _body(error: Exception) -> str:
+    """The same, shortened."""
+    text = _said(error)
     return text if len(text) <= 600 else text[:600] + "..."
-
-
-def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
-    function = dict(call.get("function") or {})
-    if not isinstance(function.get("arguments"), str):
-        function["arguments"] = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
-    function = {key: well_formed(value) if isinstance(value, str) else value for key, value in function.items()}
-    return {"id": call.get("id"), "type": "function", "function": function}
-
-
-def _logprobs(logprobs: Any) -> tuple[float, ...] | None:
-    """The sampled tokens' logprobs; `None` where a server gives none, or another shape than the API's."""
-    content = getattr(logprobs, "content", None)
-    if not isinstance(content, list):
-        return None
-    values = tuple(getattr(token, "logprob", None) for token in content)
-    numbers = tuple(float(value) for value in values if isinstance(value, int | float))
-    return numbers if numbers and len(numbers) == len(values) else None
-
-
-def _ids(ids: Any) -> tuple[int, ...] | None:
-    return tuple(ids) if ids else None

@@ -1,16 +1,15 @@
-"""Replies as they come: the pieces of a stream, put together as the completion that the server would have sent whole.
+"""Replies as they come: the pieces of a stream, put together as the answer that the server would have sent whole.
 
-chunks = client.chat.completions.create(model="qwen", messages=messages, stream=True)
-completion = gathered(chunks, on_text=print)       # a ChatCompletion, with the token ids where the server gives them
+answer = gathered(chunks, on_text=print)        # decoded chunks; a decoded chat completion, for `read_answer`
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-
+from srft.agent.models.answer import REASONING_FIELDS, split_content
 from srft.agent.models.contract import Reply
 
 OnText = Callable[[str], None]
@@ -27,50 +26,73 @@ class StreamingModel(Protocol):
         ...
 
 
-def gathered(chunks: Iterable[ChatCompletionChunk], on_text: OnText) -> ChatCompletion:
-    """The whole completion of a stream of one choice. A stream without one gives a completion without choices.
+def gathered(chunks: Iterable[Any], on_text: OnText) -> dict[str, Any]:
+    """The whole answer of a stream of one choice. A stream without one gives an answer without choices.
 
     Raises ValueError for a stream that ends before its reply does: a part would pass for the whole.
     """
     head: dict[str, Any] = {}
     choice: dict[str, Any] | None = None
-    for chunk in chunks:
-        said = {name: value for name, value in chunk.model_dump().items() if value is not None}
-        for piece in said.pop("choices", None) or ():
+    for chunk in (chunk for chunk in chunks if isinstance(chunk, dict)):
+        said = {name: value for name, value in chunk.items() if value is not None}
+        for piece in _objects(said.pop("choices", None)):
             choice = choice or {"index": 0, "finish_reason": None, "message": {"role": "assistant", "content": None}}
             _add(choice, piece, on_text)
         head |= said
     if choice is not None and choice["finish_reason"] is None:
         raise ValueError("the stream ended before the reply did")
-    return ChatCompletion.construct(**{**head, "object": "chat.completion", "choices": [choice] if choice else []})
+    return {**head, "object": "chat.completion", "choices": [choice] if choice else []}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [member for member in value if isinstance(member, dict)] if isinstance(value, list) else []
 
 
 def _add(choice: dict[str, Any], piece: dict[str, Any], on_text: OnText) -> None:
-    delta = piece.get("delta") or {}
-    message = choice["message"]
-    for name in ("reasoning_content", "reasoning", "content"):
-        if isinstance(text := delta.get(name), str) and text:
-            message[name] = (message.get(name) or "") + text
-            on_text(text)
-    for call in delta.get("tool_calls") or ():
-        _add_call(message.setdefault("tool_calls", []), call, on_text)
-    if piece.get("finish_reason"):
-        choice["finish_reason"] = piece["finish_reason"]
-    if piece.get("token_ids"):
-        choice["token_ids"] = [*choice.get("token_ids", ()), *piece["token_ids"]]
-    if content := (piece.get("logprobs") or {}).get("content"):
+    delta, message = piece.get("delta"), choice["message"]
+    if isinstance(delta, dict):
+        _add_texts(message, delta, on_text)
+        for call in _objects(delta.get("tool_calls")):
+            _add_call(message.setdefault("tool_calls", []), call, on_text)
+    for name in ("finish_reason", "error"):
+        if piece.get(name) is not None:
+            choice[name] = piece[name]
+    if isinstance(ids := piece.get("token_ids"), list):
+        choice["token_ids"] = [*choice.get("token_ids", ()), *ids]
+    logprobs = piece.get("logprobs")
+    if isinstance(logprobs, dict) and isinstance(content := logprobs.get("content"), list):
         choice.setdefault("logprobs", {"content": []})["content"] += content
+
+
+def _add_texts(message: dict[str, Any], delta: dict[str, Any], on_text: OnText) -> None:
+    text, thoughts = split_content(delta.get("content"))
+    pieces = {name: piece for name in REASONING_FIELDS if (piece := delta.get(name))}
+    pieces |= {"reasoning_content": thoughts} if thoughts else {}
+    for number, (name, piece) in enumerate(pieces.items()):
+        if isinstance(piece, list):
+            message[name] = [*message.get(name, ()), *piece]
+        elif isinstance(piece, str):
+            message[name] = (message.get(name) or "") + piece
+            if number == 0:  # some give the same under two names
+                on_text(piece)
+    if text:
+        message["content"] = (message["content"] or "") + text
+        on_text(text)
 
 
 def _add_call(calls: list[dict[str, Any]], piece: dict[str, Any], on_text: OnText) -> None:
     """A piece of a tool call: its id and its name come whole, its arguments in pieces."""
     place = piece.get("index")
-    place = len(calls) if place is None else place
-    while len(calls) <= place:
+    if type(place) is not int or not 0 <= place <= len(calls):  # some give none: a piece without an id goes on
+        place = len(calls) if piece.get("id") or not calls else len(calls) - 1
+    if place == len(calls):
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[place], piece.get("function") or {}
+    call, function = calls[place], piece.get("function")
+    function = function if isinstance(function, dict) else {}
     call["id"] = call["id"] or piece.get("id")
     for name in ("name", "arguments"):
-        if text := function.get(name):
+        text = function.get(name)
+        text = text if isinstance(text, str) else json.dumps(text) if text else ""
+        if text:
             call["function"][name] += text
             on_text(text)

@@ -5,8 +5,9 @@
     answer.problems                # ['no entry for step 1']
 
 Lenient: text around the JSON, fences, single quotes, trailing commas, an array that breaks off (its whole entries
-count), verdicts in other words or letters, steps and confidences as text, a map of steps instead of an array. Safe: an
-entry that is not understood is a problem to be asked about, never a guess.
+count), JSON within JSON, a Markdown table, keys and verdicts in other letters, verdicts in other words, steps and
+confidences as text, a map of steps instead of an array. Safe: an entry that is not understood, and entries that seem to
+be numbered otherwise than asked, are a problem to be asked about, never a guess.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _WORDS: dict[Verdict, str] = {
 }
 _VERDICTS: dict[str, Verdict] = {word: verdict for verdict, words in _WORDS.items() for word in words.split()}
 _ABSTENTIONS = frozenset({"abstain", "abstained", "unknown", "unsure", "unclear", "undecided"})
+_ABSTAINED = "abstained"
+_FILLERS = frozenset({"a", "an", "the", "is", "step", "this", "clearly", "very"})
 _STEP_KEYS = ("step", "step_index", "step_number", "index", "number", "id")
 _VERDICT_KEYS = ("verdict", "label", "judgement", "judgment")
 _REASON_KEYS = ("reason", "explanation", "rationale")
@@ -35,6 +38,8 @@ _REASON_KEYS = ("reason", "explanation", "rationale")
 # An entry that is not strict JSON is looked for no further than this, at so many closing braces.
 _ENTRY_LIMIT_CHARS = 4000
 _CLOSINGS_TRIED = 6
+# JSON in a string of JSON in a string ...
+_LAYERS = 3
 
 
 class Opinion(NamedTuple):
@@ -60,7 +65,7 @@ def read_answer(text: str, *, steps: Sequence[int]) -> Answer:
     misread: dict[int, str] = {}
     foreign: set[int] = set()
     ignored = 0
-    for entry in _entries(_after_thinking(text)):
+    for entry in _entries(text) or _table(text):
         step = _step(_first(entry, _STEP_KEYS))
         if step is None or step not in steps:
             ignored += 1
@@ -111,23 +116,63 @@ def answer_schema(steps: Sequence[int], *, reason_chars: int) -> dict[str, Any]:
     }
 
 
-def _after_thinking(text: str) -> str:
-    """The text after a thinking block that the server left in it: drafts of entries may stand there."""
-    _, end, rest = text.rpartition("</think>")
-    return rest if end and rest.strip() else text
+# What ends a thinking block that the server left in the text: drafts of entries may stand before it.
+_THINKING_ENDS = re.compile(r"</(?:seed:)?think(?:ing)?>|\[/THINK\]|<\|channel\|>final", re.IGNORECASE)
 
 
-def _entries(text: str) -> Iterator[dict[str, Any]]:
-    """Every entry in a text, in its order. What cannot be decoded as a whole is looked into."""
+def _entries(text: str, *, depth: int = 0) -> list[dict[str, Any]]:
+    """Every entry in a text, in its order. What cannot be decoded as a whole is looked into.
+
+    The end of a thinking block takes back the entries before it, unless it is quoted in one, or nothing follows.
+    """
+    text = _unwrapped(text)
     decoder = json.JSONDecoder(strict=False)  # raw line breaks in a reason do no harm
-    place = text.find("{")
+    found: list[dict[str, Any]] = []
+    end, place = 0, text.find("{")
     while place >= 0:
+        if _THINKING_ENDS.search(text, end, place):
+            found = []
         try:
             value, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
             value, end = _almost_json(text, place)
-        yield from _entries_within(value)
+        found += _entries_within(value, depth=depth)
         place = text.find("{", end)
+    last = list(_THINKING_ENDS.finditer(text, end))
+    return [] if last and text[last[-1].end() :].strip() else found
+
+
+def _unwrapped(text: str) -> str:
+    """The text that a JSON string holds, where the whole text is one."""
+    for _ in range(_LAYERS):
+        inner = text.strip()
+        if not inner.startswith('"'):
+            break
+        try:
+            decoded = json.loads(inner, strict=False)
+        except ValueError:
+            break
+        text = decoded if isinstance(decoded, str) else text
+    return text
+
+
+def _table(text: str) -> list[dict[str, Any]]:
+    """The rows of Markdown tables that have columns for the step and the verdict."""
+    rows, columns = [], None
+    for line in text.split("\n"):
+        if not line.strip().startswith("|"):
+            columns = None
+            continue
+        cells = [cell.strip(" \t*`") for cell in line.strip().strip("|").split("|")]
+        if columns is None:
+            columns = [cell.lower() for cell in cells]
+            if not (set(columns) & set(_STEP_KEYS) and set(columns) & set(_VERDICT_KEYS)):
+                columns = None
+        elif len(cells) >= len(columns) and not set("".join(cells)) <= set("-: "):
+            # a bar in the last column, the reason, splits it
+            cells = [*cells[: len(columns) - 1], "|".join(cells[len(columns) - 1 :])]
+            rows.append(dict(zip(columns, cells, strict=True)))
+    return rows
 
 
 def _almost_json(text: str, place: int) -> tuple[Any, int]:
@@ -147,26 +192,35 @@ def _almost_json(text: str, place: int) -> tuple[Any, int]:
     return None, place + 1
 
 
-def _entries_within(value: Any, above: Any = None) -> Iterator[dict[str, Any]]:
+def _entries_within(value: Any, above: Any = None, *, depth: int = 0) -> Iterator[dict[str, Any]]:
     """The entries in a decoded value, arrays and maps of them included. above: the key that the value stands under."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "[", '"') and depth < _LAYERS:
+        yield from _entries(value, depth=depth + 1)
+        return
     if isinstance(value, list):
         for member in value:
-            yield from _entries_within(member)
+            yield from _entries_within(member, depth=depth)
         return
     if not isinstance(value, dict):
         return
+    value = {str(key).strip().lower(): member for key, member in value.items()}
     own_step = _first(value, _STEP_KEYS)
     step = above if own_step is None else own_step
     if _step(step) is not None and _first(value, _VERDICT_KEYS) is not None:
         yield {**value, "step": step}
         return
     inner = [(key, member) for key, member in value.items() if isinstance(member, list | dict)]
+    inner = inner or [(key, member) for key, member in value.items() if _holds_json(member)]
     for key, member in inner:
-        yield from _entries_within(member, key)
+        yield from _entries_within(member, key, depth=depth)
     if not inner and own_step is not None:
         yield value
     elif not inner:
         yield from ({"step": key, "verdict": member} for key, member in value.items() if _step(key) is not None)
+
+
+def _holds_json(value: Any) -> bool:
+    return isinstance(value, str) and value.strip()[:1] in ("{", "[")
 
 
 def _first(entry: dict[str, Any], keys: Sequence[str]) -> Any:
@@ -191,13 +245,24 @@ def _opinion(entry: dict[str, Any]) -> Opinion:
     reason = _first(entry, _REASON_KEYS)
     reason = well_formed(" ".join(reason.split())) if isinstance(reason, str) and reason.strip() else None
     confidence = _confidence(entry.get("confidence"))
-    words = re.findall(r"[a-z]+", said.lower()) if isinstance(said, str) else []
-    verdicts = {_VERDICTS[word] for word in words if word in _VERDICTS}
-    if not verdicts and _ABSTENTIONS & set(words):
-        return Opinion(None, None, reason)
-    if len(verdicts) != 1 or "not" in words:
+    verdict = _verdict(said) if isinstance(said, str) else None
+    if verdict is None:
         raise ValueError(f"the verdict {str(said)[:40]!r} is none of {', '.join(reversed(SEVERITY))}")
-    return Opinion(verdicts.pop(), confidence, reason)
+    return Opinion(None, None, reason) if verdict == _ABSTAINED else Opinion(verdict, confidence, reason)
+
+
+def _verdict(said: str) -> Any:
+    """The verdict that a text is, all of it; `None` for one that says more, or something else.
+
+    >>> [_verdict(said) for said in ("**Harmful**", "a mistake", "no mistake", "error-free", "good, not bad", "unsure")]
+    ['mistake', 'mistake', None, None, None, 'abstained']
+    """
+    whole = re.fullmatch(r"[\s*_\"'`(\[]*([a-z]+(?: [a-z]+){0,3})[\s*_\"'`.!)\],]*", said.lower())
+    if whole is None:
+        return None
+    words = [word for word in whole[1].split() if word not in _FILLERS]
+    meant = {_ABSTAINED if word in _ABSTENTIONS else _VERDICTS.get(word) for word in words}
+    return meant.pop() if len(meant) == 1 else None
 
 
 def _confidence(value: Any) -> float | None:
@@ -217,7 +282,19 @@ def _confidence(value: Any) -> float | None:
 
 
 def _shift(found: set[int], steps: Sequence[int]) -> str | None:
-    """What is wrong where the judge counted from 1 instead of 0: every verdict would land on the step after its own."""
-    if found and found == {step + 1 for step in steps}:
-        return f"the entries are numbered {min(found)} to {max(found)}; the steps are {steps[0]} to {steps[-1]}"
-    return None
+    """What is wrong where entries seem to be counted from another start than the steps: from 1, or from the window's
+    beginning. Which verdict belongs to which step is then for the judge to say."""
+    if not found or not _in_a_row(found) or not steps:
+        return None
+    low, high = min(found), max(found)
+    # the first step has no entry, and those behind it follow without a gap
+    from_one = low == steps[0] + 1 and len(found) > 1
+    within_window = low in (0, 1) and low < steps[0] and high < len(steps) + low
+    as_many = len(found) == len(steps) and _in_a_row(set(steps)) and low != steps[0]
+    if not (from_one or within_window or as_many):
+        return None
+    return f"the entries are numbered {low} to {high}; the steps are {steps[0]} to {steps[-1]}"
+
+
+def _in_a_row(numbers: set[int]) -> bool:
+    return len(numbers) == max(numbers) - min(numbers) + 1

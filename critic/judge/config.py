@@ -19,7 +19,7 @@ from srft.critic.labels.labels import Information
 from srft.env.errors import InputError
 
 # Raise it when code changes what comes of the same answers (reading, merging, voting, the leak guard).
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 
 # An entry of the answer besides its reason, and the object around the entries.
 ENTRY_CHARS = 100

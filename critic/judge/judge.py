@@ -7,8 +7,10 @@ Asks an OpenAI-compatible server; reads and writes no file but the prompt.
     critique.labels[3].verdict, critique.usage.prompt_tokens, critique.remarks
 
 One call a run and vote where the run fits the context. Where it does not, windows (`windows.py`); where the server says
-that a question is too long, its span is asked about again in windows of half the room. An answer that misses steps is
-mended by a second call that shows what was wrong; steps that are missing even then are abstentions.
+that a question is too long, its span is asked about again in windows of half the room. The answer is read from the
+text, else from the thinking, else from a tool call's arguments: servers put it in each. One that misses steps is
+repaired by a second call that shows what was wrong; steps that are missing even then are abstentions. A run without a
+single verdict is a failure, not a critique.
 
 Remarks, counted in the critique: `windows` (of the votes that took more than one question), `overflows` (too long,
 halved), `repairs` (second calls), `truncated` (answers cut off), `missing` (verdicts that no call gave, of all votes),
@@ -30,8 +32,9 @@ import msgspec
 import openai
 from loguru import logger
 
-from srft.agent.models.contract import ContextOverflow, Reply
-from srft.agent.models.openai import OpenAIModel
+from srft.agent.models.answer import AnswerError
+from srft.agent.models.contract import ContextOverflow, ReasoningWanted, Reply
+from srft.agent.models.openai import OpenAIModel, names_schema
 from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.answers import Answer, Opinion, answer_schema, read_answer
 from srft.critic.judge.config import JudgeConfig
@@ -56,7 +59,8 @@ MIN_ROOM_CHARS = 400
 
 # What a repair shows of the answer that it is about.
 _SHOWN_ANSWER_CHARS = 4000
-_SCHEMA_REFUSED = re.compile(r"response_format|json.?schema|schema|grammar|guided|structured", re.IGNORECASE)
+# What says that this run's schema is too much, not any schema: Gemini's "too many states".
+_THIS_SCHEMA = re.compile(r"too (?:many|complex|large|long|deep|big)|exceed|time", re.IGNORECASE)
 
 
 class Judge:
@@ -85,8 +89,12 @@ class Judge:
         """Ask the server whether it is there and knows the model. Raises ModelError."""
         self._model.check()
 
+    def until(self, stop: threading.Event) -> None:
+        """Give up waiting for the server (ModelError) when `stop` is set."""
+        self._model = self._model.until(stop)
+
     def judge(self, trajectory: Trajectory, evidence: Evidence) -> Critique:
-        """Raises InputError where the information arm's evidence is missing, ModelError."""
+        """Raises InputError where the information arm's evidence is missing, ModelError also where no verdict came."""
         started = time.monotonic()
         evidence = self._allowed(evidence, trajectory)
         transcript = Transcript(trajectory, evidence, prompt=self.prompt, config=self.config)
@@ -99,6 +107,12 @@ class Judge:
         if evidence.gold_patch is not None:
             labels = _without_leaks(labels, LeakGuard(evidence.gold_patch), transcript, ledger)
         check_complete(labels, steps=len(trajectory.steps), where=f"the judge on {trajectory.id}")
+        if all(given.verdict is None for given in labels):
+            raise ModelError(
+                f"model {self._model.name} at {self._model.config.base_url}: no verdict on any of the {len(labels)} "
+                f"steps in {ledger.calls} answers (the last: {elide(ledger.last_answer, 200) or 'nothing'!r}); check "
+                "that it answers in its text and is long enough to finish"
+            )
         return critique_by(
             self,
             trajectory,
@@ -152,7 +166,8 @@ class Judge:
 
     def ask(self, messages: list[dict[str, Any]], steps: Sequence[int], *, vote: int, ledger: _Ledger) -> Reply:
         """One call, constrained where the server can. Raises ModelError, ContextOverflow."""
-        constrained = self.config.schema is not False and not self._schema_refused.is_set()
+        refused = self._schema_refused.is_set() or ledger.schema_refused
+        constrained = self.config.schema is not False and not refused
         config = msgspec.structs.replace(self._model.config, max_tokens=self.config.answer_tokens(len(steps)))
         if constrained:
             schema = answer_schema(steps, reason_chars=self.config.reason_chars)
@@ -164,26 +179,33 @@ class Judge:
         try:
             reply = model.reply(messages)
         except ModelError as error:
-            if not constrained or not self._refuses_schema(error):
+            if not constrained or not self._refuses_schema(error, ledger):
                 raise
             return self.ask(messages, steps, vote=vote, ledger=ledger)
         ledger.add(reply)
         ledger.remark("unconstrained", int(not constrained))
         return reply
 
-    def _refuses_schema(self, error: ModelError) -> bool:
-        """Whether it was the schema that the server refused; remembered, said once."""
+    def _refuses_schema(self, error: ModelError, ledger: _Ledger) -> bool:
+        """Whether it was the schema that the server refused, or failed over.
+
+        A refusal is remembered for all runs and said once; a failure, and a schema that is too much, are this run's.
+        """
         refusal = error.__cause__
-        if not isinstance(refusal, openai.APIStatusError) or refusal.status_code not in {400, 415, 422, 501}:
+        if not isinstance(refusal, openai.APIStatusError | AnswerError) or not names_schema(str(refusal)):
             return False
-        if not _SCHEMA_REFUSED.search(str(refusal)):
+        status = refusal.status_code if isinstance(refusal, openai.APIStatusError) else None
+        if status in {401, 402, 403, 404, 413, 429}:
             return False
         if self.config.schema is True:
             raise ModelError(
                 f"{error}; judge.schema is true: take a server that constrains answers by a JSON schema (vLLM), or set "
                 "it to auto and go without"
             ) from refusal
-        if not self._schema_refused.is_set():
+        if status not in {400, 415, 422, 501} or _THIS_SCHEMA.search(str(refusal)):
+            ledger.schema_refused = True
+            logger.warning("{}; going on without the schema for this run", error)
+        elif not self._schema_refused.is_set():
             self._schema_refused.set()
             logger.warning("{}; going on without the schema", error)
         return True
@@ -219,7 +241,7 @@ class _Asking:
             return _Asked(answer.opinions, None)
         self.ledger.remark("repairs", 1)
         try:
-            _, repaired = self._ask([*messages, *self._repair(reply, answer, missing)], missing)
+            repaired = self._ask_again(messages, reply, answer, missing)
         except ContextOverflow:
             self.ledger.remark("overflows", 1)
             # A window of one step cannot be made shorter by asking about less.
@@ -229,10 +251,22 @@ class _Asking:
 
     def _ask(self, messages: list[dict[str, Any]], steps: Sequence[int]) -> tuple[Reply, Answer]:
         reply = self.judge.ask(messages, steps, vote=self.vote, ledger=self.ledger)
-        answer = read_answer(reply.content, steps=steps)
+        texts = _answer_texts(reply)
+        answers = (read_answer(text, steps=steps) for text in texts)
+        answer = next((answer for answer in answers if answer.opinions), read_answer(texts[0], steps=steps))
+        self.ledger.last_answer = reply.content or texts[-1]
         self.ledger.remark("truncated", int(reply.finish_reason == "length"))
         self.ledger.remark("ignored_entries", answer.ignored)
         return reply, answer
+
+    def _ask_again(self, messages: list[dict[str, Any]], reply: Reply, answer: Answer, missing: list[int]) -> Answer:
+        """The answer about the steps that are missing, with the judge's thinking where the server wants that back."""
+        said, wanted = self._repair(reply, answer, missing)
+        try:
+            return self._ask([*messages, {**said, **reply.sent_back}, wanted], missing)[1]
+        except ReasoningWanted as wants:
+            thought = {wants.field: reply.reasoning or ""} if wants.field else {}
+            return self._ask([*messages, {**said, **thought}, wanted], missing)[1]
 
     def _repair(self, reply: Reply, answer: Answer, missing: list[int]) -> list[dict[str, Any]]:
         truncated = reply.finish_reason == "length"
@@ -241,11 +275,20 @@ class _Asking:
         return [{"role": "assistant", "content": shown}, {"role": "user", "content": wanted}]
 
 
+def _answer_texts(reply: Reply) -> list[str]:
+    """Where the answer may stand, the likeliest place first. Thinking that was cut off holds drafts alone."""
+    thought = reply.reasoning if reply.finish_reason != "length" else None
+    calls = [str((call.get("function") or {}).get("arguments") or "") for call in reply.tool_calls]
+    return [reply.content, *([thought] if thought else []), *calls]
+
+
 class _Ledger:
-    """What one critique cost, and what went wrong in it."""
+    """What one critique cost, and what went wrong in it. schema_refused: by the server, of this run."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.schema_refused = False
+        self.last_answer = ""
         self.remarks: Counter[str] = Counter()
         self.usage: Usage | None = None
 

@@ -119,6 +119,11 @@ def critique_by(
     )
 
 
+def says_something(critique: Critique) -> bool:
+    """Whether a run counts as judged by it. A model that gave no verdict at all has failed; a rule may find nothing."""
+    return critique.source != "model" or any(label.verdict is not None for label in critique.labels)
+
+
 def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -> dict[int, StepLabel]:
     """Step -> its label, of one trajectory's critiques. Steps without any verdict are missing.
 
@@ -133,7 +138,7 @@ def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -
         if critique.source == "human":
             people.pop(critique.critic, None)  # so that they stand in the order of their last words
             people[critique.critic] = critique
-        elif critique.critic in critics:
+        elif critique.critic in critics and says_something(critique):
             last[critique.critic] = critique
     labels: dict[int, StepLabel] = {}
     for critique in last.values():

@@ -31,12 +31,11 @@ from typing import NamedTuple, Self
 import msgspec
 
 from srft.agent.demonstrator.demonstrator import DemonstratorEpisode
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.loop import Ending, Episode, check_format, ending_of, named
 from srft.agent.models.contract import ContextOverflow, Model, Reply
 from srft.agent.models.human import HumanModel, action_of, edited, typed
 from srft.agent.models.scripted import ScriptedEpisode, recorded_reply
-from srft.agent.models.stream import StreamingModel
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Step, Trajectory, Usage
 from srft.critic.judge.judge import add_usage
@@ -129,12 +128,8 @@ class Session:
         """
         self._refuse_over()
         self.proposal = None
-        model, messages, tools = self._model_now(), self.episode.messages, self.episode.fmt.tools
         try:
-            if on_text is not None and isinstance(model, StreamingModel):
-                reply = model.stream(messages, tools=tools, on_text=on_text)
-            else:
-                reply = model.reply(messages, tools=tools)
+            reply = self.episode.ask(self._model_now(), on_text=on_text)
         except ContextOverflow as error:
             over = self.episode.finished(Ending("context_limit", str(error)))
             self.lines.end(replace(self.lines.tip, finished=over))

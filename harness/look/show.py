@@ -8,7 +8,6 @@ Reads a run directory; locks and writes nothing, so it may be looked at while it
 
 import difflib
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,12 +121,12 @@ def _rounds(run: Path, number: int | None) -> list[Round]:
 def _find(rounds: Sequence[Round], name: str) -> tuple[Round, Trajectory]:
     known: list[Name] = []
     for round_ in rounds:
-        names = JsonLines(round_.trajectories.path, Name)
-        last = {(found.task_id, found.attempt): (place, found) for place, found in enumerate(names.read())}
+        names = JsonLines(round_.trajectories.path, Name, whole=Trajectory)
+        last = {(found.task_id, found.attempt): (place, found) for place, found in names.read_with_offsets()}
         standing = list(last.values())
         if matches := _matches([found for _, found in standing], name):
             place = next(place for place, found in standing if found is matches)
-            return round_, next(islice(round_.trajectories.read(), place, None))
+            return round_, round_.trajectories.at(place)
         known += [found for _, found in standing]
     near = _near(known, name)
     raise InputError(f"{name}: no such run in {rounds[-1].path.parent}; {near}")

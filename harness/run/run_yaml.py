@@ -30,7 +30,10 @@ FILE_NAME = "run.yaml"
 FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only", "ray")
 
 # Of an endpoint's settings, these change its replies; the others say how it is reached and what it costs.
-SAMPLING_KEYS = ("temperature", "top_p", "max_tokens", "extra_body", "return_token_ids", "logprobs")
+SAMPLING_KEYS = (
+    *("temperature", "top_p", "max_tokens", "extra_body", "return_token_ids", "logprobs"),
+    *("send_reasoning", "reasoning_field"),
+)
 
 
 def config_folder(round_: Round) -> Path:

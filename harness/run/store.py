@@ -7,7 +7,9 @@
 
 A line is there whole or not at all: what a killed process left half-written is cut off by whoever opens the run or
 appends next, and an append that meets a full disk takes its half line back. Labels are given while a stage works in the
-run, so each file has a lock of its own, held while something is cut or appended.
+run, so each file has a lock of its own, held while something is cut or appended. A record is read back before it is
+written. A line that cannot be read all the same (cut short by hand, of another version) costs that line: it is left
+out, said once and counted in `left_out`.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ from loguru import logger
 
 from srft.agent.records import StopReason, Trajectory
 from srft.critic.labels.labels import Critique
-from srft.env.errors import InputError, StorageError
+from srft.env.errors import InputError, SrftError, StorageError
 from srft.env.grading.grade import Grade, patch_hash
 
 T = TypeVar("T")
@@ -53,24 +55,45 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
     )
 
 
-class JsonLines(Generic[T]):
-    """One file of records of one type. Threads and processes may append to it at once."""
+class UnreadableRecord(SrftError):
+    """A record that would not be read back. It is not written, and the file is as it was."""
 
-    def __init__(self, path: Path, kind: type[T]) -> None:
+
+NAMED_LINES = 5
+"""Of a file's lines that cannot be read, so many are named on stderr."""
+
+_named: dict[Path, set[int]] = {}
+"""File -> where its lines begin that were named by this process."""
+
+
+class JsonLines(Generic[T]):
+    """One file of records of one type. Threads and processes may append to it at once.
+
+    whole: the full record where `kind` is a short form of it: a line that is none of these is left out as well, so that
+    all readers of a file leave out the same lines. left_out: where a line begins that could not be read -> why, of all
+    that was read so far.
+    """
+
+    def __init__(self, path: Path, kind: type[T], *, whole: type[msgspec.Struct] | None = None) -> None:
         self.path = path
         self.kind = kind
+        self.left_out: dict[int, str] = {}
+        self._whole = msgspec.json.Decoder(whole) if whole else None
         self._decoder = msgspec.json.Decoder(kind)
         self._lock = threading.Lock()
 
     def append(self, record: T) -> None:
-        """Add one record; it is on disk when this returns. Raises StorageError, and then the file is as it was."""
+        """Add one record; it is on disk when this returns.
+
+        Raises StorageError, UnreadableRecord; the file is then as it was.
+        """
         with self.alone() as append:
             append(record)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Callable[[T], None]]:
         """Gives an `append`; nobody else appends meanwhile, so that a record may depend on those before it. Raises
-        StorageError."""
+        StorageError, UnreadableRecord."""
         with self._lock:
             try:
                 file = self.path.open("ab+", buffering=0)
@@ -80,7 +103,7 @@ class JsonLines(Generic[T]):
                 yield lambda record: self._append(file, record)
 
     def _append(self, file: FileIO, record: T) -> None:
-        line = msgspec.json.encode(record) + b"\n"
+        line = self._encode(record)
         try:
             if torn_bytes := _cut(file):
                 logger.warning("{}: cut off {} bytes of a line that was never finished", self.path, torn_bytes)
@@ -96,38 +119,81 @@ class JsonLines(Generic[T]):
         except OSError as error:
             raise _storage_error(self.path, error) from error
 
+    def _encode(self, record: T) -> bytes:
+        """The record's line. Raises UnreadableRecord where it would not be read back."""
+        try:
+            line = msgspec.json.encode(record) + b"\n"
+            self._decoder.decode(line)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise UnreadableRecord(
+                f"{self.path}: a {self.kind.__name__} is not written, as it would not be read back ({error}); that is "
+                "a fault of srft: please report it"
+            ) from error
+        return line
+
     def read(self) -> Iterator[T]:
-        """Every record, oldest first. Raises InputError naming file, line and field."""
+        """Every record that can be read, oldest first. Raises InputError where there are lines and none can."""
         for _, record in self.read_with_offsets():
             yield record
 
     def read_with_offsets(self) -> Iterator[tuple[int, T]]:
-        """(where its line begins, record), oldest first. Raises InputError."""
-        offset = 0
+        """(where its line begins, record), oldest first. Raises InputError as `read`."""
+        offset = good = bad = 0
         if not self.path.exists():
             return
         with self.path.open("rb") as lines:  # bytes: text mode would take U+2028 for the end of a line
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
-                    yield offset, self._decode(line, number)
+                    try:
+                        record = self._decode(line, number)
+                    except InputError as error:
+                        bad += 1
+                        self._leave_out(offset, error)
+                    else:
+                        good += 1
+                        yield offset, record
                 offset += len(line)
+        if bad and not good:
+            first = next(iter(self.left_out.values()))
+            raise InputError(f"{first}; no line of the file can be read: is it of another version of srft?")
 
     def read_at(self, offsets: Iterable[int]) -> Iterator[T]:
-        """The records whose lines begin there. Raises InputError."""
+        """The records whose lines begin there, but for those that cannot be read."""
         if not self.path.exists():
             return
         with self.path.open("rb") as lines:
             for offset in offsets:
                 lines.seek(offset)
-                yield self._decode(lines.readline(), f"byte {offset}")
+                try:
+                    record = self._decode(lines.readline(), f"byte {offset}")
+                except InputError as error:
+                    self._leave_out(offset, error)
+                else:
+                    yield record
+
+    def at(self, offset: int) -> T:
+        """The record whose line begins there. Raises InputError."""
+        with self.path.open("rb") as lines:
+            lines.seek(offset)
+            return self._decode(lines.readline(), f"byte {offset}")
+
+    def _leave_out(self, offset: int, error: InputError) -> None:
+        """Count a line that cannot be read, and say so once."""
+        self.left_out.setdefault(offset, str(error))
+        named = _named.setdefault(self.path.absolute(), set())
+        if offset not in named and len(named) < NAMED_LINES:
+            named.add(offset)
+            logger.warning("{}; this line is left out, all others are used", error)
 
     def _decode(self, line: bytes, place: int | str) -> T:
         try:
+            if self._whole is not None:
+                self._whole.decode(line)
             return self._decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            name = self._whole.type.__name__ if self._whole else self.kind.__name__
             raise InputError(
-                f"{self.path}:{place}: not a {self.kind.__name__} of this version of srft ({error}); move the file "
-                "away to begin anew, or mend the line"
+                f"{self.path}:{place}: not a {name} of this version of srft ({error}); correct the line or remove it"
             ) from None
 
     def cut_torn_line(self) -> int:
@@ -197,8 +263,8 @@ class Round:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
-        self.outlines = JsonLines(path / "trajectories.jsonl", Outline)
-        self.origins = JsonLines(path / "trajectories.jsonl", Origin)
+        self.outlines = JsonLines(path / "trajectories.jsonl", Outline, whole=Trajectory)
+        self.origins = JsonLines(path / "trajectories.jsonl", Origin, whole=Trajectory)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
         self.critiques = JsonLines(path / "labels.jsonl", Critique)
         self.predictions = path / "predictions.jsonl"

@@ -29,6 +29,7 @@ import msgspec
 
 from srft.agent.models.contract import ContextOverflow
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.models.overflow import is_overflow
 from srft.env.errors import InputError, ModelError
 from srft.harness.serve import watchdog
 from srft.harness.serve.server import ServeConfig, names_used_once, served_dtype
@@ -226,7 +227,7 @@ class VllmServer:
                 body, kind = answer.read(), answer.headers.get_content_type()
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")
-            if "maximum context length" in said or "maximum model length" in said:
+            if is_overflow(said, status=error.code):
                 raise ContextOverflow(f"{self._root}{path}: {said[:300]}") from None
             raise ModelError(f"{self._root}{path}: expected 200, got {error.code}: {said[:600]}") from None
         except (OSError, HTTPException) as error:

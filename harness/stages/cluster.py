@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step, Trajectory
 from srft.critic.judge.config import JudgeConfig

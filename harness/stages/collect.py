@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step
@@ -33,7 +33,7 @@ from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config.config import CollectConfig
 from srft.harness.run.predictions import Prediction, prediction_line
 from srft.harness.run.run_yaml import refuse_another_backend, refuse_another_config, write_config
-from srft.harness.run.store import Outline, Round, Run, write_atomic
+from srft.harness.run.store import Outline, Round, Run, UnreadableRecord, write_atomic
 from srft.harness.stages.cluster import Cluster, RemoteEpisodes
 from srft.harness.stages.episodes import EpisodeRunner, first_line
 from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
@@ -274,7 +274,11 @@ class _Collection:
             self.progress.add(running=-1)
         if trajectory is None or trajectory.stop_reason == "cancelled":
             return
-        self.round.trajectories.append(trajectory)
+        try:
+            self.round.trajectories.append(trajectory)
+        except UnreadableRecord as error:
+            self._failed(job.task.instance_id, str(error))
+            return
         if trajectory.stop_reason == "infra_error":
             self._failed(job.task.instance_id, trajectory.detail)
             return

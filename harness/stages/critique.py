@@ -7,7 +7,8 @@ one critique a line, each as soon as it is there.
         summary = critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run, stop=threading.Event())
 
 A run that this critic, told by its fingerprint, has on file is not judged again. What the world ended is left out, and
-so is a run without steps. A critic that fails costs one run, which the same command tries again.
+so is a run without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again.
+A line of a model's that has no verdict at all is a failure of an earlier version: that run is judged again.
 """
 
 import threading
@@ -25,12 +26,12 @@ from loguru import logger
 from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge, add_usage
-from srft.critic.labels.labels import Critic, Critique, Information, check_complete
-from srft.env.errors import InfrastructureError, InputError
+from srft.critic.labels.labels import Critic, Critique, Information, check_complete, says_something
+from srft.env.errors import InfrastructureError, InputError, StorageError
 from srft.harness.config.config import RayConfig
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
-from srft.harness.run.store import Round, Run
+from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster
 from srft.harness.stages.critics import check_critic, open_critic
 from srft.harness.stages.progress import Progress
@@ -144,6 +145,8 @@ def critique(
     evidence.refuse_missing(subjects.missing, run=run.path)
     if subjects.pending:
         check_critic(critic)
+    if isinstance(critic, Judge):
+        critic.until(stop)
     with _cluster(config, critic) as cluster:
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
         stage = _Stage(config, round_, asked, evidence, subjects, stop)
@@ -177,7 +180,11 @@ class _Subjects(NamedTuple):
 
 
 def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: CritiqueConfig) -> _Subjects:
-    on_file = {told.trajectory_id for told in round_.critiques.read() if told.fingerprint == critic.fingerprint}
+    on_file = {
+        told.trajectory_id
+        for told in round_.critiques.read()
+        if told.fingerprint == critic.fingerprint and says_something(told)
+    }
     subjects = _Subjects({}, set(), Counter(), defaultdict(list))
     known_tasks = set()
     for trajectory in round_.finished():
@@ -257,16 +264,26 @@ class _Stage:
         self.progress.add(running=1)
         try:
             told = self.critic.judge(trajectory, self.evidence.of(trajectory))
-        except InfrastructureError as error:
-            self._failed(trajectory, error)
+            if told is not None:
+                check_complete(
+                    told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}"
+                )
+                self.round.critiques.append(told)
+        except (InputError, StorageError):
+            raise
+        except (InfrastructureError, UnreadableRecord) as error:
+            if not self.stop.is_set():  # a critic that was stopped while it waited has not failed
+                self._failed(trajectory, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of ours over one run's answer costs that run, never the others
+            logger.opt(exception=error).debug("{}", trajectory.id)
+            self._failed(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
             return
         finally:
             self.progress.add(running=-1)
         if told is None:
             self.progress.add(done=1, without=1)
             return
-        check_complete(told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}")
-        self.round.critiques.append(told)
         with self._lock:
             self._failed_in_a_row = 0
             self._spent_now = self._spent_now.plus(told)
@@ -274,16 +291,16 @@ class _Stage:
         mistakes = sum(label.verdict == "mistake" for label in told.labels)
         self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
 
-    def _failed(self, trajectory: Trajectory, error: InfrastructureError) -> None:
+    def _failed(self, trajectory: Trajectory, error: str) -> None:
         logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
         self.progress.add(done=1, failed=1)
         with self._lock:
-            self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = str(error)
+            self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = error
             self._failed_in_a_row += 1
             if self._failed_in_a_row < FAILURES_IN_A_ROW or self.reason is not None:
                 return
             self.reason = (
-                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {error}; mend it and "
+                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {error}; fix it and "
                 "give the same command again"
             )
         self.stop.set()
@@ -292,7 +309,9 @@ class _Stage:
         last = {
             told.trajectory_id: told
             for told in self.round.critiques.read()
-            if told.fingerprint == self.critic.fingerprint and told.trajectory_id in self.subjects.outcomes
+            if told.fingerprint == self.critic.fingerprint
+            and told.trajectory_id in self.subjects.outcomes
+            and says_something(told)
         }
         spent, remarks = Spent(), Counter[str]()
         for told in last.values():

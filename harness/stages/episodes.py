@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from srft.agent.formats.actions import ActionFormat
+from srft.agent.formats import ActionFormat
 from srft.agent.loop import run_episode, worth_retrying
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt

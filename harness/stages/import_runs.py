@@ -239,7 +239,7 @@ class _Known:
     def __init__(self, round_: Round) -> None:
         self._keys: set[str] = set()
         self._next: Counter[str] = Counter()
-        for trajectory in JsonLines(round_.trajectories.path, _OnFile).read():
+        for trajectory in JsonLines(round_.trajectories.path, _OnFile, whole=Trajectory).read():
             self._add(_key(trajectory), trajectory.task_id, trajectory.attempt)
 
     def _add(self, key: str, task_id: str, attempt: int) -> None:

@@ -198,7 +198,7 @@ class _TrainedRun(msgspec.Struct):
 
 def _digest(round_: Round) -> str:
     """A hash of all that rows are made of. Times and the order in which threads were ready do not count."""
-    lines = JsonLines(round_.trajectories.path, _TrainedRun)
+    lines = JsonLines(round_.trajectories.path, _TrainedRun, whole=Trajectory)
     runs = {(run.task_id, run.attempt): _hash(run) for run in lines.read()}
     labels = [
         (told.trajectory_id, told.critic, told.source, told.fingerprint, told.labels)

@@ -1,5 +1,6 @@
 """Episodes with a scripted model in a real container."""
 
+import json
 import threading
 from contextlib import closing
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.loop import Episode, EpisodeLimits, run_episode, worth_retrying
 from srft.agent.models.contract import ContextOverflow, Reply
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
@@ -16,7 +17,7 @@ from srft.agent.models.scripted import ScriptedModel
 from srft.agent.prompt_delta import prompts
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Trajectory, Usage
-from srft.env.errors import EngineError, InputError, ModelError, StorageError
+from srft.env.errors import EngineError, InputError, ModelError, SandboxDied, StorageError
 from srft.env.swe_env import SweEnv
 
 pytestmark = pytest.mark.engine
@@ -216,7 +217,8 @@ def test_our_own_bug_costs_one_episode_and_is_told_with_its_traceback(episode):
 @pytest.mark.parametrize(
     ("error", "failure", "again"),
     [
-        (ModelError("down"), "world", True),
+        (SandboxDied("gone"), "world", True),
+        (ModelError("down for minutes"), "world", False),
         (InputError("wrong"), "input", False),
         (StorageError("full"), "bug", False),
         (ZeroDivisionError("bug"), "bug", False),
@@ -229,11 +231,133 @@ def test_only_what_the_world_ended_is_worth_retrying(episode, error, failure, ag
     assert not worth_retrying(msgspec.structs.replace(run, stop_reason="submitted"))
 
 
-def test_what_no_file_could_take_is_mended_and_told(episode):
+def test_what_no_file_could_take_is_repaired_and_told(episode):
     run = episode(Failing([bash("echo \ud83d"), SUBMIT], None))
     assert (run.stop_reason, run.failure, len(run.steps)) == ("infra_error", "bug", 2)
     assert run.detail.startswith("the record of an episode that ended as submitted: Traceback")
     assert run.messages[2]["content"] == run.steps[0].content == bash("echo \ufffd")
+
+
+@pytest.mark.parametrize(
+    ("odd", "field"),
+    [
+        ({"logprobs": (float("nan"),)}, "logprobs"),
+        ({"token_ids": ((1, 2),)}, "token_ids"),
+        ({"finish_reason": 0}, "finish_reason"),
+        ({"usage": Usage(prompt_tokens=1, cost_usd={"total": 1})}, "usage"),
+    ],
+)
+def test_a_record_that_would_not_be_read_back_is_repaired(episode, odd, field):
+    """Whatever a model of somebody else's gives: the fixture reads each record back."""
+    run = episode(Odd([Reply(content=bash("true"), **odd), Reply(content=SUBMIT)], None))
+    assert (run.stop_reason, run.failure) == ("infra_error", "bug")
+    assert run.detail.startswith("the record of an episode that ended as ")
+    assert (getattr(run.steps[0], field), run.steps[0].exit_code) == (None, 0)
+
+
+class Odd(Failing):
+    def for_episode(self, task_id, attempt, seed):
+        return Odd(self.replies, self.error)
+
+    def reply(self, messages, *, tools=()):
+        return self.replies.pop(0)
+
+
+def call_of(command, id_="c"):
+    function = {"name": "bash", "arguments": json.dumps({"command": command})}
+    return {"id": id_, "type": "function", "function": function}
+
+
+@pytest.fixture
+def served(chat_server):
+    def served(answers, **settings):
+        chat_server.answers = list(answers)
+        given = {"max_retries": 0, **settings}
+        return OpenAIModel(OpenAIConfig(base_url=chat_server.url, name="tiny", **given))
+
+    return served
+
+
+@pytest.mark.parametrize("id_", ["", None])
+def test_calls_without_an_id_get_one_and_keep_it(episode, chat_server, completion, served, id_):
+    answers = [
+        (200, completion(None, message={"tool_calls": [call_of(command, id_)]})) for command in ("true", "submit")
+    ]
+    run = episode(served(answers), fmt="native")
+    assert run.stop_reason == "submitted"
+    sent = chat_server.requests[1]["messages"]
+    assert sent[2]["tool_calls"][0]["id"] == sent[3]["tool_call_id"] == "call00200"
+    assert run.steps[0].tool_calls[0]["id"] == run.steps[0].action.call_id == "call00200"
+    assert list(run.messages[:4]) == sent
+    assert run.messages[4]["tool_calls"][0]["id"] == "call00400"
+
+
+def test_arguments_that_are_no_json_are_the_models_to_correct(episode, completion, served):
+    broken = {**call_of("x"), "function": {"name": "bash", "arguments": '{"command": NaN}'}}
+    without = {"id": "c", "type": "function", "function": None}
+    calls = [broken, without, call_of("submit")]
+    run = episode(served([(200, completion(None, message={"tool_calls": [call]})) for call in calls]), fmt="native")
+    assert (run.stop_reason, outcomes(run)) == (
+        "submitted", [(None, None, "format"), (None, None, "format"), ("bash", None, None)],
+    )  # fmt: skip
+    assert "The arguments of bash are not JSON: NaN is no value of JSON." in run.steps[0].observation
+
+
+MISSING = (400, {"error": {"message": "Missing `reasoning_content` field in the assistant message at index 2."}})
+
+
+def test_thinking_goes_back_with_calls_at_once(episode, chat_server, completion, served):
+    """As DeepSeek wants it: not one request is refused."""
+    answers = [
+        (200, completion("", message={"reasoning_content": f"Hm {c}.", "tool_calls": [call_of(c)]}))
+        for c in ("true", "submit")
+    ]
+    run = episode(served(answers), fmt="native")
+    assert run.stop_reason == "submitted"
+    assert chat_server.requests[1]["messages"][2]["reasoning_content"] == "Hm true."
+    assert list(run.messages[:4]) == chat_server.requests[1]["messages"]
+
+
+def test_thinking_that_is_demanded_goes_back_in_all_messages(episode, chat_server, completion, served):
+    said = [(200, completion(bash("true"), message={"reasoning": "Hm."})), (200, completion(bash("true")))]
+    end = (200, completion(SUBMIT))
+    run = episode(served([said[0], MISSING, said[1], end]))
+    assert (run.stop_reason, len(run.steps)) == ("submitted", 3)
+    refused, again, last = (request["messages"] for request in chat_server.requests[1:])
+    assert "reasoning_content" not in refused[2]
+    assert again == [*refused[:2], {**refused[2], "reasoning_content": "Hm."}, refused[3]]
+    assert [message["reasoning_content"] for message in last if message["role"] == "assistant"] == ["Hm.", ""]
+    assert list(run.messages[: len(last)]) == last
+
+
+def test_thinking_that_is_refused_is_taken_out(episode, chat_server, completion, served):
+    refused = (400, {"error": {"message": "property 'reasoning' is unsupported"}})
+    answers = [
+        (200, completion("", message={"reasoning": "Hm.", "tool_calls": [call_of(c)]})) for c in ("true", "submit")
+    ]
+    run = episode(served([answers[0], refused, answers[1]]), fmt="native")
+    assert run.stop_reason == "submitted"
+    assert not any("reasoning" in message for message in run.messages)
+    assert [step.reasoning for step in run.steps] == ["Hm.", "Hm."]
+
+
+def test_a_stop_ends_the_waiting_for_a_server(episode, served):
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    run = episode(served([(503, {}, {"Retry-After": "500"})], max_retries=None), stop=stop)
+    assert (run.stop_reason, run.steps) == ("cancelled", ())
+
+
+def test_a_blip_costs_a_request_and_no_episode(episode, chat_server, completion, served):
+    failed = {"finish_reason": "error", "error": {"code": 502, "message": "upstream died"}}
+    answers = [
+        (200, completion(bash("true"))),
+        (0, None),
+        (200, completion("", choice=failed)),
+        (200, completion(SUBMIT)),
+    ]
+    run = episode(served(answers, max_retries=None))
+    assert (run.stop_reason, len(run.steps), len(chat_server.requests)) == ("submitted", 2, 4)
 
 
 def test_arguments_no_file_could_take_cost_nothing(episode):

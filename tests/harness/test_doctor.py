@@ -279,13 +279,13 @@ def test_endpoint_findings(server, monkeypatch) -> None:
         "with --set openai.api_key_env=NAME name the variable that holds a valid one",
     )
     unknown = check_endpoint(f"{server}#gone", right)
-    assert (unknown.state, unknown.remedy) == ("error", "mend the name or the URL")
+    assert (unknown.state, unknown.remedy) == ("error", "correct the name or the URL")
     assert unknown.found.endswith("; models there: here")
     assert check_endpoint(here, OpenAIConfig(api_key_env="UNSET")).remedy == (
         f"put the key of {server} there, or leave api_key_env out if it wants none"
     )
     refused = check_endpoint(f"http://127.0.0.1:{port}/v1#x", OpenAIConfig())
-    assert (refused.state, refused.remedy) == ("error", "start it, or mend the URL")
+    assert (refused.state, refused.remedy) == ("error", "start it, or correct the URL")
     assert check_endpoint(server, right).remedy == "expected http://HOST/v1#NAME"
     assert check_endpoint("localhost:8000", right).remedy == "expected one like http://HOST:8000/v1#NAME"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.exit_codes import exit_code_in, timed_out_in
 from srft.agent.models.contract import Reply, well_formed_within

@@ -17,8 +17,8 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from srft.agent.records import Usage
-from srft.env.grading.grade import patch_hash
+from srft.agent.records import Trajectory, Usage
+from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.look.report.files import EpisodeLine, GradeLine, StepLine
 from srft.harness.look.report.records import Episodes, Spent
 from srft.harness.run.store import JsonLines
@@ -95,13 +95,18 @@ class Episode(NamedTuple):
 
 @dataclass(kw_only=True)
 class OnFile:
-    """A folder's episodes, by (task, attempt), and its grades by (task, patch hash), a verdict before a failure."""
+    """A folder's episodes, by (task, attempt), and its grades by (task, patch hash), a verdict before a failure.
+
+    unreadable: file -> lines that cannot be read. partial: see `EpisodeLine.partial`.
+    """
 
     folder: Path
     episodes: dict[tuple[str, int], Episode]
     grades: dict[tuple[str, str], GradeLine]
     lines: int = 0
     usage: Tally = field(default_factory=Tally)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    partial: Counter[str] = field(default_factory=Counter)
 
     def outcome(self, task_id: str, episode: Episode) -> tuple[str, str | None]:
         """(outcome, why there is none): the grade's, else as it was recorded elsewhere."""
@@ -136,24 +141,30 @@ def read_episodes(folder: Path) -> OnFile | None:
     trajectories, grades = folder / "trajectories.jsonl", folder / "grades.jsonl"
     if not trajectories.exists() and not grades.exists():
         return None
-    on_file = OnFile(folder=folder, episodes={}, grades=_grades(grades))
-    for line in JsonLines(trajectories, EpisodeLine).read():
+    on_file = OnFile(folder=folder, episodes={}, grades={})
+    on_file.grades = _grades(grades, on_file.unreadable)
+    lines = JsonLines(trajectories, EpisodeLine, whole=Trajectory)
+    for line in lines.read():
         on_file.lines += 1
         on_file.episodes[line.task_id, line.attempt] = _episode(line)
+        on_file.partial.update(line.partial)
         for step in line.steps:
             on_file.usage.add(step.usage)
+    on_file.unreadable[trajectories.name] = len(lines.left_out)
     if not trajectories.exists():
         on_file.episodes = _of_grades(on_file.grades)
         on_file.lines = len(on_file.episodes)
     return on_file
 
 
-def _grades(path: Path) -> dict[tuple[str, str], GradeLine]:
+def _grades(path: Path, unreadable: Counter[str]) -> dict[tuple[str, str], GradeLine]:
     grades: dict[tuple[str, str], GradeLine] = {}
-    for grade in JsonLines(path, GradeLine).read():
+    lines = JsonLines(path, GradeLine, whole=Grade)
+    for grade in lines.read():
         key = (grade.instance_id, grade.patch_hash or "")
         if grade.resolved is not None or key not in grades:
             grades[key] = grade
+    unreadable[path.name] = len(lines.left_out)
     return grades
 
 
@@ -228,6 +239,8 @@ def summarize_episodes(on_file: OnFile, *, run: Path, tasks: int | None = None) 
         interval=rate_interval(verdicts),
         resolved_any=sum(any(attempts) for attempts in by_task.values()),
         done_again=on_file.lines - len(on_file.episodes),
+        unreadable=dict(+on_file.unreadable),
+        partial=dict(+on_file.partial),
         stop_reasons={outcome: dict(stop_reasons[outcome]) for outcome in SHOWN_OUTCOMES if outcome in stop_reasons},
         steps=sum(episode.steps for episode in on_file.episodes.values()),
         finished=len(finished),

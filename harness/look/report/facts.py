@@ -87,8 +87,8 @@ def _round(number: int, folder: Path, reading: Reading) -> Round:
     stages = Stages.read(folder)
     reading.stages.append((number, stages))
     on_file = read_episodes(folder)
-    collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     labels = read_labels(folder, on_file)
+    collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     if on_file is not None:
         reading.labelled.append((labels, on_file))
     rows = rows_of_arms(folder, reading.run)

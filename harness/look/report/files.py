@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from srft.agent.records import StopReason, Usage
+from srft.agent.records import Author, StopReason, Usage
 from srft.critic.labels.labels import Information, Source, Verdict
 from srft.env.errors import InputError
 from srft.env.grading.grade import Outcome
@@ -27,7 +27,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class StepLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of a trajectory. observation: all that is asked is whether it is there, so it stays undecoded."""
+    """A step of a trajectory. observation, token_ids, logprobs stay undecoded: are they there is all that is asked."""
 
     observation: msgspec.Raw = _NULL
     exit_code: int | None = None
@@ -35,6 +35,9 @@ class StepLine(msgspec.Struct, frozen=True, kw_only=True):
     elided_chars: int = 0
     usage: Usage | None = None
     error: str | None = None
+    author: Author = "model"
+    token_ids: msgspec.Raw = _NULL
+    logprobs: msgspec.Raw = _NULL
 
     @property
     def failed_tool(self) -> bool | None:
@@ -59,6 +62,16 @@ class EpisodeLine(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: StopReason
     wall_s: float | None = None
     recorded_resolved: bool | None = None
+
+    @property
+    def partial(self) -> dict[str, int]:
+        """What some of the model's replies came with -> how many came without it, or with something unusable."""
+        replies = [step for step in self.steps if step.author == "model"]
+        found = {
+            "token ids": [bytes(step.token_ids) != b"null" for step in replies],
+            "log-probabilities": [bytes(step.logprobs) != b"null" for step in replies],
+        }
+        return {name: has.count(False) for name, has in found.items() if any(has) and not all(has)}
 
 
 class GradeLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,6 +123,10 @@ def _of_runs(round_: int, stage: str, runs: Episodes) -> Iterator[Drop]:
         yield drop("episodes", f"not graded: {reason}", count)
     yield drop("episodes", "missing: counted by the stage, not on file; not resolved", runs.missing)
     yield drop("episodes", "done again: an earlier line stands in the file too", runs.done_again)
+    for name, count in runs.unreadable.items():
+        yield drop("lines", f"of {name}: cannot be read, left out", count)
+    for name, count in runs.partial.items():
+        yield drop("replies", f"without usable {name}, which other replies of the run have", count)
     yield drop("patches", "do not apply; not resolved", runs.not_applied)
     yield drop("patches", "empty; not resolved", runs.empty)
     yield drop("patches", "tests ran into the grader's time limit", runs.timed_out)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from srft.critic.calibrate import Calibration, Score, calibrate
 from srft.critic.labels.label_sets import HARMFUL, Judged, JudgedRun
+from srft.critic.labels.labels import Critique
 from srft.harness.look.report.episodes import Episode, OnFile, Tally, plus
 from srft.harness.look.report.files import CritiqueLine
 from srft.harness.look.report.records import Judgement, Quality
@@ -62,7 +63,8 @@ def read_labels(folder: Path, on_file: OnFile | None) -> Labels:
     """Raises InputError."""
     standing = {episode.id for episode in on_file.episodes.values()} if on_file else set()
     labels: Labels = {}
-    for line in JsonLines(folder / "labels.jsonl", CritiqueLine).read():
+    lines = JsonLines(folder / "labels.jsonl", CritiqueLine, whole=Critique)
+    for line in lines.read():
         critic = labels.setdefault(line.critic, CriticOnFile(source=line.source, information=line.information))
         critic.calls += line.calls
         critic.wall_s = plus(critic.wall_s, line.wall_s)
@@ -71,9 +73,13 @@ def read_labels(folder: Path, on_file: OnFile | None) -> Labels:
         if line.trajectory_id not in standing:
             critic.of_others += 1
             continue
+        if line.source == "model" and not any(label.verdict for label in line.labels):
+            continue  # it failed: the run counts as not judged
         ordered = sorted(line.labels, key=lambda label: label.step)
         critic.told[line.trajectory_id] = Told("".join(LETTERS[label.verdict] for label in ordered), line.fingerprint)
         critic.remarks.update(line.remarks)
+    if on_file is not None:
+        on_file.unreadable["labels.jsonl"] = len(lines.left_out)
     return labels
 
 

@@ -37,9 +37,10 @@ class Episodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     missing: attempts that the stage counted and that have no file; they are not resolved. not_graded: by reason; they
     are in no rate. rate: the tasks' mean share of resolved attempts. interval: Wilson's for one attempt a task, else a
     bootstrap over tasks. resolved_any: tasks that at least one attempt resolved. done_again: lines of episodes that
-    stand in the file a second time. stop_reasons: outcome -> reason -> episodes. commands: how those of finished
-    episodes ended, "succeeded", "failed" and "not known". wall_s: summed over the episodes, which ran side by side.
-    by_repository: repository -> (attempts with a verdict, resolved).
+    stand in the file a second time. unreadable: file -> lines that cannot be read and are left out. partial: what some
+    replies of a run came with -> replies that came without it, or with something unusable. stop_reasons: outcome ->
+    reason -> episodes. commands: how those of finished episodes ended, "succeeded", "failed" and "not known". wall_s:
+    summed over the episodes, which ran side by side. by_repository: repository -> (attempts with a verdict, resolved).
     """
 
     folder: str
@@ -57,6 +58,8 @@ class Episodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval: Interval | None
     resolved_any: int
     done_again: int
+    unreadable: dict[str, int]
+    partial: dict[str, int]
     stop_reasons: dict[str, dict[str, int]]
     steps: int
     finished: int

@@ -17,7 +17,7 @@ from srft.agent.demonstrator.demonstrator import (
     planned_replies,
     recorded_of,
 )
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.env.errors import InputError
 from tests.agent import demonstrated
 

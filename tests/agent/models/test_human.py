@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srft.agent.formats.actions import FORMATS, FormatError
+from srft.agent.formats import FORMATS, FormatError
 from srft.agent.models.contract import Reply
 from srft.agent.models.human import HumanModel, action_of, action_text, edited, typed
 from srft.agent.records import Usage

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from srft.agent.models.contract import ContextOverflow
+from srft.agent.models.contract import ContextOverflow, ReasoningWanted
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
@@ -15,7 +15,8 @@ HELLO = [{"role": "user", "content": "Hello."}]
 @pytest.fixture
 def model(chat_server):
     def model(**settings):
-        return OpenAIModel(OpenAIConfig(base_url=chat_server.url, name="tiny", max_retries=2, timeout_s=20, **settings))
+        given = {"max_retries": 2, "timeout_s": 20, **settings}
+        return OpenAIModel(OpenAIConfig(base_url=chat_server.url, name="tiny", **given))
 
     return model
 
@@ -98,8 +99,8 @@ def test_each_episode_has_its_seed(chat_server, completion, model):
 @pytest.mark.parametrize(
     "refused",
     [
-        (429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
-        (503, {"error": {"message": "loading"}}, {"Retry-After": "1"}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "0"}),
+        (503, {"error": {"message": "loading"}}, {"Retry-After": "0"}),
         (0, None),
     ],
 )
@@ -119,12 +120,13 @@ def test_what_passes_is_tried_again(chat_server, completion, model, refused):
         ),
         (
             (404, {"object": "error", "message": "The model `tiny` does not exist."}),
-            "no model of that name, or no chat API there (The model `tiny` does not exist.); mend the name or the URL",
+            "no model of that name, or no chat API there (The model `tiny` does not exist.); "
+            "correct the name or the URL",
         ),
         (
             (400, {"error": {"message": "temperature must be at most 2", "code": "bad"}}),
             "the server refuses the request (400: temperature must be at most 2 [bad]); "
-            "mend the sampling settings or extra_body",
+            "correct the sampling settings or extra_body",
         ),
     ],
 )
@@ -135,14 +137,55 @@ def test_what_does_not_pass_is_said_at_once(chat_server, model, answer, message)
 
 
 def test_a_server_that_keeps_failing(chat_server, model):
-    chat_server.answers = [(500, {"error": {"message": "out of memory"}}, {"Retry-After": "1"})] * 3
-    assert failure(model()) == (
-        f"model tiny at {chat_server.url}: the server fails (500: out of memory) after 2 retries; look at its log"
+    chat_server.answers = [(500, {"error": {"message": "out of memory"}}, {"Retry-After": "0"})] * 3
+    said = failure(model())
+    assert said.startswith(
+        f"model tiny at {chat_server.url}: the server fails (500: out of memory) after 2 retries in "
     )
-    chat_server.answers = [(429, {"error": {"message": "slow"}}, {"Retry-After": "1"})] * 3
-    assert failure(model()).endswith(
-        "the server still says that it is asked too often after 2 retries (slow); use fewer workers"
-    )
+    assert said.endswith(" s; look at its log")
+    chat_server.answers = [(429, {"error": {"message": "slow"}}, {"Retry-After": "0"})] * 3
+    said = failure(model())
+    assert "the server still says that it is asked too often after 2 retries in " in said
+    assert said.endswith(" s (slow); use fewer workers or raise retry_s")
+
+
+def test_a_server_that_is_away_for_a_while(chat_server, completion, model):
+    """Every failure that may pass is tried again, as often as the time allows."""
+    failed = {"code": 502, "message": "upstream died"}
+    chat_server.answers = [
+        (0, None),
+        (200, completion("", choice={"error": failed, "finish_reason": "error"})),
+        (503, {"error": {"message": "loading"}}, {"Retry-After": "0"}),
+        (429, b"slow down", {"Retry-After": "0"}),
+        (504, b"<html>Bad gateway</html>", {"Retry-After": "0", "Content-Type": "text/html"}),
+        (529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, {"Retry-After": "0"}),
+        (200, completion("a")),
+    ]
+    assert model(max_retries=None).reply(HELLO).content == "a"
+    assert len(chat_server.requests) == 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}),
+        (429, {"error": {"message": "slow"}}, {"Retry-After": "4000"}),
+        (501, {"error": {"message": "not implemented"}}),
+        (200, {"error": {"message": "no key", "code": 401}}),
+        (422, {"detail": [{"loc": ["body", "n"], "msg": "field required"}]}),
+    ],
+)
+def test_what_does_not_pass_is_asked_once(chat_server, model, answer):
+    chat_server.answers = [answer]
+    failure(model(max_retries=None))
+    assert len(chat_server.requests) == 1
+
+
+def test_a_stop_ends_the_waiting(chat_server, model):
+    chat_server.answers = [(503, {}, {"Retry-After": "500"})]
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    assert "the server fails (503" in failure(model(max_retries=None).for_episode("t", 0, 1).until(stop))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +200,109 @@ def test_a_server_that_keeps_failing(chat_server, model):
 )
 def test_nonsense_is_a_model_error(chat_server, model, answer):
     chat_server.answers = [answer]
-    assert "expected a chat completion" in failure(model())
+    assert "expected a chat completion" in failure(model(max_retries=0))
+    chat_server.answers = [answer]
+    chat_server.models = answer
+    with pytest.raises(ModelError):
+        model().check()
+
+
+def test_what_is_left_out_of_answers_is_counted(chat_server, completion, model):
+    odd = {"logprobs": {"content": [{"token": "x", "logprob": float("nan")}]}}
+    chat_server.answers = [
+        (200, completion("a", choice=odd)),
+        (200, completion("b")),
+        (200, completion("c", choice=odd)),
+    ]
+    shared = model()
+    assert [shared.for_episode("t", 0, 1).reply(HELLO).content for _ in range(3)] == ["a", "b", "c"]
+    assert shared.left_out == {"log-probabilities": 2}
+
+
+def test_prices_where_the_server_counts_only_some(chat_server, completion, model):
+    usage = {"prompt_tokens": None, "completion_tokens": 5}
+    chat_server.answers = [(200, completion("a", usage=usage))]
+    priced = model(usd_per_million_prompt=1.0, usd_per_million_completion=1.0)
+    assert priced.reply(HELLO).usage == Usage(completion_tokens=5)
+
+
+UNKNOWN = (400, {"error": {"message": "Bad Request", "code": "1214"}})
+
+
+def test_an_unknown_400_at_the_largest_prompt_so_far_is_a_full_context(chat_server, completion, model):
+    chat_server.answers = [UNKNOWN, (200, completion("a")), UNKNOWN, UNKNOWN]
+    asked = model()
+    assert "the server refuses the request (400: Bad Request" in failure(asked)  # nothing was taken before
+    asked.reply(HELLO)
+    with pytest.raises(ContextOverflow, match="400 without a known reason"):
+        asked.reply([*HELLO, {"role": "user", "content": "More."}])
+    assert "the server refuses the request (400: Bad Request" in failure(asked)  # as large as one that was taken
+
+
+def test_a_400_that_names_something_is_no_full_context(chat_server, completion, model):
+    named = (400, {"error": {"message": "messages: tool_call_id: field required"}})
+    chat_server.answers = [(200, completion("a")), named]
+    asked = model()
+    asked.reply(HELLO)
+    with pytest.raises(ModelError, match="field required"):
+        asked.reply([*HELLO, {"role": "user", "content": "More."}])
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "bash", "arguments": "{}"}}
+TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "sent_back"),
+    [
+        ({}, {"reasoning_content": "hm", "tool_calls": [CALL]}, {"reasoning_content": "hm"}),
+        ({}, {"reasoning": "hm", "tool_calls": [CALL]}, {"reasoning": "hm"}),
+        (
+            {},
+            {"reasoning_details": [{"text": "hm", "id": "r1"}], "tool_calls": [CALL]},
+            {"reasoning_details": [{"text": "hm", "id": "r1"}]},
+        ),
+        ({}, {"reasoning_content": "hm"}, {}),
+        ({}, {"tool_calls": [CALL]}, {}),
+        ({"send_reasoning": "never"}, {"reasoning_content": "hm", "tool_calls": [CALL]}, {}),
+        ({"send_reasoning": "always"}, {"reasoning": "hm"}, {"reasoning": "hm"}),
+        ({"send_reasoning": "always"}, {"content": "<think>hm</think>x"}, {"reasoning_content": "hm"}),
+        ({"send_reasoning": "always", "reasoning_field": "reasoning"}, {"thinking": "hm"}, {"reasoning": "hm"}),
+        ({"send_reasoning": "always"}, {}, {}),
+    ],
+)
+def test_thinking_goes_back_where_it_is_wanted(chat_server, completion, model, settings, message, sent_back):
+    chat_server.answers = [(200, completion("x", message=message))]
+    assert model(**settings).reply(HELLO, tools=TOOLS).sent_back == sent_back
+
+
+def test_a_server_that_demands_thinking_is_believed(chat_server, completion, model):
+    missing = (400, {"error": {"message": "Missing `reasoning_content` field in the assistant message at index 1."}})
+    chat_server.answers = [missing, (200, completion("x", message={"reasoning_content": "hm"})), (200, completion("y"))]
+    asked = model()
+    before = [*HELLO, {"role": "assistant", "content": "a"}]
+    with pytest.raises(ReasoningWanted) as wanted:
+        asked.reply(before)
+    assert wanted.value.field == "reasoning_content"
+    before[1]["reasoning_content"] = ""
+    assert asked.reply(before).sent_back == {"reasoning_content": "hm"}
+    assert asked.for_episode("t", 0, 1).reply(before).sent_back == {"reasoning_content": ""}
+    chat_server.answers = [missing]
+    with pytest.raises(ModelError) as error:  # it was sent, and that did not help
+        asked.reply(before)
+    assert not isinstance(error.value, ReasoningWanted)
+
+
+def test_a_server_that_refuses_thinking_is_believed(chat_server, completion, model):
+    refused = (400, {"error": {"message": "'messages.1': property 'reasoning' is unsupported"}})
+    said = completion("", message={"reasoning": "hm", "tool_calls": [CALL]})
+    chat_server.answers = [(200, said), refused, (200, said)]
+    asked = model()
+    before = [*HELLO, {"role": "assistant", "content": "", **asked.reply(HELLO).sent_back}]
+    with pytest.raises(ReasoningWanted) as wanted:
+        asked.reply(before)
+    assert wanted.value.field is None
+    assert asked.reply(HELLO).sent_back == {}
 
 
 @pytest.mark.parametrize(
@@ -204,7 +349,7 @@ def test_nonsense_is_a_model_error(chat_server, model, answer):
     ],
 )
 def test_a_full_context_is_no_failure(chat_server, model, status, body):
-    chat_server.answers = [(status, body, {"Retry-After": "1"})] * 3
+    chat_server.answers = [(status, body, {"Retry-After": "0"})] * 3
     with pytest.raises(ContextOverflow):
         model().reply(HELLO)
 
@@ -307,7 +452,7 @@ def test_check_finds_the_model(chat_server, completion, model):
     # A server without a list, and one that takes names beyond its list: the model itself is asked.
     for models in (
         (404, {}),
-        (500, {}, {"Retry-After": "1"}),
+        (500, {}, {"Retry-After": "0"}),
         (200, {"data": [{"id": "big", "object": "model"}]}),
         (200, {}),
     ):
@@ -329,7 +474,7 @@ def test_check_tries_the_key_where_the_list_of_models_is_public(chat_server, com
 def test_check_says_what_is_wrong(chat_server, model):
     chat_server.models = (200, {"data": [{"id": "big", "object": "model"}]})
     chat_server.answers = [(404, {"error": {"message": "unknown"}})]
-    with pytest.raises(ModelError, match=r"\(unknown\); models there: big; mend the name"):
+    with pytest.raises(ModelError, match=r"\(unknown\); models there: big; correct the name"):
         model().check()
     chat_server.models = (401, {"error": {"message": "Bad key"}})
     with pytest.raises(ModelError, match="refuses a request without a key"):

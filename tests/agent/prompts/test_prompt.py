@@ -2,7 +2,7 @@
 
 import pytest
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.prompts.prompt import PROMPTS, Prompt
 from srft.env.errors import InputError
 from srft.env.sandbox.contract import CommandResult

@@ -35,6 +35,18 @@ CLEAN = json.dumps({"steps": ENTRIES})
         json.dumps({"steps": [{**ENTRIES[0], "verdict": " GOOD."}, {**ENTRIES[1], "verdict": "**Harmful**"}]}),
         json.dumps({"steps": [{**ENTRIES[0], "evidence": ["a"]}, ENTRIES[1]]}),
         CLEAN.replace("Reads.", "Reads.\n"),
+        json.dumps(CLEAN),
+        json.dumps(json.dumps(CLEAN)),
+        json.dumps({"answer": CLEAN}),
+        json.dumps({"steps": [json.dumps(entry) for entry in ENTRIES]}),
+        json.dumps({"Steps": [{key.title(): value for key, value in entry.items()} for entry in ENTRIES]}),
+        json.dumps({"STEPS": [{key.upper(): value for key, value in entry.items()} for entry in ENTRIES]}),
+        "Here:\n\n| Step | Verdict | Confidence | Reason |\n|---|:--|---|---|\n| 0 | good | 90% | Reads. |\n"
+        "| Step 1 | **mistake** | 0.6 | Breaks it. |\n\nThat is all.",
+        f"Let me think. {json.dumps(ENTRIES[1] | {'step': 0})} Hmm no.</think>\n{CLEAN}",
+        f"[THINK]{json.dumps(ENTRIES[1] | {'step': 0})}[/THINK]{CLEAN}",
+        f"<|channel|>analysis<|message|>{json.dumps(ENTRIES[1] | {'step': 0})}<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{CLEAN}<|return|>",
     ],
 )
 def test_the_same_answer_in_many_forms(text):
@@ -52,6 +64,70 @@ def test_braces_and_quotes_in_reasons():
     assert read_answer(text, steps=[0]).opinions == {0: Opinion("good", None, reason)}
     cut_off = text[:-2] + ', {"step": 1, "rea'
     assert read_answer(cut_off, steps=[0, 1]) == ({0: Opinion("good", None, reason)}, ["no entry for step 1"], 0)
+
+
+def test_the_end_of_thinking_quoted_in_a_reason_takes_nothing_back():
+    reason = "Strips </think> from the text."
+    text = json.dumps({"steps": [ENTRIES[0], {**ENTRIES[1], "reason": reason}]})
+    assert read_answer(text, steps=range(2)) == ({0: GOOD, 1: BAD._replace(reason=reason)}, [], 0)
+    broken = text.replace("}]}", ",}]}")
+    assert read_answer(broken, steps=range(2)).opinions == {0: GOOD, 1: BAD._replace(reason=reason)}
+
+
+def test_drafts_without_an_answer_behind_them_are_none():
+    assert read_answer(f"{CLEAN}</think>I cannot say.", steps=range(2)).opinions == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no mistake", "not a mistake", "non-harmful", "mistake-free", "error-free", "isn't wrong", "never harmful",
+        "without error", "good, not a mistake", "mistake or unnecessary", "partially correct", "mistake: none",
+        "!mistake", "无mistake", "less harmful", "hardly a mistake", "5", "",
+    ],
+)  # fmt: skip
+def test_a_verdict_is_its_whole_text(said):
+    answer = read_answer(json.dumps({"step": 0, "verdict": said}), steps=[0])
+    assert answer.opinions == {}
+    assert answer.problems == [f"step 0: the verdict {said!r} is none of good, recover, unnecessary, mistake"]
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("Mistake", "mistake"), ("a mistake", "mistake"), ("clearly harmful", "mistake"), ("`good`.", "good"),
+        ("This step is unnecessary", "unnecessary"), ("(recover)", "recover"), ("mistake!", "mistake"),
+    ],
+)  # fmt: skip
+def test_verdicts_in_other_words(said, verdict):
+    assert read_answer(json.dumps({"step": 0, "verdict": said}), steps=[0]).opinions == {0: Opinion(verdict)}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "steps", "trusted"),
+    [
+        (range(4), range(4), True),
+        (range(3), range(4), True),  # cut off
+        (range(1, 5), range(4), False),
+        (range(1, 4), range(6), False),  # counted from 1, cut off
+        (range(9, 13), range(8, 20), False),
+        (range(1, 13), range(8, 20), False),  # counted from 1 within the window
+        (range(12), range(8, 20), False),  # from 0 within the window
+        (range(5), range(2, 7), False),
+        (range(7, 19), range(8, 20), False),
+        (range(20), range(8, 20), True),  # the whole run
+        (range(8, 14), range(8, 20), True),
+        ([1, 4], range(6), True),
+        ([1], range(3), True),
+        ([3, 9], [3, 9], True),
+        ([4, 5], [3, 9], False),
+    ],
+)
+def test_numbers_are_checked_and_never_shifted(numbers, steps, trusted):
+    text = json.dumps([{"step": number, "verdict": "good"} for number in numbers])
+    answer = read_answer(text, steps=steps)
+    assert list(answer.opinions) == ([step for step in steps if step in numbers] if trusted else [])
+    assert answer.problems or list(answer.opinions) == list(steps)
 
 
 def test_half_a_surrogate_pair_in_a_reason_can_be_stored():

@@ -271,7 +271,8 @@ def test_a_repair_that_is_too_long_asks_for_the_rest_in_new_windows(server, judg
     assert critique.remarks["overflows"] == critique.remarks["repairs"] == 1
     # Of one step less cannot be asked: it is an abstention.
     server.answers = [says("?"), TOO_LONG]
-    assert judge().judge(run_of(1), Evidence()).remarks == {"missing": 1, "overflows": 1, "repairs": 1}
+    with pytest.raises(ModelError, match="no verdict on any of the 1 steps in 1 answers"):
+        judge().judge(run_of(1), Evidence())
 
 
 def test_votes_have_their_own_seeds(server, judge):
@@ -374,3 +375,114 @@ def test_a_window_without_an_answer_is_counted_as_one(server, judge):
     assert first == repaired
     assert verdicts(critique)[0] is None
     assert critique.remarks == {"missing": verdicts(critique).count(None), "repairs": 1, "windows": 1 + len(others)}
+
+
+THREE = [(0, "mistake", 1), (1, "good", 1), (2, "good", 1)]
+
+
+def answered(message, *, finish_reason="stop", **extra):
+    """A completion with this message."""
+    status, body = says("", finish_reason=finish_reason)
+    body["choices"][0]["message"] = {"role": "assistant", "content": None, **message}
+    return status, {**body, **extra}
+
+
+def text_of(entries):
+    return says(entries)[1]["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"reasoning_content": text_of(THREE)},
+        {"reasoning": text_of(THREE)},
+        {"content": "", "reasoning": text_of(THREE)},
+        {"content": "Done.", "reasoning_details": [{"type": "reasoning.text", "text": text_of(THREE)}]},
+        {"content": [{"type": "text", "text": text_of(THREE)}]},
+        {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": text_of(THREE)}]},
+        {"content": {"steps": json.loads(text_of(THREE))["steps"]}},
+        {"content": f"<think>{text_of([(0, 'good', 1)])}</think>{text_of(THREE)}"},
+        {"tool_calls": [{"function": {"name": "verdicts", "arguments": text_of(THREE)}}]},
+        {"tool_calls": [{"id": "a", "function": {"name": "verdicts", "arguments": json.loads(text_of(THREE))}}]},
+        {"reasoning": "I think.", "tool_calls": [{"function": {"name": "verdicts", "arguments": text_of(THREE)}}]},
+    ],
+)
+def test_where_the_answer_may_stand(server, judge, message):
+    server.answers = [answered(message)]
+    critique = judge().judge(run_of(), Evidence())
+    assert (verdicts(critique), critique.remarks) == (["mistake", "good", "good"], {})
+
+
+def test_thinking_that_was_cut_off_holds_drafts_alone(server, judge):
+    server.answers = [answered({"reasoning": text_of(THREE)}, finish_reason="length"), says(THREE)]
+    critique = judge().judge(run_of(), Evidence())
+    assert critique.remarks == {"repairs": 1, "truncated": 1}
+
+
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": 3, "cost": {"total_cost": 0.06}}, {"prompt_tokens": 3, "cost": "0.06"}]
+)
+def test_costs_in_any_shape(server, judge, usage):
+    server.answers = [answered({"content": text_of(THREE)}, usage=usage)]
+    assert judge().judge(run_of(), Evidence()).usage == Usage(prompt_tokens=3, cost_usd=0.06)
+
+
+def test_a_run_without_a_verdict_is_a_failure(server, judge):
+    abstained = [(0, "unsure", 1), (1, "unsure", 1), (2, "unsure", 1)]
+    server.answers = [says(abstained), says("Done."), says("I would rather not.")]
+    asked = judge()
+    with pytest.raises(ModelError, match="no verdict on any of the 3 steps in 1 answers"):
+        asked.judge(run_of(), Evidence())
+    with pytest.raises(ModelError, match=r"in 2 answers \(the last: 'I would rather not\.'\)"):
+        asked.judge(run_of(), Evidence())
+
+
+FAILS_OVER_SCHEMA = (500, {"error": {"message": "Internal error: xgrammar: prefixItems is not supported"}})
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        FAILS_OVER_SCHEMA,
+        (200, {"error": {"message": "structured output failed", "code": 500}}),
+        (400, {"error": {"message": "response_format: the schema has too many states for serving"}}),
+    ],
+)
+def test_a_failure_over_the_schema_is_this_runs_alone(server, judge, failed):
+    server.answers = [failed, says("?"), says(THREE), says(THREE)]
+    asked = judge(openai={"max_retries": None})
+    assert asked.judge(run_of(), Evidence()).remarks == {"repairs": 1, "unconstrained": 2}
+    assert asked.judge(run_of(), Evidence()).remarks == {}
+    assert ["response_format" in request for request in server.requests] == [True, False, False, True]
+
+
+def test_a_server_that_wants_the_judges_thinking_back(server, judge):
+    wanted = (400, {"error": {"message": "Missing `reasoning_content` field in the assistant message at index 2."}})
+    first = answered({"content": text_of(THREE[:2]), "reasoning": "Hm."})
+    server.answers = [first, wanted, says([(2, "good", 1)])]
+    assert verdicts(judge().judge(run_of(), Evidence())) == ["mistake", "good", "good"]
+    assert server.requests[2]["messages"][2]["reasoning_content"] == "Hm."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "You passed 32770 input tokens and requested 0 output tokens. However, the model's context length is only "
+        "32768 tokens, resulting in a maximum input length of 32768 tokens.",
+        "Range of input length should be [1, 129024]",
+        "Input is too long for requested model.",
+    ],
+)
+def test_too_long_in_other_words(server, judge, said):
+    server.answers = Echo(server, lambda steps, step: "good", first=[(400, {"error": {"message": said}})])
+    critique = judge().judge(run_of(9, observation="x" * 3000), Evidence())
+    assert (verdicts(critique), critique.remarks["overflows"]) == (["good"] * 9, 1)
+
+
+def test_too_long_in_no_words_once_something_was_taken(server, judge):
+    unknown = (400, {"error": {"message": "Bad Request"}})
+    server.answers = Echo(server, lambda steps, step: "good", first=[says(THREE), unknown])
+    asked = judge()
+    asked.judge(run_of(), Evidence())
+    critique = asked.judge(run_of(9, observation="x" * 3000), Evidence())
+    assert (verdicts(critique), critique.remarks["overflows"]) == (["good"] * 9, 1)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from srft.agent.demonstrator.demonstrator import Demonstrator, DemonstratorConfig, ErrorRates, plan
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Evidence, check_complete
 from srft.critic.rules.oracle import OracleCritic

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from srft.agent.formats.actions import FORMATS
+from srft.agent.formats import FORMATS
 from srft.agent.loop import Ending, run_episode
 from srft.agent.models.scripted import ScriptedModel
 from srft.agent.prompts.prompt import Prompt

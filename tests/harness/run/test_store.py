@@ -1,14 +1,16 @@
 """Records on disk: whole or not there."""
 
 import os
+import re
 import subprocess
 import sys
 
 import msgspec
 import pytest
+from loguru import logger
 
 from srft.env.errors import InputError, StorageError
-from srft.harness.run.store import JsonLines, Run, write_atomic
+from srft.harness.run.store import JsonLines, Run, UnreadableRecord, write_atomic
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,12 +67,73 @@ def test_processes_that_cut_and_append_lose_nothing(lines):
     assert sorted(record.number for record in lines.read()) == sorted([*range(400)] * 3)
 
 
-def test_a_bad_line_is_named(lines):
+def test_a_bad_line_costs_that_line_and_is_named(lines):
+    said = []
+    sink = logger.add(said.append, format="{message}")
     lines.append(Record("good"))
     with lines.path.open("ab") as file:
-        file.write(b'{"name": "x", "nmber": 1}\n')
-    with pytest.raises(InputError, match=r"records\.jsonl:2: .*nmber"):
+        file.write(b'{"name": "x", "nmber": 1}\n{"name": "cut sho\n{"name": null}\n\xff\n')
+    lines.append(Record("behind", 2))
+    for _ in range(2):
+        assert list(lines.read()) == [Record("good"), Record("behind", 2)]
+    assert len(lines.left_out) == 4
+    logger.remove(sink)
+    said = "".join(said)
+    for number, words in ((2, "nmber"), (3, "malformed"), (4, "null"), (5, "malformed")):
+        assert (
+            len(re.findall(rf"records\.jsonl:{number}: not a Record of this version of srft \(.*({words})", said)) == 1
+        )
+    assert said.count("this line is left out, all others are used") == 4
+    first, second, *_ = [offset for offset, _ in lines.read_with_offsets()]
+    assert list(lines.read_at([second, 24, first])) == [Record("behind", 2), Record("good")]
+    with pytest.raises(InputError, match="correct the line or remove it"):
+        lines.at(next(iter(lines.left_out)))
+
+
+def test_a_file_without_a_readable_line_is_refused(lines):
+    lines.path.write_bytes(b'{"name": "x", "nmber": 1}\n{"name": "y", "nmber": 2}\n')
+    with pytest.raises(InputError, match=r"records\.jsonl:1: .*nmber.* is it of another version of srft\?"):
         list(lines.read())
+
+
+class Short(msgspec.Struct, frozen=True):
+    name: str
+
+
+def test_the_short_form_leaves_out_the_same_lines(lines):
+    lines.append(Record("good", 1))
+    with lines.path.open("ab") as file:
+        file.write(b'{"name": "x", "number": "one"}\n')
+    assert list(JsonLines(lines.path, Short, whole=Record).read()) == [Short("good")]
+    assert list(JsonLines(lines.path, Short).read()) == [Short("good"), Short("x")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(5),
+        Record("lone \ud83d surrogate"),
+        Record("object", {"total": 1}),
+        Record(object()),
+    ],
+)
+def test_what_would_not_be_read_back_is_not_written(lines, record):
+    lines.append(Record("good"))
+    with pytest.raises(UnreadableRecord, match=r"records\.jsonl: a Record .*is not written"):
+        lines.append(record)
+    lines.append(Record("next"))
+    assert list(lines.read()) == [Record("good"), Record("next")]
+
+
+class Figures(msgspec.Struct):
+    values: tuple[float, ...]
+
+
+def test_a_number_that_json_does_not_have_is_not_written(tmp_path):
+    figures = JsonLines(tmp_path / "figures.jsonl", Figures)
+    with pytest.raises(UnreadableRecord, match="Expected `float`, got `null`"):
+        figures.append(Figures((1.0, float("nan"))))
+    assert list(figures.read()) == []
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

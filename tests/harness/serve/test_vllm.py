@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from srft.agent.models.contract import ContextOverflow
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError, ModelError
 from srft.harness.serve import ServeConfig, start_server
@@ -43,6 +44,39 @@ def test_a_process_that_never_answers_is_ended(base, tmp_path):
     with pytest.raises(ModelError, match=r"does not answer at http://127\.0\.0\.1:\d+ after 2 s; raise"):
         start_server(base, name="a", config=config, log=tmp_path / "serve.log")
     assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+FULL = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.send_response(400)
+        self.end_headers()
+        words = "You passed 9 input tokens. However, the model\'s context length is only 8 tokens."
+        self.wfile.write(json.dumps({"error": {"message": words}}).encode())
+
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_a_full_context_is_known_in_any_words(base, tmp_path):
+    (tmp_path / "server.py").write_text(FULL)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n')
+    python.chmod(0o755)
+    config = ServeConfig(kind="vllm", vllm_python=str(python), start_timeout_s=30)
+    server = start_server(base, name="a", config=config, log=tmp_path / "serve.log")
+    try:
+        with pytest.raises(ContextOverflow, match="context length is only 8 tokens"):
+            server.logprobs([1, 2, 3])
+    finally:
+        server.close()
 
 
 def test_which_interpreter(monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ import yaml
 from srft.agent.records import Trajectory
 from srft.env.docker.sandbox import LABEL
 from tests import tiny
+from tests.agent.conftest import ChatServer
 
 
 def _trajectories(run):
@@ -100,6 +101,66 @@ def test_collect_grades_and_resumes(srft, tasks, script, tmp_path, engine):
     by_evaluate = srft("evaluate", "--run", "run", "--json")
     assert json.loads(by_evaluate.stdout) == evaluation
     assert not _left(engine)
+
+
+def test_a_bad_line_is_done_again_and_no_other(srft, tasks, script, tmp_path):
+    command = (
+        "collect",
+        "--tasks",
+        tasks,
+        "--model",
+        f"script:{script}",
+        "--run",
+        "run",
+        "--set",
+        "grading.enabled=false",
+    )
+    assert srft(*command).returncode == 0
+    path = tmp_path / "run" / "round-000" / "trajectories.jsonl"
+    first, second, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, second[:-40] + b"\n", *others]))
+    again = srft(*command, "--json")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("trajectories.jsonl:2: not a Trajectory of this version of srft") == 1
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert (len(lines), lines[0], lines[2:4]) == (5, first, others)
+    assert msgspec.json.decode(lines[4], type=Trajectory).task_id == json.loads(second)["task_id"]
+
+
+@pytest.fixture
+def chat_server():
+    server = ChatServer()
+    yield server
+    server.close()
+
+
+def completion(content, *, choice, **more):
+    said = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop", **choice}
+    return {"id": "c1", "object": "chat.completion", "choices": [said], **more}
+
+
+def test_odd_replies_cost_no_later_stage_anything(srft, tasks, tmp_path, chat_server):
+    """A NaN in one reply, costs as an object, ids in a list of lists: all else stands, and the report counts it."""
+    good, bad = ({"logprobs": {"content": [{"token": "x", "logprob": value}]}} for value in (-0.5, float("nan")))
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "cost": {"total_cost": 0.06}}
+    said = [
+        completion(tiny.SOLVE[0], choice=bad),
+        completion(tiny.SOLVE[-1], choice=good),
+        completion(tiny.SOLVE[0], choice={**good, "token_ids": [[1, 2]], "finish_reason": 0}),
+        completion([{"type": "text", "text": tiny.SOLVE[-1]}], choice=good, usage=usage),
+    ]
+    chat_server.answers = [(200, body) for body in said]
+    command = ("--model", f"{chat_server.url}#tiny", "--workers", 1, "--set", "grading.enabled=false")
+    done = srft("collect", "--tasks", tasks, "--only", "tiny__tiny-0,tiny__tiny-1", "--run", "run", *command)
+    assert done.returncode == 0, done.stderr
+    for name in ("log-probabilities", "token ids", "finish_reason"):
+        assert done.stderr.count(f"an answer has {name} in no usable shape") == 1
+    assert {trajectory.stop_reason for trajectory in _trajectories(tmp_path / "run")} == {"submitted"}
+    assert srft("critique", "--run", "run", "--critic", "tool_error").returncode == 0
+    assert srft("report", "--run", "run").returncode == 0
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "| replies | without usable log-probabilities, which other replies of the run have | 1 |" in report
+    assert "0.06" in report
 
 
 def test_another_configuration_is_refused(srft, tasks, script):

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from srft.agent.records import Step, Trajectory
+from srft.critic.judge import answers
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.labels.labels import Critique
 from srft.env.errors import InputError, ModelError
@@ -158,6 +159,72 @@ def test_twelve_failures_in_a_row_stop(server, run):
     assert stage(path, server).reason is None
 
 
+ODD = {
+    "an answer in no shape": (200, [1, 2]),
+    "content as a number": (200, {"choices": [{"index": 0, "message": {"content": 5}, "finish_reason": "stop"}]}),
+    "a failure inside the choice": (
+        200,
+        {"choices": [{"error": {"code": 502}, "finish_reason": "error", "message": {}}]},
+    ),
+    "no verdict": says(),
+    "no message": (200, {"choices": [{"index": 0}]}),
+    "html": (200, b"<html>busy</html>", {"Content-Type": "text/html"}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_one_odd_answer_costs_one_run(server, run, odd):
+    path = run(*map(trajectory, range(4)))
+    server.answers = Always(server, lambda request: ODD[odd] if "Task 0." in str(request) else says("good", "mistake"))
+    summary = stage(path, server)
+    assert (summary.judged, summary.failed, summary.complete) == (3, 1, False)
+    assert list(summary.failures) == ["tiny__tiny-0 attempt 0"]
+    assert [told.trajectory_id for told in critiques(path)] == ["id-1", "id-2", "id-3"]
+
+
+def test_a_fault_of_ours_costs_one_run_and_is_named(server, run, monkeypatch):
+    """Whatever an answer makes the reading of it raise."""
+    path = run(*map(trajectory, range(3)))
+    read = answers.read_answer
+
+    def reads(text, *, steps):
+        return read(text, steps=steps) if "mistake" not in text else text.nowhere
+
+    monkeypatch.setattr("srft.critic.judge.judge.read_answer", reads)
+    server.answers = Always(server, lambda request: says("good", "mistake" if "Task 0." in str(request) else "good"))
+    summary = stage(path, server)
+    assert (summary.judged, summary.failed) == (2, 1)
+    assert "a fault of srft" in summary.failures["tiny__tiny-0 attempt 0"]
+    assert "AttributeError" in summary.failures["tiny__tiny-0 attempt 0"]
+
+
+def test_a_line_without_a_verdict_is_no_judgement(server, run):
+    """As an earlier version left them: the same command asks again."""
+    path = run(trajectory(0), trajectory(1))
+    stage(path, server)
+    labels = path / "round-000" / "labels.jsonl"
+    labels.write_bytes(labels.read_bytes().replace(b'"verdict":"good"', b'"verdict":null', 1).replace(
+        b'"verdict":"mistake"', b'"verdict":null', 1
+    ))  # fmt: skip
+    asked = len(server.requests)
+    summary = stage(path, server)
+    assert (summary.resumed, summary.judged, len(server.requests) - asked) == (1, 1, 1)
+    assert summary.verdicts == {"resolved": {"good": 1, "mistake": 1}, "unresolved": {"good": 1, "mistake": 1}}
+
+
+def test_a_bad_line_costs_that_line(server, run):
+    path = run(*map(trajectory, range(3)))
+    round_ = path / "round-000"
+    kept = lines(round_ / "trajectories.jsonl")
+    broken = kept[1].replace(b'"content":"Step 0."', b'"content":null')
+    (round_ / "trajectories.jsonl").write_bytes(b"\n".join([kept[0], broken, kept[2], kept[2][:40]]) + b"\n")
+    assert stage(path, server).judged == 2
+    with (round_ / "labels.jsonl").open("ab") as file:
+        file.write(b'{"schema_version":1,"traj\n')
+    summary = stage(path, server)
+    assert (summary.resumed, summary.judged, summary.complete) == (2, 0, True)
+
+
 def test_a_killed_command_loses_nothing(server, run, tmp_path):
     path = run(*map(trajectory, range(10)))
     server.answers = Always(server, delay_s=0.3)
@@ -200,6 +267,19 @@ def test_stopping_keeps_what_is_done(server, run):
     summary = stage(path, server, stop=stop)
     assert (summary.judged, summary.cancelled, summary.complete) == (2, True, False)
     assert stage(path, server).judged == 3
+
+
+def test_stopping_does_not_wait_for_a_server(server, run):
+    path = run(*map(trajectory, range(3)))
+    stop = threading.Event()
+
+    def answer(request):
+        threading.Timer(0.2, stop.set).start()
+        return 503, {}, {"Retry-After": "500"}
+
+    server.answers = Always(server, answer)
+    summary = stage(path, server, stop=stop, judge={"openai": {}})
+    assert (summary.judged, summary.failed, summary.cancelled) == (0, 0, True)
 
 
 def test_another_judge_judges_anew(server, run):

@@ -360,7 +360,7 @@ def test_grades_without_runs(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("round-000/trajectories.jsonl", '{"id": 1}\n', r"trajectories.jsonl:1: not a EpisodeLine .*`str`"),
+        ("round-000/trajectories.jsonl", '{"id": 1}\n', r"trajectories.jsonl:1: not a Trajectory .*`str`"),
         ("round-000/rows/srft/rows.json", "{", r"rows/srft/rows.json: cannot be read for the report"),
         ("round-000/stages.json", '{"stages": []}', r"stages.json: not a stages file"),
         ("loop.yaml", "- 1\n", r"loop.yaml: expected a mapping"),

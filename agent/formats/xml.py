@@ -1,0 +1,110 @@
+"""The format `xml`: one <function=bash><parameter=command>ls</parameter></function>; also edit and submit.
+
+reply = Reply(content="<function=bash>\n<parameter=command>\nls\n</parameter>\n</function>")
+XmlFormat().parse(reply).arguments     # {'command': 'ls'}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+from srft.agent.formats.contract import FormatError, checked_action
+from srft.agent.formats.text import TextFormat
+from srft.agent.models.contract import Reply
+from srft.agent.records import Action
+
+
+class XmlCall(NamedTuple):
+    """A `<function=...>` call as it stands in the text."""
+
+    function: str
+    parameters: dict[str, str]
+
+
+class XmlFormat(TextFormat):
+    """One `<function=...>` call."""
+
+    name = "xml"
+    instructions = """\
+Write what you think first, then exactly one function call, like this:
+
+<function=bash>
+<parameter=command>
+ls -la
+</parameter>
+</function>
+
+The functions are:
+
+bash: run a bash command. Parameter: command.
+edit: view and change files. Parameters:
+  command: view, create, replace, insert or undo.
+  path: a file, or for view also a folder; absolute, or relative to the repository.
+  view_range: for view, the first and the last line, like [20, 60]; -1 is the last line of the file.
+  file_text: for create, the whole text of a new file.
+  old_text, new_text: for replace; old_text must stand in the file exactly once, white space included.
+  insert_line, new_text: for insert; the text goes after that line, 0 is the top of the file.
+submit: hand in the work as it is. No parameters.
+
+One newline after an opening tag and one before a closing tag do not belong to the value. Hand in with:
+
+<function=submit>
+</function>
+"""
+
+    _open = re.compile(r"<function=([\w.-]+)>")
+    _parameter = re.compile(r"\s*<parameter=([\w.-]+)>")
+    # A closing tag ends the value only where a parameter or the function's end follows: file texts may hold the tag.
+    _value = re.compile(r"(.*?)</parameter>(?=\s*(?:<parameter=[\w.-]+>|</function>))", re.DOTALL)
+    _close = re.compile(r"\s*</function>")
+
+    def parse(self, reply: Reply) -> Action:
+        calls = self._calls(reply.content)
+        if len(calls) != 1:
+            raise FormatError(f"Expected exactly one <function=...> call, found {len(calls)}.")
+        return checked_action(calls[0].function, calls[0].parameters, format=self.name)
+
+    def _calls(self, text: str) -> list[XmlCall]:
+        calls, position = [], 0
+        while opening := self._open.search(text, position):
+            call, position = self._call(text, opening)
+            calls.append(call)
+        return calls
+
+    def _call(self, text: str, opening: re.Match[str]) -> tuple[XmlCall, int]:
+        """The call that starts here and the position after it."""
+        parameters: dict[str, str] = {}
+        position, function = opening.end(), opening[1]
+        while parameter := self._parameter.match(text, position):
+            name, value = parameter[1], self._value.match(text, parameter.end())
+            if value is None:
+                raise FormatError(
+                    f"<parameter={name}> of <function={function}> does not end; expected </parameter> and </function>."
+                )
+            if name in parameters:
+                raise FormatError(f"<function={function}> has the parameter {name} twice.")
+            parameters[name] = value[1].removeprefix("\n").removesuffix("\n")
+            position = value.end()
+        if not (closing := self._close.match(text, position)):
+            raise FormatError(f"<function={function}> does not end; expected </function> after its parameters.")
+        return XmlCall(function, parameters), closing.end()
+
+    def span(self, text: str) -> tuple[int, int]:
+        opening = self._open.search(text)
+        if opening is None:
+            return len(text), len(text)
+        try:
+            if len(self._calls(text)) == 1:
+                return opening.start(), self._call(text, opening)[1]
+        except FormatError:
+            pass
+        return opening.start(), len(text)
+
+    def written(self, action: Action) -> str:
+        values = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in action.arguments.items()
+        }
+        parameters = "".join(f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in values.items())
+        return f"<function={action.tool}>\n{parameters}</function>"
