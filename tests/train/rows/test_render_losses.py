@@ -8,6 +8,7 @@ import pytest
 from srft.agent.records import Action
 from srft.env.errors import InputError
 from srft.train.rows.render import Renderer
+from srft.train.rows.template import RenderError
 from tests.train.conftest import TOOLS, make_run
 
 OFFERED = {"name": "bash", "description": "Runs a command.", "parameters": {"type": "object", "properties": {}}}
