@@ -40,6 +40,8 @@ PAGES = (  # later ones go on in the folder of the earlier
     "your-own-tasks",
     "your-own-model",
     "what-is-masked",
+    "loop-from-runs",
+    "export",
     "read-a-report",
     "scale-out",
     "write-a-sandbox",

@@ -75,7 +75,7 @@ def test_imported_finds_every_spelling(tmp_path: Path, monkeypatch: pytest.Monke
         (3, "srft.env.tasks.task.Task"),
         (4, "srft.agent.model"),
         (5, "srft.critic.judge.x"),
-        (7, "srft.train.rows.rows"),
+        (7, "srft.train.rows"),
     ]
 
 

@@ -27,6 +27,8 @@ _MEANINGS = {
     "masked": "masked",
     "cut": "cut, behind the last trained",
     "rounded": "weights rounded",
+    "nulls": "keys without a value left out",
+    "lost": "trained replies behind a masked one, which it cannot say",
     "cut_off": "trained replies that met their length limit",
     "untrained_rows": "rows that rounding left untrained",
 }
@@ -37,11 +39,16 @@ def export(
     format: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="NAME", help="trl, hf (token rows); axolotl, ms-swift, slime, llama-factory, swe-lego."
+            "--format",
+            metavar="NAME",
+            help="trl, hf (token rows); axolotl, ms-swift, slime, llama-factory, swe-lego, verl, prime-rl, nemo, atif.",
         ),
     ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE|DIR", help=".jsonl; trl: or .parquet; hf: a folder.")
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE|DIR", help=".jsonl; verl: .parquet; trl: either; hf: a folder; atif: .jsonl or one."
+        ),
     ] = None,
     arm: Annotated[
         str | None, typer.Option("--arm", metavar="ARM", help="Whose mask: srft, all, resolved, ...")

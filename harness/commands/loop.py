@@ -24,8 +24,14 @@ from srft.harness.commands.options import (
 
 
 def loop(
-    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="demo, smollm2-gpu or paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="demo, public-7b, paper and others, see above.")
+    ] = None,
     run: RunOption = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Option("--runs", metavar="FILE|FOLDER|NAME", help="Begin with these runs instead of a collection."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="DIR|NAME", help="The base model; the preset's unless given.")
     ] = None,
@@ -45,11 +51,14 @@ def loop(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rounds: collect, critique, rows, train, serve, evaluate, promote. The same command again goes on.
+    """Rounds: collect (or import), critique, rows, train, serve, evaluate, promote. The same command again goes on.
+
+    Presets: demo, smollm2-gpu, paper; public-smollm2, public-7b, public-32b begin with published runs.
 
     Examples: `srft loop --preset demo --run runs/demo`,
     `srft loop --preset demo --run runs/arms --arms all,resolved,srft,random,oracle --seeds 0,1,2`,
-    `srft loop --preset paper --plan`
+    `srft loop --preset public-smollm2 --runs recorded.jsonl.gz --run runs/public`,
+    `srft loop --preset public-32b --plan`
     """
     from srft.harness.loop.loop_config import read_loop_config
 
@@ -60,6 +69,7 @@ def loop(
         sets=sets or (),
         **{
             "model": model,
+            "runs.from": runs,
             "rounds": rounds,
             "arms": ids(arms),
             "seeds": None if seeds is None else _numbers(seeds),
@@ -114,6 +124,8 @@ def _print_outcome(outcome: Any) -> None:
         console.print(Markdown(outcome.report.with_suffix(".md").read_text().split("\n## ")[0]))
         console.print(f"\n{outcome.report}", soft_wrap=True, highlight=False)
     console.print(f"model: {outcome.model}", soft_wrap=True, highlight=False)
+    for model in outcome.unmeasured:
+        console.print(f"trained, not measured (no evaluation tasks): {model}", soft_wrap=True, highlight=False)
 
 
 def _print_plan(settings: Any, *, json: bool) -> None:

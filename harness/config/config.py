@@ -169,7 +169,7 @@ def _put(merged: dict[str, Any], keys: list[str], value: Any) -> None:
 
 def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], where: str, above: str = "") -> None:
     """msgspec refuses unknown keys too, but does not name the one that was meant."""
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in content.items():
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)

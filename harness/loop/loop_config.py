@@ -51,18 +51,36 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     may_lose: Share = 0.0
 
 
+class RunsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Runs of other programs that a loop begins with, as `srft import` takes them.
+
+    from: files, folders or datasets. format: how they are read. report: the official report of their verdicts. limit:
+    at most so many runs. outcome: those of this recorded outcome alone. tools: a file of the tools that were offered,
+    or a scaffold that is known, for runs without their descriptions.
+    """
+
+    sources: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = msgspec.field(name="from")
+    format: str = "auto"
+    report: str | None = None
+    limit: Annotated[int, MORE_THAN_0] | None = None
+    outcome: Literal["all", "resolved", "unresolved"] = "all"
+    tools: str | None = None
+
+
 class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `--plan` cannot read off the configuration.
 
-    tasks, held_out: where the tasks are not on this machine. steps: of an episode. context_tokens, reply_tokens: of one
-    request, on average. cached_share: of the prompt, by the prefix cache. (The last four are the means of 246 recorded
-    runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one of the episodes under way sees.
+    tasks, held_out, runs: where the tasks, and the runs to import, are not on this machine. steps: of an episode.
+    context_tokens, reply_tokens: of one request, on average. cached_share: of the prompt, by the prefix cache. (The
+    last four are the means of 246 recorded runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one
+    of the episodes under way sees.
     command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
-    model.
+    model. judge_usd_per_million_*: what a judge's tokens cost where `judge.openai` names no price.
     """
 
     tasks: int = 1000
     held_out: int = 500
+    runs: Annotated[int, MORE_THAN_0] | None = None
     steps: float = 42.0
     context_tokens: int = 17000
     reply_tokens: int = 276
@@ -73,17 +91,21 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grading_s: float = 60.0
     image_gib: float = 1.0
     gpus: int = 8
+    judge_usd_per_million_prompt: float | None = None
+    judge_usd_per_million_completion: float | None = None
 
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rounds of collect, critique, rows, train, serve, evaluate, promote.
 
+    runs: what round 1 imports, in place of a collection; then there need be no tasks, and without `evaluation` the new
+    models are neither measured nor promoted. Further rounds collect, so they need teachers and tasks.
     practice: tasks that the loop makes itself, in place of `tasks` (trained on) and `evaluation` (held out), which are
     what load_tasks reads. contamination: whether these two must differ by repository or by instance.
     model: the base model. teachers: who is collected from, one a round, the last one for all further rounds too: an
-    endpoint's URL, `demonstrator`, or `student`: the model as it stands. start: what a round trains, the base model or
-    the promoted one. carry: which rounds' runs a round trains on: `all` up to it, only its own (`new`), or those of the
-    last n.
+    endpoint's URL, `demonstrator` (which it is unless given), or `student`: the model as it stands. With `runs` the
+    first teacher is round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds'
+    runs a round trains on: `all` up to it, only its own (`new`), or those of the last n.
     critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
     may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
     recipe: one of ours or a YAML file; training: keys of it that differ. processes: of the training, one a GPU.
@@ -93,13 +115,14 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     KEPT_AS: ClassVar[str] = "loop"
 
     preset: str = ""
+    runs: RunsConfig | None = None
     practice: PracticeConfig | None = None
     tasks: str | None = None
     evaluation: str | None = None
     contamination: By = "repository"
     model: str
     rounds: Annotated[int, MORE_THAN_0] = 1
-    teachers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("demonstrator",)
+    teachers: tuple[str, ...] = ()
     start: Literal["base", "promoted"] = "base"
     carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
     collect: EpisodesConfig = EpisodesConfig()
@@ -123,9 +146,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def promoted_arm(self) -> Arm:
         return self.promote.arm or self.arms[0]
 
-    def teacher(self, number: int) -> str:
-        """Who is collected from in round 1, 2, ..."""
-        return self.teachers[min(number, len(self.teachers)) - 1]
+    def teacher(self, number: int) -> str | None:
+        """Who is collected from in round 1, 2, ...; `None` of the round that imports its runs."""
+        place = number if self.runs is None else number - 1
+        return self.teachers[min(place, len(self.teachers)) - 1] if place else None
 
     def cells(self) -> list[tuple[str, Arm, int]]:
         """(name, arm, seed) of each model that a round trains. The first seed's bears the arm's name alone."""
@@ -155,6 +179,8 @@ def read_loop_config(
         raise InputError(f"give either --preset ({', '.join(presets())}) or --config FILE")
     source = file or str(preset_file(str(preset)))
     config = read_config(LoopConfig, file=source, sets=sets, preset=preset, **options)
+    if config.runs is None and not config.teachers:
+        config = msgspec.structs.replace(config, teachers=("demonstrator",))
     _check(config, source)
     return config
 
@@ -173,8 +199,9 @@ def preset_file(name: str) -> Path:
 
 def _check(config: LoopConfig, source: str) -> None:
     """Raises InputError for what only shows in keys taken together."""
-    given = config.tasks is not None and config.evaluation is not None
-    if (config.practice is None) != given:
+    if config.runs is not None:
+        _check_runs(config, source)
+    elif (config.practice is None) != (config.tasks is not None and config.evaluation is not None):
         raise InputError(f"{source}: expected either practice, or both tasks and evaluation")
     if config.promoted_arm not in config.arms:
         raise InputError(f"{source}: promote.arm {config.promoted_arm} is none of the arms {', '.join(config.arms)}")
@@ -183,3 +210,23 @@ def _check(config: LoopConfig, source: str) -> None:
             raise InputError(f"{source}: {name}: {', '.join(map(str, values))}: each may stand there once")
     for seed in config.seeds:
         config.recipe_of(seed)
+
+
+def _check_runs(config: LoopConfig, source: str) -> None:
+    """Raises InputError for what a loop that begins with runs does not go together with."""
+    if config.practice is not None:
+        raise InputError(f"{source}: practice makes tasks to collect on, and runs are imported; give one of the two")
+    if config.rounds > 1:
+        given = {"teachers": config.teachers, "tasks": config.tasks, "evaluation": config.evaluation}
+        if missing := [name for name, value in given.items() if not value]:
+            raise InputError(
+                f"{source}: rounds {config.rounds}: round 1 imports runs, and each further one collects its own, which "
+                f"needs {', '.join(missing)}; give them, or say rounds: 1"
+            )
+    elif config.teachers:
+        raise InputError(
+            f"{source}: teachers {', '.join(config.teachers)}: the only round imports its runs and asks nobody; leave "
+            "them out, or say rounds: 2"
+        )
+    if config.critic == "oracle":
+        raise InputError(f"{source}: critic: oracle knows the demonstrator's runs alone; name another, say tool_error")

@@ -1,6 +1,7 @@
-"""What a loop will take, said before anything is begun: episodes, containers, tokens, GPU hours, disk.
+"""What a loop will take, said before anything is begun: episodes, runs, containers, tokens, money, GPU hours, disk.
 
-Reads a LoopConfig, the tasks where they lie on this machine, and what its recipe's plan says; writes nothing.
+Reads a LoopConfig, tasks and runs where they lie on this machine, and what its recipe's plan says; writes nothing and
+asks no server.
 
     planned = plan_loop(read_loop_config("paper"))
     planned.total.gpu_hours, planned.total.disk_gib
@@ -9,6 +10,9 @@ Everything is arithmetic over the assumptions in the configuration's `plan`, whi
 what a first, small round measured.
 """
 
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from srft.agent.importing.columns import named
+from srft.agent.importing.importers import read_runs
+from srft.agent.importing.readers import Tally
+from srft.agent.importing.readers.source import sources
 from srft.env.tasks.task import load_tasks
-from srft.harness.loop.loop_config import LoopConfig
+from srft.harness.loop.loop_config import LoopAssumptions, LoopConfig, RunsConfig
 from srft.train.fit.recipe import Recipe
 from srft.train.plan.plan import Plan
 from srft.train.plan.plan import plan as plan_training
@@ -27,18 +35,25 @@ from srft.train.plan.plan import plan as plan_training
 TOKEN_BYTES_ON_DISK = 12
 """Of a run: its text, about four bytes a token, and the token ids and log-probabilities that a server gives."""
 
+TEXT_BYTES_ON_DISK = 4
+"""Of an imported run, which has no token ids."""
+
+COUNTED_BYTES = 256 << 20
+"""Larger files of runs are not read for a plan."""
+
 GIB = 1 << 30
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage, of all rounds and cells together. `None`: it has nothing of the kind.
+    """One stage, of all rounds and cells together. `None`: it has nothing of the kind, or it is not known yet.
 
     prompt_tokens: all that requests carry; cached_tokens: those of them that a prefix cache saves. container_hours: a
     container being open; wall_hours: at the configured number of workers and GPUs.
+    cost_usd: of tokens that have a price.
     """
 
     stage: str
-    count: int
+    count: int | None
     of: str
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
@@ -48,6 +63,7 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_hours: float | None = None
     wall_hours: float | None = None
     disk_gib: float | None = None
+    cost_usd: float | None = None
 
 
 _SUMMED = tuple(name for name in StagePlan.__struct_fields__ if name not in ("stage", "of", "count"))
@@ -62,43 +78,121 @@ class LoopPlan(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: list[str]
 
 
+class RunsPlan(msgspec.Struct, frozen=True):
+    """The runs that a loop imports. count: `None` where it is not known before the import; origin: where it is from, in
+    words; steps: of a run, where they were read."""
+
+    count: int | None
+    origin: str
+    steps: float | None = None
+
+
 def plan_loop(config: LoopConfig) -> LoopPlan:
     """Raises InputError."""
-    tasks, held_out, known = _counts(config)
+    runs = None if config.runs is None else plan_runs(config.runs, config.plan)
+    if runs is not None and runs.steps is not None:
+        config = msgspec.structs.replace(config, plan=msgspec.structs.replace(config.plan, steps=runs.steps))
+    tasks, held_out, tasks_from = _counts(config)
     cells, rounds = len(config.cells()), config.rounds
-    episodes = tasks * config.collect.attempts * rounds
+    a_round = tasks * config.collect.attempts
     measured = held_out * config.evaluate.attempts * (1 + cells * rounds)
-    training = plan_training(_recipe(config, rows=tasks * config.collect.attempts), model=config.model, table=None)
+    judged = [runs.count if runs is not None else a_round, *[a_round] * (rounds - 1)]
+    is_known = None not in judged
+    training = plan_training(_recipe(config, judged), model=config.model, table=None)
     stages = [
-        _images(config, tasks + held_out),
-        _collect(config, tasks * config.collect.attempts),
-        _critique(config, episodes),
-        _train(config, training, models=cells * rounds),
-        _episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=True),
+        *([_images(config, tasks + held_out)] if tasks + held_out else []),
+        *([] if runs is None else [_import(config, runs)]),
+        *([] if runs is not None and rounds == 1 else [_collect(config, a_round)]),
+        _critique(config, sum(it or 0 for it in judged) if is_known else None),
+        _train(config, training, models=cells * rounds, is_known=is_known),
+        *([_episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=True)] if held_out else []),
     ]
     return LoopPlan(
         stages=stages,
         total=_total(stages),
         training=training,
-        assumptions=[*_assumptions(config, known=known), *training.assumptions],
+        assumptions=[
+            *_assumptions(config, stages, runs=runs, tasks_from=tasks_from, is_known=is_known),
+            *training.assumptions,
+        ],
     )
 
 
-def _counts(config: LoopConfig) -> tuple[int, int, bool]:
-    """(tasks trained on, tasks held out, whether they were counted or assumed)."""
+def plan_runs(config: RunsConfig, assumed: LoopAssumptions) -> RunsPlan:
+    """How many runs an import will give: counted in files of this machine, else what is known of a dataset, else as
+    assumed. Raises InputError."""
+    found = [it for source in config.sources for it in sources(source)]
+    size = sum(Path(it.name).stat().st_size for it in found if it.dataset is None and Path(it.name).exists())
+    if all(it.dataset is None for it in found):
+        if size <= COUNTED_BYTES:
+            return _counted_runs(config)
+        count, origin = assumed.runs, f"plan.runs: the files have {size / GIB:.1f} GiB, which a plan does not read"
+    elif (count := _described_runs(config)) is not None:
+        origin = "what srft knows of the dataset (srft import --list)"
+    else:
+        count, origin = assumed.runs, "plan.runs: the dataset is not on this machine"
+        if config.outcome != "all" and count is not None:
+            origin += f"; how many of them are {config.outcome} is not known, so all are counted"
+    if config.limit is not None and (count is None or config.limit < count):
+        count, origin = config.limit, "runs.limit: at most so many"
+    return RunsPlan(count, origin if count is not None else "not known before the import; set plan.runs, or runs.limit")
+
+
+def _counted_runs(config: RunsConfig) -> RunsPlan:
+    tally = Tally()
+    runs = (it for source in config.sources for it in read_runs(source, format=config.format, tally=tally))
+    taken = (len(it.steps) for it in runs if config.outcome in ("all", _OUTCOMES[it.recorded_resolved]))
+    steps = list(islice(taken, config.limit))
+    return RunsPlan(len(steps), "counted in the files, as their steps are", sum(steps) / len(steps) if steps else None)
+
+
+def _described_runs(config: RunsConfig) -> int | None:
+    """How many runs of that outcome the descriptions of all these datasets promise."""
+    counts = [_rows_of(source, config.outcome) for source in config.sources]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _rows_of(source: str, outcome: str) -> int | None:
+    """Of a dataset as a whole: what a split of it has is not described, nor what another dataset alike has."""
+    dataset = named(source)
+    if dataset is None or dataset.name.lower() != source.lower():
+        return None
+    told = re.match(r"([\d,]+)(?: \((all|[\d,]+) resolved\))?(?= \(| in |$)", dataset.rows)
+    if told is None:
+        return None
+    rows = int(told[1].replace(",", ""))
+    if outcome == "all":
+        return rows
+    if told[2] is None:
+        return None
+    resolved = rows if told[2] == "all" else int(told[2].replace(",", ""))
+    return resolved if outcome == "resolved" else rows - resolved
+
+
+_OUTCOMES: dict[bool | None, str] = {True: "resolved", False: "unresolved", None: "unknown"}
+
+
+def _counts(config: LoopConfig) -> tuple[int, int, str]:
+    """(tasks trained on, tasks held out, where the figures are from)."""
     if config.practice is not None:
-        return config.practice.train, config.practice.test, True
-    sources = [str(config.tasks), str(config.evaluation)]
-    if all(Path(source).exists() for source in sources):
-        return len(load_tasks(sources[0])), len(load_tasks(sources[1])), True
-    return config.plan.tasks, config.plan.held_out, False
+        return config.practice.train, config.practice.test, "counted"
+    counts, assumed = [], []
+    for source, name in ((config.tasks, "tasks"), (config.evaluation, "held_out")):
+        is_here = source is not None and Path(source).exists()
+        counts.append(0 if source is None else len(load_tasks(source)) if is_here else getattr(config.plan, name))
+        assumed += [] if source is None or is_here else [f"plan.{name}"]
+    where = f"{' and '.join(assumed)}: the tasks are not on this machine" if assumed else "counted"
+    return counts[0], counts[1], where
 
 
-def _recipe(config: LoopConfig, *, rows: int) -> Recipe:
-    """The recipe of one cell, with as many rows as a round of all earlier ones carries in the end."""
+def _recipe(config: LoopConfig, runs: Sequence[int | None]) -> Recipe:
+    """The recipe of one cell, with as many rows as a round of all earlier ones carries in the end. runs: of each
+    round."""
     recipe = config.recipe_of(config.seeds[0])
     carried = {"all": config.rounds, "new": 1}.get(str(config.carry)) or min(int(config.carry), config.rounds)
-    assumed = msgspec.structs.replace(recipe.plan, rows=max(1, rows * carried))
+    rows = sum(it or 0 for it in runs[-carried:])
+    assumed = msgspec.structs.replace(recipe.plan, rows=max(1, rows))
     return msgspec.structs.replace(recipe, plan=assumed)
 
 
@@ -110,24 +204,30 @@ def _images(config: LoopConfig, tasks: int) -> StagePlan:
     return StagePlan(stage="images", count=tasks, of="images", disk_gib=tasks * config.plan.image_gib)
 
 
+def _import(config: LoopConfig, runs: RunsPlan) -> StagePlan:
+    size = None if runs.count is None else runs.count * config.plan.context_tokens * 2 * TEXT_BYTES_ON_DISK / GIB
+    return StagePlan(stage="import", count=runs.count, of="runs", disk_gib=size)
+
+
 def _collect(config: LoopConfig, episodes: int) -> StagePlan:
     """episodes: of one round. Each round's teacher takes its own."""
-    teachers = [config.teacher(number) for number in range(1, config.rounds + 1)]
+    teachers = [it for number in range(1, config.rounds + 1) if (it := config.teacher(number)) is not None]
     workers = config.collect.workers
     rounds = [
         _episodes(config, "collect", episodes, workers=workers, served=it == "student", asked=it != "demonstrator")
         for it in teachers
     ]
-    return _sum(rounds, stage="collect", count=episodes * config.rounds, of="episodes")
+    return _sum(rounds, stage="collect", count=episodes * len(teachers), of="episodes")
 
 
-def _train(config: LoopConfig, training: Plan, *, models: int) -> StagePlan:
-    hours = models * training.time_s / 3600
+def _train(config: LoopConfig, training: Plan, *, models: int, is_known: bool) -> StagePlan:
+    """is_known: whether it is known on how many runs."""
+    hours = models * training.time_s / 3600 if is_known else None
     return StagePlan(
         stage="train",
         count=models,
         of="models",
-        gpu_hours=None if training.machine.name.startswith("CPU") else hours * training.gpus,
+        gpu_hours=None if hours is None or training.machine.name.startswith("CPU") else hours * training.gpus,
         wall_hours=hours,
         disk_gib=models * training.parameters * _bytes_of(config.recipe_of(config.seeds[0])) / GIB,
     )
@@ -161,24 +261,47 @@ def _episodes(
     )
 
 
-def _critique(config: LoopConfig, episodes: int) -> StagePlan:
+def _critique(config: LoopConfig, runs: int | None) -> StagePlan:
     """A judge reads every run once a vote: its last context and a little more. A rule reads no tokens."""
     assumed = config.plan
-    if not config.critic.startswith(("http", "judge")):
-        return StagePlan(stage="critique", count=episodes, of="runs")
-    readings = episodes * config.judge.votes
+    if not _is_judge(config) or runs is None:
+        return StagePlan(stage="critique", count=runs, of="runs")
+    readings = runs * config.judge.votes
+    prompts, replies = readings * 2 * assumed.context_tokens, round(readings * assumed.steps * 40)
+    prices, _ = _judge_prices(config)
     return StagePlan(
         stage="critique",
-        count=episodes,
+        count=runs,
         of="runs",
-        prompt_tokens=readings * 2 * assumed.context_tokens,
-        reply_tokens=round(readings * assumed.steps * 40),
+        prompt_tokens=prompts,
+        reply_tokens=replies,
+        cost_usd=None if prices is None else (prompts * prices[0] + replies * prices[1]) / 1e6,
     )
+
+
+def _is_judge(config: LoopConfig) -> bool:
+    return config.critic.startswith(("http", "judge"))
+
+
+def _judge_prices(config: LoopConfig) -> tuple[tuple[float, float] | None, str]:
+    """What a million prompt tokens and a million reply tokens cost, and where the price is from."""
+    openai, assumed = config.judge.openai, config.plan
+    for prompt, completion, where in (
+        (openai.usd_per_million_prompt, openai.usd_per_million_completion, "judge.openai.usd_per_million_*"),
+        (
+            assumed.judge_usd_per_million_prompt,
+            assumed.judge_usd_per_million_completion,
+            "plan.judge_usd_per_million_*, an assumed price",
+        ),
+    ):
+        if prompt is not None and completion is not None:
+            return (prompt, completion), f"${prompt:g} and ${completion:g} a million: {where}"
+    return None, "no price is known: set judge.openai.usd_per_million_prompt and _completion"
 
 
 def _total(stages: list[StagePlan]) -> StagePlan:
     total = _sum(stages, stage="total", count=len(stages), of="stages")
-    sums = {name: getattr(total, name) or 0 for name in _SUMMED}
+    sums = {name: getattr(total, name) or 0 for name in _SUMMED if name != "cost_usd"}
     return msgspec.structs.replace(total, **sums)
 
 
@@ -191,11 +314,24 @@ def _sum(stages: list[StagePlan], *, stage: str, count: int, of: str) -> StagePl
     return StagePlan(stage=stage, count=count, of=of, **sums)
 
 
-def _assumptions(config: LoopConfig, *, known: bool) -> list[str]:
+def _assumptions(
+    config: LoopConfig, stages: Iterable[StagePlan], *, runs: RunsPlan | None, tasks_from: str, is_known: bool
+) -> list[str]:
     assumed = config.plan
-    where = "counted" if known else "plan.tasks and plan.held_out: the tasks are not on this machine"
+    said = []
+    if runs is not None:
+        said.append(f"runs: {'unknown' if runs.count is None else f'{runs.count:,}'} ({runs.origin})")
+    if _is_judge(config):
+        judged = next(it for it in stages if it.stage == "critique")
+        _, price = _judge_prices(config)
+        cost = "unknown" if judged.cost_usd is None else f"${judged.cost_usd:,.0f}"
+        said.append(f"judge: {config.judge.votes} reading of a run, cost {cost} ({price})")
+    if not is_known:
+        said.append("judge tokens, training hours and the disk for runs: unknown, as the number of runs is")
+    if config.tasks is not None or config.evaluation is not None or config.practice is not None:
+        said.append(f"tasks: {tasks_from}")
     return [
-        f"tasks: {where}",
+        *said,
         f"an episode: {assumed.steps:g} steps, {assumed.context_tokens:,} tokens of prompt and "
         f"{assumed.reply_tokens:,} of reply a step, {assumed.cached_share:.0%} of the prompt in the prefix cache "
         "(plan.steps, ...)",
@@ -215,13 +351,15 @@ def plan_table(plan: LoopPlan) -> Group:
     for column in table.columns[1:]:
         column.justify = "right"
     for stage in plan.stages:
-        table.add_row(stage.stage, *_cells(stage, count=_short(stage.count)))
+        table.add_row(stage.stage, *_cells(stage, count=_short(stage.count) or "?"))
     table.add_section()
     table.add_row("total", *_cells(plan.total, count=""))
     fits = "fits" if plan.training.fits else "DOES NOT FIT"
     machine = f"{plan.training.gpus} x {plan.training.machine.name}"
     peak = f"{plan.training.memory.peak_bytes / GIB:.1f} GiB"
     lines = [f"training: {machine}, {peak} a process at its peak: {fits}"]
+    if plan.total.cost_usd is not None:
+        lines.append(f"cost of the tokens that have a price: ${plan.total.cost_usd:,.0f}")
     lines += [f"assumed: {line}" for line in plan.assumptions]
     return Group(table, *(Text(line) for line in lines))
 

@@ -34,7 +34,7 @@ from srft.harness.stages.evaluate import as_json
 from srft.harness.stages.practice import Making
 
 StageName = str
-STAGES = ("practice", "collect", "critique", "rows", "train", "evaluate", "promote", "report")
+STAGES = ("practice", "import", "collect", "critique", "rows", "train", "evaluate", "promote", "report")
 """Serving belongs to what needs the model: `evaluate`, and `collect` from the student."""
 
 
@@ -67,7 +67,8 @@ def known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
 
 
 class LoopWork:
-    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against."""
+    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against,
+    `unmeasured` the folders of trained models where there are no tasks to measure them on."""
 
     def __init__(
         self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
@@ -75,12 +76,14 @@ class LoopWork:
         self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
+        self.unmeasured: list[str] = []
         self.servers = ServedModels(config.serve, logs=run.path / "logs")
-        self.sources = Sources("", "", "", "")
+        self.sources = Sources(None, "", None, "")
 
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
         """The figures of a model's runs on the held-out tasks."""
-        evaluation = self.config.evaluate
+        evaluation, held_out = self.config.evaluate, self.sources.held_out
+        assert held_out is not None
         key = stage_key("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
 
         def work() -> dict[str, Any]:
@@ -89,7 +92,7 @@ class LoopWork:
             )
             stages.finish(f"serve.{cell}", key, wall_s=served.wall_s, figures=served.figures)
             place = round_.evaluation(cell)
-            return self.collect(evaluation, self.sources.held_out, "student", into=place, model=served.model)
+            return self.collect(evaluation, held_out, "student", into=place, model=served.model)
 
         return self.stage(
             stages, f"evaluate.{cell}", key, work, stage="evaluate", made=[round_.path / "evaluation" / cell]

@@ -17,8 +17,9 @@ from srft.harness.run.store import Run, write_atomic
 
 FILE_NAME = "loop.yaml"
 
-# A finished loop goes on with more of these; the others decide what came out so far.
-FREE_KEYS = ("rounds", "arms", "seeds", "budget", "may_fail", "preset", "plan")
+# A finished loop goes on with more of these (and with other runs begins anew from its import on); the others decide
+# what came out so far.
+FREE_KEYS = ("rounds", "arms", "seeds", "budget", "may_fail", "preset", "plan", "runs")
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
 
 
@@ -36,7 +37,7 @@ def kept_loop_config(folder: Path) -> LoopConfig | None:
 def keep_loop_config(config: LoopConfig, run: Run) -> None:
     """Write loop.yaml. Raises InputError for a configuration that does not go on with what is there."""
     kept = kept_loop_config(run.path)
-    if kept and (changed := differing_keys(_essence(kept), _essence(config), besides=FREE_KEYS)):
+    if kept and (changed := _changed(kept, config)):
         raise InputError(
             f"{run.path / FILE_NAME}: this loop was begun with another {', '.join(changed)}; go on with the same, or "
             "give another --run"
@@ -48,6 +49,13 @@ def keep_loop_config(config: LoopConfig, run: Run) -> None:
         )
     content = {**software(*PACKAGES), LoopConfig.KEPT_AS: msgspec.to_builtins(config)}
     write_atomic(run.path / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _changed(kept: LoopConfig, config: LoopConfig) -> list[str]:
+    """The keys in which a configuration does not go on with what is there. A loop that imports its runs may be given
+    later what only its further stages need."""
+    later = {name for name in ("teachers", "tasks", "evaluation") if config.runs and not getattr(kept, name)}
+    return differing_keys(_essence(kept), _essence(config), besides={*FREE_KEYS, *later})
 
 
 def _essence(config: LoopConfig) -> LoopConfig:

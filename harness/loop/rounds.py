@@ -1,4 +1,4 @@
-"""Rounds: collect, critique, rows, train, serve, evaluate, promote; and again.
+"""Rounds: collect (or import), critique, rows, train, serve, evaluate, promote; and again.
 
 Reads a LoopConfig; writes a run directory (see README, "How data flows") and its report:
 
@@ -29,6 +29,7 @@ from loguru import logger
 from srft.env.errors import InputError
 from srft.harness.config.config import EpisodesConfig, without_defaults
 from srft.harness.loop.budget import BudgetWatch
+from srft.harness.loop.imported import check_sources, import_into, runs_id
 from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.loop.loop_work import Displays, Incomplete, Left, LoopWork, StageName, Stopped, known_stages
 from srft.harness.loop.loop_yaml import keep_loop_config
@@ -41,7 +42,7 @@ from srft.harness.stages.critics import open_critic
 from srft.harness.stages.critique import CritiqueConfig, critique
 from srft.harness.stages.models import close_model, open_model
 from srft.harness.stages.practice import practice
-from srft.harness.stages.rows import RowsConfig, make_rows
+from srft.harness.stages.rows import RowsConfig, make_rows, refuse_evaluated
 from srft.harness.stages.training_process import train_in_process
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
@@ -50,12 +51,14 @@ ROWS_FIGURES = ("runs", "runs_used", "rows", "tokens", "written_tokens", "traine
 
 
 class Outcome(NamedTuple):
-    """How a loop ended. reason: why it stopped before its end. model: the promoted one, at first the base model."""
+    """How a loop ended. reason: why it stopped before its end. model: the promoted one, at first the base model.
+    unmeasured: the models that were trained where no tasks are given to measure them on."""
 
     complete: bool
     reason: str | None
     model: str
     report: Path | None
+    unmeasured: tuple[str, ...] = ()
 
 
 def loop(
@@ -83,13 +86,15 @@ def loop(
             return Outcome(False, budget.spent or "stopped", rounds.model, None)
         finally:
             rounds.servers.close()
-    return Outcome(True, None, rounds.model, rounds.report())
+    return Outcome(True, None, rounds.model, rounds.report(), tuple(rounds.unmeasured))
 
 
 def _check_names(config: LoopConfig) -> None:
     """What a later stage would stumble on, before anything is done. Raises InputError."""
     if config.critic != "oracle":  # which needs the tasks
         open_critic(config.critic, judge=config.judge)
+    if config.runs is not None:
+        check_sources(config.runs)
     for teacher in config.teachers:
         if teacher not in {"demonstrator", "student"}:
             close_model(open_model(teacher, settings=config.collect.openai))
@@ -113,7 +118,7 @@ class _Rounds(LoopWork):
     def _tasks(self) -> Sources:
         """What is trained on and what is held out, made first where the loop makes it."""
         if self.config.practice is None:
-            return Sources.load(str(self.config.tasks), str(self.config.evaluation))
+            return Sources.load(self.config.tasks, self.config.evaluation)
         folder = self.run.path / "practice"
         if "practice" in self.only:
             sandbox, watch = self.config.collect.sandbox.kind, self.displays.practice
@@ -124,6 +129,10 @@ class _Rounds(LoopWork):
         return Sources.load(str(folder / "train"), str(folder / "test"))
 
     def _round_zero(self) -> None:
+        if self.sources.held_out is None:
+            if {"evaluate", "promote"} & self.only:
+                logger.warning("no evaluation tasks (evaluation): no model is measured, and none is promoted")
+            return
         if not {"evaluate", "promote"} & self.only and not (self.run.path / "round-000").exists():
             return  # nothing that was asked for needs it
         round_ = self.run.round(0)
@@ -133,7 +142,7 @@ class _Rounds(LoopWork):
 
 
 class _Round:
-    """One round. `teacher` is who it collects from, `first` the model that it trains."""
+    """One round. `teacher` is who it collects from, `None` where it imports; `first` the model that it trains."""
 
     def __init__(self, rounds: LoopWork, number: int) -> None:
         self.rounds, self.config, self.number = rounds, rounds.config, number
@@ -143,7 +152,7 @@ class _Round:
         self.first = self.config.model if self.config.start == "base" else rounds.model
 
     def go(self) -> None:
-        critics = self._critique(self._collect())
+        critics = self._critique(self._import() if self.teacher is None else self._collect(self.teacher))
         evaluated: dict[str, dict[str, Any]] = {}
         models: dict[str, str] = {}
         left: Left | None = None
@@ -154,22 +163,51 @@ class _Round:
                     continue
                 try:
                     models[cell] = self._train(cell, arm, seed, rows)
+                    if self.rounds.sources.held_out is None:
+                        continue
                     evaluated[cell] = self.rounds.evaluate(self.round, self.stages, cell=cell, model=models[cell])
                 except Left as end:  # the other cells have the stages that were asked for too
                     left = end
         if left is not None:
             raise left
-        self._promote(models, evaluated)
+        if self.rounds.sources.held_out is None:
+            self.rounds.unmeasured += models.values()
+        else:
+            self._promote(models, evaluated)
 
-    def _collect(self) -> str:
+    def _import(self) -> str:
+        """The stage's key, on which the next ones depend. Raises InputError where a model is to be evaluated on what
+        these runs are about: before a judge is paid for them."""
+        runs = self.config.runs
+        assert runs is not None
+        key = runs_id(runs)
+
+        def work() -> dict[str, Any]:
+            figures = import_into(runs, self.rounds.run, self.round, stop=self.rounds.stop)
+            self.rounds.check_stop()
+            return figures
+
+        made = [self.round.trajectories.path]
+        figures = self.rounds.stage(self.stages, "import", key, work, stage="import", made=made)
+        if damaged := figures["damaged_runs"]:
+            logger.warning("{}: {} damaged runs were left out, say {}", self.round.path, damaged, figures["damaged"][0])
+        refuse_evaluated(self.round, self._held_out(), by=self.config.contamination)
+        return key
+
+    def _held_out(self) -> tuple[str, ...]:
+        held_out = self.rounds.sources.held_out
+        return () if held_out is None else (held_out,)
+
+    def _collect(self, teacher: str) -> str:
         """The stage's key, on which the next ones depend."""
-        episodes = self._episodes()
-        student = weights_id(self.rounds.model) if self.teacher == "student" else None
-        key = stage_key("collect", self.rounds.sources.trained_digest, essence(episodes), self.teacher, student)
+        episodes, tasks = self._episodes(), self.rounds.sources.trained
+        assert tasks is not None
+        student = weights_id(self.rounds.model) if teacher == "student" else None
+        key = stage_key("collect", self.rounds.sources.trained_digest, essence(episodes), teacher, student)
 
         def work() -> dict[str, Any]:
             model = None
-            if self.teacher == "student":
+            if teacher == "student":
                 served = self.rounds.servers.serve(
                     self.rounds.model,
                     name=f"{self.round.path.name}.student",
@@ -177,9 +215,7 @@ class _Round:
                     sampling=episodes.openai,
                 )
                 model = served.model
-            return self.rounds.collect(
-                episodes, self.rounds.sources.trained, self.teacher, into=self.round, model=model
-            )
+            return self.rounds.collect(episodes, tasks, teacher, into=self.round, model=model)
 
         self.rounds.stage(self.stages, "collect", key, work, stage="collect")
         return key
@@ -229,7 +265,7 @@ class _Round:
             critics=tuple(critics),
             policy=self.config.mask,
             rows=self.config.rows,
-            evaluation=(self.rounds.sources.held_out,),
+            evaluation=self._held_out(),
             contamination=self.config.contamination,
         )
         made = make_rows(settings, self.round, earlier=self._carried())[arm].manifest

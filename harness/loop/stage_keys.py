@@ -21,17 +21,21 @@ from srft.train.fit.recipe import Assumptions, Recipe
 
 
 class Sources(NamedTuple):
-    """Where the tasks lie, and hashes of all in them that an agent or a grader sees."""
+    """Where the tasks lie, and hashes of all in them that an agent or a grader sees; `None` and "" where a loop that
+    imports its runs has none."""
 
-    trained: str
+    trained: str | None
     trained_digest: str
-    held_out: str
+    held_out: str | None
     held_out_digest: str
 
     @classmethod
-    def load(cls, trained: str, held_out: str) -> Self:
+    def load(cls, trained: str | None, held_out: str | None) -> Self:
         """Raises InputError."""
-        return cls(trained, _tasks_digest(load_tasks(trained)), held_out, _tasks_digest(load_tasks(held_out)))
+        trained_digest, held_out_digest = (
+            "" if it is None else _tasks_digest(load_tasks(it)) for it in (trained, held_out)
+        )
+        return cls(trained, trained_digest, held_out, held_out_digest)
 
 
 def _tasks_digest(tasks: Iterable[Task]) -> str:

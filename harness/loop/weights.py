@@ -32,15 +32,15 @@ def weights_id(model: str | Path) -> str:
         raise InputError(f"{folder}: no model weights in it ({', '.join(WEIGHTS)}); expected a Hugging Face folder")
     for path in sorted(weights | {path for path in folder.iterdir() if path.name in CONFIGS}):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        for part in _parts(path):
+        for part in content_parts(path, whole_bytes=WHOLE_BYTES):
             digest.update(part)
     return digest.hexdigest()[:16]
 
 
-def _parts(path: Path) -> Iterator[bytes]:
-    """The file's bytes, or evenly spread samples of a large one's."""
+def content_parts(path: Path, *, whole_bytes: int) -> Iterator[bytes]:
+    """The file's bytes, or evenly spread samples of a larger one's."""
     size = path.stat().st_size
-    stride = SAMPLE_BYTES if size <= WHOLE_BYTES else size // SAMPLES
+    stride = SAMPLE_BYTES if size <= whole_bytes else size // SAMPLES
     with path.open("rb") as file:
         for offset in range(0, size, stride):
             file.seek(offset, os.SEEK_SET)

@@ -82,6 +82,8 @@ class Engine:
     def _prepare(self, weights: str | Path) -> None:
         """What depends on the weights besides the model itself."""
         self.renderer = Renderer.load(tokenizer_of(weights))
+        if self.renderer.template.opens_thinking:
+            self.renderer.thinking = "empty"  # prompts as the template gives them; nothing is trained here
         self.end_ids = self._forward.end_ids | {self.renderer.end_id}
         budget = self._forward.cache_budget(self._cache_gib)
         wanted = min(self._wanted_len or self._forward.max_positions, self._forward.max_positions)

@@ -21,13 +21,16 @@ from srft.env.errors import InputError, StorageError
 from srft.harness.run.store import Round
 from srft.harness.stages.rows import critics_used, critiques_by_run, refuse_evaluated, runs_with_facts
 from srft.train.exports.conversation import Conversation, conversation
-from srft.train.exports.formats import FORMATS, MessageFormat
+from srft.train.exports.form import Line, MessageFormat
+from srft.train.exports.formats import FORMATS, format_of
 from srft.train.exports.tokens import TokenCounts, dataset_settings, trl_settings, write_dataset, write_trl
 from srft.train.rows.contamination import By
 from srft.train.rows.mask import Arm, MaskPolicy
 from srft.train.rows.rows import RowTable
 
-FormatName = Literal["trl", "axolotl", "ms-swift", "slime", "llama-factory", "swe-lego", "hf"]
+FormatName = Literal[
+    "trl", "axolotl", "ms-swift", "slime", "llama-factory", "swe-lego", "verl", "prime-rl", "nemo", "atif", "hf"
+]
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,9 +91,11 @@ def _check_name(format: str, out: Path) -> None:
         if out.exists() and not (out / "dataset_info.json").is_file():
             raise InputError(f"--out {out}: is there and is no dataset; name a new folder")
         return
-    endings = (".parquet", ".jsonl") if format == "trl" else (".jsonl",)
+    endings = (".parquet", ".jsonl") if format == "trl" else FORMATS[format].endings
     if out.suffix not in endings or out.is_dir():
-        raise InputError(f"--out {out}: expected a file that ends in {' or '.join(endings)} for the format {format}")
+        folder = ", or a new folder" if "" in endings else ""
+        named = " or ".join(ending for ending in endings if ending)
+        raise InputError(f"--out {out}: expected a file that ends in {named}{folder} for the format {format}")
 
 
 def _write(config: ExportConfig, round_: Round, temporary: Path, out: Path) -> Exported:
@@ -141,20 +146,27 @@ def _write_messages(config: ExportConfig, round_: Round, temporary: Path, out: P
         raise InputError(
             f"policy.train: 'action' masks within a message, which {config.format} cannot say; use --format trl or hf"
         )
-    form = FORMATS[config.format]
+    form = format_of(config.format)
     counts: Counter[str] = Counter(runs=0, runs_written=0, messages=0, trained=0, masked=0)
     left_out: Counter[str] = Counter()
     fractional = False
-    with temporary.open("wb") as file:
-        for made in _conversations(config, round_, form):
-            counts["runs"] += 1
-            line = made if isinstance(made, str) else form.line(made)
-            if isinstance(made, str) or isinstance(line, str):
-                left_out[str(line)] += 1
-                continue
-            _count(counts, made)
-            fractional |= any(weight not in (None, 0, 1) for weight in made.weights)
-            file.write(msgspec.json.encode(line) + b"\n")
+    lines = temporary.with_name(f"{temporary.name}.lines") if form.finish else temporary
+    try:
+        with lines.open("wb") as file:
+            for made in _conversations(config, round_, form):
+                counts["runs"] += 1
+                said = made if isinstance(made, str) else form.line(made)
+                if isinstance(made, str) or isinstance(said, str):
+                    left_out[str(said)] += 1
+                    continue
+                _count(counts, made, said)
+                fractional |= any(weight not in (None, 0, 1) for weight in made.weights)
+                file.writelines(_encoded(line) for line in (said if isinstance(said, list) else [said]))
+        if form.finish and counts["runs_written"]:
+            form.finish(lines, temporary)
+    finally:
+        if form.finish:
+            lines.unlink(missing_ok=True)
     if not counts["runs_written"]:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
         raise InputError(f"{out}: not written, as no run is left ({reasons}); name another arm or format")
@@ -170,7 +182,15 @@ def _conversations(config: ExportConfig, round_: Round, form: MessageFormat) -> 
         made = conversation(run.trajectory, run.facts[config.arm], policy, binary=config.binary)
         if isinstance(made, Conversation) and not form.fractional:
             _refuse_fractions(made, config.format)
-        yield made
+        yield made if isinstance(made, str) else form.prepare(made)
+
+
+def _encoded(line: Line) -> bytes:
+    """One line of JSON. Some readers end a line at these characters too."""
+    text = msgspec.json.encode(line)
+    for character in ("\u0085", "\u2028", "\u2029"):
+        text = text.replace(character.encode(), f"\\u{ord(character):04x}".encode())
+    return text + b"\n"
 
 
 def _refuse_fractions(made: Conversation, format: str) -> None:
@@ -183,7 +203,13 @@ def _refuse_fractions(made: Conversation, format: str) -> None:
             )
 
 
-def _count(counts: Counter[str], made: Conversation) -> None:
+def _count(counts: Counter[str], made: Conversation, said: Line | list[Line]) -> None:
+    """Where a run is one row, rows are not counted."""
+    if isinstance(said, list):
+        counts["rows"] += len(said)
+    for name in ("nulls", "lost"):
+        if count := getattr(made, name):
+            counts[name] += count
     counts["runs_written"] += 1
     counts["messages"] += len(made.messages)
     counts["trained"] += made.trained

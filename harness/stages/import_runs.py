@@ -112,15 +112,17 @@ def import_runs(
     report: str | Path | None = None,
     stop: threading.Event | None = None,
     watch: Callable[[Progress], AbstractContextManager[None]] | None = None,
+    into: Round | None = None,
 ) -> Imported:
     """Add the runs of these files. Raises InputError for a file without any run that can be read, and for a run
-    directory that was collected in.
+    directory that was collected in. into: the round of a loop that imports its runs; round 0 unless given.
 
     The report is checked against all runs before the first is added. Raises InputError where it contradicts a verdict
     that a run came with, or cannot tell which of a task's runs it is about.
     """
-    refuse_collected(run.path, do="import")
-    files, round_ = list(files), run.round(0)
+    if into is None:
+        refuse_collected(run.path, do="import")
+    files, round_ = list(files), into or run.round(0)
     verdicts = None if report is None else read_report(report)
     if verdicts is not None:
         _check_report(files, verdicts, choice=choice, report=report)

@@ -22,7 +22,6 @@ from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
 from srft.harness.run.store import JsonLines, Round, resolved
-from srft.train.rows.calls import Syntax
 from srft.train.rows.contamination import By, refuse_contamination
 from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
 from srft.train.rows.render import Renderer, Thinking
@@ -33,7 +32,8 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Everything `srft rows` does.
 
     tokenizer: a folder or a hub name; it must be that of the model to be trained. template: further variables of its
-    chat template, the same as when serving. thinking: train what a server gave as thinking, apart from the replies.
+    chat template, the same as when serving. thinking: recorded, empty or without, see
+    `srft.train.rows.render`; a template that begins replies inside their thinking wants a choice.
     arms: see `srft.train.rows.mask`. critics: whose labels the arms srft and random use; where none is named, the one
     that has labelled the run. policy: weights and the rest; its arm is set by `arms`. evaluation: tasks that the
     trained model will be measured on, which must not be trained on; contamination: whether they are compared by
@@ -45,7 +45,6 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     critics: tuple[str, ...] = ()
     template: dict[str, Any] = {}
     thinking: Thinking | None = None
-    calls: Syntax | None = None
     policy: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
     evaluation: tuple[str, ...] = ()
@@ -64,7 +63,9 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     """Make the rows that are missing. earlier: rounds whose runs go in too. Raises InputError, StorageError."""
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
-    renderer = Renderer.load(config.tokenizer, options=config.template, thinking=config.thinking, calls=config.calls)
+    renderer = Renderer.load(
+        config.tokenizer, options=config.template, thinking=config.thinking, calls=config.rows.calls
+    )
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}
     critics = critics_used(config.arms, config.critics, critiques, round_)

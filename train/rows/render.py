@@ -75,6 +75,7 @@ class Turn(NamedTuple):
     ends: bool
     end: str
     shown: str
+    template_specials: bool = False
 
 
 class _Told(NamedTuple):
@@ -189,6 +190,12 @@ class Renderer:
         turns = [turn for draft in drafts for row in draft.turns for turn in row]
         contexts = self._backend.encode_batch_fast([turn.context for turn in turns], add_special_tokens=False)
         replies = self._reply_backend.encode_batch([turn.reply for turn in turns], add_special_tokens=False)
+        # A template's own special tokens in a reply are tokens, unless the model wrote the text of one.
+        own = [n for n, turn in enumerate(turns) if turn.template_specials]
+        if own:
+            encoded_own = self._backend.encode_batch([turns[n].reply for n in own], add_special_tokens=False)
+            for n, encoding in zip(own, encoded_own, strict=True):
+                replies[n] = encoding
         self._check_replies(turns, replies)
         encoded = iter(zip(contexts, replies, strict=True))
         for draft in drafts:
@@ -297,10 +304,26 @@ class Renderer:
         rows = self._step_by_step(told, remarks) if turns is None else [turns] if turns else []
         for step, turn in zip(told.trajectory.steps, (turn for row in rows for turn in row), strict=True):
             _refuse_changed(step, turn.reply)
+        rows = [[self._marked(told, turn) for turn in row] for row in rows]
         different = sum(turn.end != turn.shown for row in rows for turn in row[:-1])
         if different:
             remarks["end_not_trained"] += different
         return rows
+
+    def _marked(self, told: _Told, turn: Turn) -> Turn:
+        """The turn, told whether special tokens in its reply are the template's. Raises RenderError where both are."""
+        found = told.template.special_tokens(turn.reply)
+        if not found:
+            return turn
+        step = next(step for step in told.trajectory.steps if step.index == turn.step)
+        texts = [step.content, step.reasoning or "", *_texts(list(step.tool_calls))]
+        written = sum(len(told.template.special_tokens(text)) for text in texts)
+        if written and written < len(found):
+            raise RenderError(
+                f"step {turn.step}: the reply spells a special token, and the chat template writes some of its "
+                "own into it; which is which cannot be told, so leave the run out"
+            )
+        return turn._replace(template_specials=not written)
 
     def _appended(self, told: _Told) -> list[Turn] | None:
         """The turns of a run whose template only appends; `None` where that is not sure."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError, StorageError
+from srft.train.rows.calls import Syntax
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
 from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Renderer, RenderError, Rendering
@@ -57,13 +58,15 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: longer rows are handled by `overlong`: "cut" after the last whole step that fits, "drop", or "slide"
     on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
     run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
-    rewrites: "split" into a row a rewrite, or "refuse".
+    rewrites: "split" into a row a rewrite, or "refuse". calls: write tool calls as text in this syntax,
+    xml or json, for models whose template has none.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
     overlong: Overlong = "cut"
     source: Literal["auto", "rendered"] = "auto"
     rewritten: Literal["split", "refuse"] = "split"
+    calls: Syntax | None = None
 
 
 class Row(NamedTuple):
@@ -96,7 +99,10 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     left_out: runs by reason. dropped: rows by reason. remarks: what was not plain (history_rewritten: new rows because
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
-    whose sampled ids are not this tokenizer's; thinking_left_out: steps whose thinking, kept apart, is not in the row;
+    whose sampled ids are not this tokenizer's; other_prompt, other_reply, sampled_incomplete: runs whose ids stand
+    behind another prompt, are not this reply's or not all there; end_not_trained: replies that end otherwise in later
+    prompts; characters_repeated: what the rewritten prompts repeat; thinking_left_out: steps whose thinking is not in
+    the row;
     steps_cut: steps behind the cut of an overlong row).
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.

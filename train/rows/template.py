@@ -118,6 +118,10 @@ class ChatTemplate:
         except RenderError:
             return None
 
+    def special_tokens(self, text: str) -> list[str]:
+        """The special tokens that a text spells, in order."""
+        return self._special.findall(text)
+
     # ---- the end of a turn ----
 
     def ending(self, kind: Kind, following: str) -> Ending:

@@ -17,7 +17,10 @@ def missing_parts(report: Report) -> list[str]:
 def _of_evaluations(report: Report) -> Iterator[str]:
     rounds = report.rounds
     if not any(one.evaluation for one in rounds):
-        yield "No evaluation on held-out tasks: no round has a folder evaluation/. `srft loop` makes them."
+        yield (
+            "No evaluation on held-out tasks: no round has a folder evaluation/. `srft loop` measures its models where "
+            "it is given tasks for it (`evaluation`)."
+        )
     elif report.headline is None:
         yield "No comparison of a trained model with the base model: only one of them was evaluated."
     for one in rounds:

@@ -105,7 +105,7 @@ def unfinished(folder: Path, stages: Stages) -> list[str]:
         return []
     left = [f"evaluate.{place.name}" for place in places(folder / "evaluation")]
     left += [f"train.{place.name}" for place in places(folder / "model")]
-    left += ["collect"] if (folder / "trajectories.jsonl").exists() else []
+    left += ["collect"] if (folder / "trajectories.jsonl").exists() and "import" not in stages else []
     return sorted(name for name in left if name not in stages)
 
 

@@ -1,6 +1,7 @@
 """The loop's configuration and its plan."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -31,7 +32,7 @@ def test_every_preset_is_whole_and_can_be_planned(name):
     config = read_loop_config(name)
     assert config.preset == name
     planned = plan_loop(config)
-    assert planned.total.prompt_tokens > 0
+    assert planned.total.prompt_tokens > 0 or config.evaluation is None
     assert planned.training.fits
 
 
@@ -68,7 +69,7 @@ def test_an_option_is_named_instead_of_the_presets_file():
 
 
 def test_a_preset_or_a_file():
-    with pytest.raises(InputError, match=r"give either --preset \(demo, paper, smollm2-gpu\) or --config FILE"):
+    with pytest.raises(InputError, match=r"give either --preset \(demo, paper, .*, smollm2-gpu\) or --config FILE"):
         read_loop_config(None)
     with pytest.raises(InputError, match="--preset dmo: no such preset"):
         read_loop_config("dmo")
@@ -161,3 +162,75 @@ def test_training_takes_gpu_hours_where_there_is_a_gpu(config_file, monkeypatch)
     assert on_cpu["train"].wall_hours > 0
     _, on_gpu = stages_of(config_file, "training={plan.gpu: H100-80GB, plan.gpus: 2}")
     assert on_gpu["train"].gpu_hours == pytest.approx(2 * on_gpu["train"].wall_hours)
+
+
+RUNS = ["runs.from=[owner/name]", "tasks=null", "plan={steps: 10, context_tokens: 100, held_out: 5, runs: 40}"]
+JUDGE = "judge={model: http://judge/v1#m}"
+
+
+def runs_plan(config_file, *sets, **options):
+    planned = plan_loop(read_loop_config(None, file=config_file, sets=[*RUNS, *sets], **options))
+    return planned, {stage.stage: stage for stage in planned.stages}
+
+
+def test_a_plan_of_runs_has_their_number_and_what_a_judge_of_them_costs(config_file):
+    prices = ["plan.judge_usd_per_million_prompt=1", "plan.judge_usd_per_million_completion=10"]
+    planned, by_stage = runs_plan(config_file, JUDGE, *prices, critic="judge")
+    assert list(by_stage) == ["images", "import", "critique", "train", "evaluate"]
+    assert (by_stage["import"].count, by_stage["images"].count, by_stage["evaluate"].count) == (40, 5, 10)
+    critique = by_stage["critique"]
+    assert (critique.prompt_tokens, critique.reply_tokens) == (40 * 200, 40 * 10 * 40)
+    assert planned.total.cost_usd == critique.cost_usd == pytest.approx((8000 * 1 + 16000 * 10) / 1e6)
+    assert "runs: 40 (plan.runs: the dataset is not on this machine)" in planned.assumptions
+    _, by_stage = runs_plan(config_file, JUDGE, *prices, "judge.openai.usd_per_million_prompt=2", critic="judge")
+    assert by_stage["critique"].cost_usd == critique.cost_usd  # half a price is none
+    both = ["judge.openai.usd_per_million_prompt=2", "judge.openai.usd_per_million_completion=0"]
+    _, by_stage = runs_plan(config_file, JUDGE, *prices, *both, critic="judge")
+    assert by_stage["critique"].cost_usd == pytest.approx(8000 * 2 / 1e6)
+
+
+def test_what_is_not_known_before_the_import_is_said_to_be_unknown(config_file):
+    planned, by_stage = runs_plan(config_file, JUDGE, "plan.runs=null", "evaluation=null", critic="judge")
+    assert list(by_stage) == ["import", "critique", "train"]
+    assert (by_stage["import"].count, by_stage["critique"].prompt_tokens, by_stage["train"].wall_hours) == (None,) * 3
+    assert "runs: unknown (not known before the import; set plan.runs, or runs.limit)" in planned.assumptions
+    assert any(line.startswith("judge: 1 reading of a run, cost unknown (no price") for line in planned.assumptions)
+    _, by_stage = runs_plan(config_file, "plan.runs=null", "runs.limit=7")
+    assert by_stage["import"].count == 7
+
+
+def test_runs_that_lie_here_are_counted_with_their_steps(config_file, tmp_path):
+    messages = [{"role": "user", "content": "T"}] + [{"role": "assistant", "content": "a"}] * 3
+    path = tmp_path / "runs.jsonl"
+    lines = [json.dumps({"instance_id": f"t-{it}", "messages": messages, "resolved": it > 0}) for it in range(4)]
+    path.write_text("\n".join(lines) + "\n")
+    planned, by_stage = runs_plan(config_file, f"runs.from=[{path}]", "runs.outcome=resolved")
+    assert by_stage["import"].count == 3
+    assert "runs: 3 (counted in the files, as their steps are)" in planned.assumptions
+    assert any(line.startswith("an episode: 3 steps") for line in planned.assumptions)
+
+
+def test_further_rounds_of_a_loop_from_runs_collect(config_file):
+    sets = ["tasks=a.jsonl", "rounds=3", "teachers=[demonstrator]", "plan.tasks=6"]
+    planned, by_stage = runs_plan(config_file, *sets)
+    assert (by_stage["import"].count, by_stage["collect"].count, by_stage["critique"].count) == (40, 12, 52)
+    assert planned.training.work.rows == 52
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome", "count"),
+    [
+        ("nebius/SWE-rebench-openhands-trajectories", "all", 67_074),
+        ("nebius/SWE-rebench-openhands-trajectories", "resolved", 32_161),
+        ("Nebius/swe-rebench-openhands-trajectories", "unresolved", 34_913),
+        ("Kwai-Klear/SWE-smith-mini_swe_agent_plus-trajectories-66k", "resolved", 65_994),
+        ("ricdomolm/mini-coder-trajs-400k", "resolved", None),  # a share of a sample is no count
+        ("SWE-bench/SWE-smith-trajectories:ticks", "all", None),  # a split of it
+        ("allenai/Sera-4.5A-Full-T1", "all", None),  # described together with others
+    ],
+)
+def test_what_is_known_of_a_dataset_goes_into_the_plan(config_file, source, outcome, count):
+    planned, by_stage = runs_plan(config_file, f"runs.from=['{source}']", f"runs.outcome={outcome}")
+    assert by_stage["import"].count == (40 if count is None else count)
+    where = "plan.runs: the dataset is not on this machine" if count is None else "what srft knows of the dataset"
+    assert any(line.startswith("runs: ") and where in line for line in planned.assumptions)

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet
 import pytest
 import typer
 from datasets import load_from_disk
@@ -135,3 +136,48 @@ def test_the_command(path, tmp_path):
     assert [message.get("turn_mask") for message in lines(tmp_path / "o.jsonl")[0]["messages"]] == [
         None, None, False, None, True, None, False
     ]  # fmt: skip
+
+
+def test_verl_gets_parquet_and_needs_to_know(exported, tmp_path):
+    made = exported("verl", "data.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "data.parquet").to_pylist()
+    assert [[message["loss_mask"] for message in row["messages"]] for row in rows] == [
+        [0, 0, 1, 0, 0, 0, 1],
+        [0, 0, 1, 0, 1],
+    ]
+    assert (made.counts["trained"], made.counts["masked"], made.counts["runs_written"]) == (4, 1, 2)
+    assert "data.custom_cls.name=Masked" in made.settings
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.parquet", "run"]
+    with pytest.raises(InputError, match=r"messages\[6\] has the weight 0\.5, and verl knows trained or"):
+        exported("verl", "data.parquet", policy=MaskPolicy(recover=0.5))
+    assert len(pyarrow.parquet.read_table(tmp_path / "data.parquet")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.parquet", "run"]
+
+
+def test_nemo_counts_its_rows_and_no_line_ends_within_a_text(exported, tmp_path):
+    made = exported("nemo", "data.jsonl")
+    assert (made.counts["rows"], made.counts["trained"]) == (4, 4)
+    text = (tmp_path / "data.jsonl").read_text()
+    read = [json.loads(line) for line in text.splitlines()]  # as NeMo Automodel reads it
+    assert [len(row["messages"]) for row in read] == [3, 7, 3, 5]
+    assert read[1]["messages"][4]["content"] == "Wrong.\u2028"
+
+
+def test_prime_rl_counts_what_it_cannot_say(exported, tmp_path):
+    made = exported("prime-rl", "data.jsonl")
+    assert [len(line["messages"]) for line in lines(tmp_path / "data.jsonl")] == [3, 5]
+    assert (made.counts["trained"], made.counts["masked"], made.counts["lost"], made.counts["cut"]) == (3, 0, 1, 4)
+    assert f'name = "{tmp_path}"' in made.settings
+
+
+def test_atif_as_lines_and_as_a_folder(exported, tmp_path):
+    made = exported("atif", "data.jsonl", policy=MaskPolicy(recover=0.5))
+    failed, solved = lines(tmp_path / "data.jsonl")
+    weights = [step["extra"]["loss_weight"] for step in failed["steps"] if step["source"] == "agent"]
+    assert (weights, made.counts["cut"]) == ([1.0, 0.0, 0.5], 0)
+    exported("atif", "folder", policy=MaskPolicy(recover=0.5))
+    documents = {path.name: json.loads(path.read_text()) for path in (tmp_path / "folder").iterdir()}
+    assert documents == {"failed.json": failed, "solved.json": solved}
+    with pytest.raises(InputError, match=r"ends in \.jsonl, or a new folder for the format atif"):
+        exported("atif", "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.jsonl", "folder", "run"]

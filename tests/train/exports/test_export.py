@@ -10,7 +10,7 @@ from datasets import load_dataset, load_from_disk
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.train.exports.conversation import Conversation, conversation
-from srft.train.exports.formats import FORMATS
+from srft.train.exports.formats import FORMATS, format_of
 from srft.train.exports.tokens import write_dataset, write_trl
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
@@ -210,6 +210,133 @@ def test_datasets_reads_the_lines_back_with_their_arguments(tmp_path, native, pl
         [False, False, False, False, True],
         [False, False, False, False, True],
     ]
+
+
+# ---- trainers that mask no single reply ----
+
+
+def said(name, conversation):
+    form = format_of(name)
+    prepared = form.prepare(conversation)
+    return prepared if isinstance(prepared, str) else form.line(prepared)
+
+
+def test_nemo_has_a_row_for_each_trained_reply(plain, native):
+    rows = said("nemo", plain)
+    assert [len(row["messages"]) for row in rows] == [3, 7]
+    assert [row["messages"][-1]["content"] for row in rows] == [ACT, "Done."]
+    assert all(set(message) == {"role", "content"} for row in rows for message in row["messages"])
+    (row,) = said("nemo", native)  # its first reply is masked
+    assert row["messages"][2]["tool_calls"] == [
+        {"id": "1", "type": "function", "function": {"name": "bash", "arguments": {"command": "ls"}}}
+    ]
+    assert (row["messages"][2]["reasoning_content"], row["messages"][3]["tool_call_id"]) == ("Hm.", "1")
+    assert (row["tools"], row["run_id"]) == (list(TOOLS), "n")
+
+
+def test_prime_rl_ends_before_the_first_masked_reply(plain):
+    run = make_run([ACT, ACT, "Wrong.", "Right.", "Done."], id="r")
+    prepared = FORMATS["prime-rl"].prepare(talk(run, ["good", "good", "mistake", "recover", "good"]))
+    assert (prepared.weights, prepared.cut, prepared.lost) == ([None, None, 1.0, None, 1.0], 6, 2)
+    assert said("prime-rl", plain)["messages"] == [SYSTEM, ASKED, {"role": "assistant", "content": ACT}]
+    assert said("prime-rl", talk(run, ["mistake", "good", "good", "good", "good"])) == "its_first_reply_is_masked"
+    assert len(said("prime-rl", talk(run, ["good"] * 5))["messages"]) == 11
+
+
+def test_prime_rl_gets_arguments_and_tools_as_text(native):
+    trained = native._replace(weights=[None, None, 1.0, None, 1.0])
+    line = said("prime-rl", trained)
+    assert line["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"command": "ls"}'
+    assert msgspec.json.decode(line["tools"]) == list(TOOLS)
+
+
+# ---- what Arrow and templates do to a record ----
+
+
+def with_calls(*calls, tools=TOOLS, ids=("1",)):
+    """A run whose first reply calls."""
+    run = make_run(["", "Done."], id="n", tools=tools)
+    answers = [{"role": "tool", "content": "a.py", "tool_call_id": it, "name": None} for it in ids]
+    reply = {"role": "assistant", "content": None, "tool_calls": list(calls), "function_call": None}
+    messages = (*run.messages[:2], reply, *answers, *run.messages[4:])
+    return talk(msgspec.structs.replace(run, messages=messages), ["good", "good"])
+
+
+def call(arguments, **more):
+    return {"id": "1", "type": "function", "function": {"name": "bash", "arguments": arguments}, **more}
+
+
+def test_nulls_that_arrow_made_are_in_no_form_and_are_counted():
+    nulls = {"command": "ls", "path": None, "view": {"from": 1, "to": None}}
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "bash",
+            "strict": None,
+            "parameters": {"properties": {"command": {"type": "string"}, "path": None}},
+        },
+    }
+    made = with_calls(call(nulls, index=None), tools=(tool,))
+    assert made.nulls == 5
+    for name in FORMATS:
+        line = said(name, made)
+        if isinstance(line, str):
+            assert (name, line) == ("swe-lego", "native_tool_calls")
+            continue
+        assert b"null" not in msgspec.json.encode(line), name
+        assert b"None" not in msgspec.json.encode(line), name
+
+
+def test_a_null_that_a_model_wrote_stays():
+    made = with_calls(call('{"command": "ls", "path": null}'))
+    assert made.nulls == 0
+    arguments = {"command": "ls", "path": None}
+    assert said("slime", made)["messages"][2]["tool_calls"][0]["function"]["arguments"] == arguments
+    assert said("atif", made)["steps"][2]["tool_calls"][0]["arguments"] == arguments
+
+
+@pytest.mark.parametrize("identity", ["1", "toolu_01", "functions.bash:0", "call_a-b_c"])
+def test_ids_are_those_of_the_record(identity):
+    made = with_calls({**call("{}"), "id": identity}, ids=(identity,))
+    for name in ("axolotl", "slime", "verl", "prime-rl", "nemo"):
+        lines = said(name, made)
+        assert not isinstance(lines, str), (name, lines)
+        for line in lines if isinstance(lines, list) else [lines]:
+            calls = [it for message in line["messages"] for it in message.get("tool_calls", ())]
+            answers = [message["tool_call_id"] for message in line["messages"] if message["role"] == "tool"]
+            assert [it["id"] for it in calls] in ([identity], [])
+            assert answers in ([identity], [])
+    step = said("atif", made)["steps"][2]
+    assert step["tool_calls"][0]["tool_call_id"] == identity
+    assert step["observation"]["results"][0]["source_call_id"] == identity
+
+
+@pytest.mark.parametrize("broken", [{"id": "1"}, {"id": "1", "function": {"arguments": "{}"}}, call("{oops")])
+def test_calls_that_nobody_could_read_leave_the_run_out(broken):
+    assert with_calls(broken).startswith("not readable: ")
+
+
+MASKED = {
+    "axolotl": lambda message: message["train"],
+    "ms-swift": lambda message: message["loss"],
+    "slime": lambda message: message["step_loss_mask"],
+    "llama-factory": lambda message: message["loss_weight"],
+    "swe-lego": lambda message: not message["turn_mask"],
+    "verl": lambda message: message["loss_mask"],
+}
+
+
+@pytest.mark.parametrize("verdicts", [["good"] * 4, ["mistake", "good", "mistake", "good"], ["good", *["mistake"] * 3]])
+def test_each_form_has_the_weights_of_the_steps(verdicts):
+    made = talk(make_run([ACT, ACT, "Wrong.", "Done."], id="r"), verdicts)
+    weights = [weight for weight in made.weights if weight is not None]
+    for name, mask in MASKED.items():
+        replies = [message for message in said(name, made)["messages"] if message["role"] == "assistant"]
+        assert [float(mask(message)) for message in replies] == weights, name
+    trained = [message["content"] for message, weight in zip(made.messages, made.weights, strict=True) if weight]
+    assert [row["messages"][-1]["content"] for row in said("nemo", made)] == trained
+    of_agent = [step["extra"]["loss_weight"] for step in said("atif", made)["steps"] if step["source"] == "agent"]
+    assert of_agent == [*weights, *[0.0] * (4 - len(weights))]
 
 
 # ---- token rows ----

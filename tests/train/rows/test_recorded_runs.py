@@ -34,7 +34,7 @@ def _facts(run: Trajectory) -> RunFacts:
 
 @pytest.fixture(scope="module", params=["smollm2", "qwen3_tokenizer"])
 def renderer(request: pytest.FixtureRequest) -> Renderer:
-    return Renderer.load(request.getfixturevalue(request.param))
+    return Renderer.load(request.getfixturevalue(request.param), thinking="without")
 
 
 @pytest.fixture(scope="module")
