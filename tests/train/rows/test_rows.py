@@ -228,7 +228,6 @@ def test_sampled_ids_are_taken_unless_said_otherwise(tmp_path, renderer, beside)
     assert rendered.mask_sources == {"rendered": 1}
 
 
-@pytest.mark.xfail(strict=True, reason="the rendering fails on it")
 def test_a_run_without_steps_is_left_out(tmp_path, renderer):
     runs = [run_with([], id="none", stop_reason="cancelled"), run_with(["Done."], id="one")]
     made = write(tmp_path, renderer, runs)["srft"]
