@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -154,22 +155,26 @@ def write_rows(
     fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. The manifest keeps both.
     Raises StorageError.
     """
-    arms = {
-        arm: _ArmWriter(folder / arm, arm, policy, settings, renderer, fingerprints[arm])
-        for arm, policy in policies.items()
-    }
+    arms: dict[str, _ArmWriter] = {}
     try:
+        for arm, policy in policies.items():
+            arms[arm] = _ArmWriter(folder / arm, arm, policy, settings, renderer, fingerprints[arm])
         for run, rendering in _rendered(runs, renderer, settings):
-            for arm in arms.values():
-                arm.add(run.trajectory, run.facts[arm.manifest.arm], rendering)
+            for writer in arms.values():
+                writer.add(run.trajectory, run.facts[writer.manifest.arm], rendering)
+        for writer in arms.values():
+            writer.close()
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be written ({error.strerror}); make room and try again") from error
+        raise StorageError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room and try again"
+        ) from error
     finally:
-        for arm in arms.values():
-            arm.close()
-    for arm in arms.values():
-        arm.manifest.critics = list(critics)
-    return {name: arm.finish() for name, arm in arms.items()}
+        for writer in arms.values():
+            with suppress(OSError):  # on a full disk it fails too, and would hide what happened
+                writer.close()
+    for writer in arms.values():
+        writer.manifest.critics = list(critics)
+    return {arm: writer.finish() for arm, writer in arms.items()}
 
 
 def _rendered(
@@ -284,8 +289,13 @@ class _ArmWriter:
             self._repos.add(trajectory.repo)
 
     def close(self) -> None:
-        self._stream.close()
-        self._sink.close()
+        """Write the file's end. A second time does nothing. Raises OSError."""
+        if self._sink.closed:
+            return
+        try:
+            self._stream.close()
+        finally:
+            self._sink.close()
 
     def finish(self) -> Manifest:
         """Write the manifest, which says that the rows are whole."""

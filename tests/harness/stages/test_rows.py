@@ -223,7 +223,7 @@ def made_new(config: RowsConfig, round_: Round) -> bool:
         {"policy": MaskPolicy(mistake=0.5)},
         {"template": {"a": 1}},
         {"thinking": "recorded"},
-        {"calls": "xml"},
+        {"rows": RowSettings(calls="xml")},
         {"critics": ("other",)},
     ],
 )
@@ -333,7 +333,6 @@ def test_the_configuration_unless_said_otherwise():
         "critics": (),
         "template": {},
         "thinking": None,
-        "calls": None,
         "policy": msgspec.to_builtins(MaskPolicy()),
         "rows": msgspec.to_builtins(RowSettings()),
         "evaluation": (),

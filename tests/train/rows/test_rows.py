@@ -252,11 +252,16 @@ def test_the_file_is_closed_properly(tmp_path, renderer):
     assert (tmp_path / "srft" / "rows.arrow").read_bytes().endswith(b"\xff\xff\xff\xff\0\0\0\0"), "Arrow's end mark"
 
 
-@pytest.mark.xfail(strict=True, reason="closing the file fails too, and hides it")
 def test_a_full_disk_is_said(tmp_path, renderer):
     (tmp_path / "srft").mkdir()
     (tmp_path / "srft" / "rows.arrow").symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"cannot be written .*No space left on device"):
+        write(tmp_path, renderer, [run_with([ACT])])
+
+
+def test_a_file_that_cannot_be_made_is_said(tmp_path, renderer):
+    (tmp_path / "srft" / "rows.arrow").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"cannot be written .*rows.arrow"):
         write(tmp_path, renderer, [run_with([ACT])])
 
 
