@@ -4,7 +4,7 @@
 
 Comparisons and their borders, `and`, `or`, `not`, arithmetic, numbers, strings, truth, conditions turned round or
 dropped, statements removed, results dropped, arguments swapped or dropped, `min` for `max` and the like. Not changed:
-annotations, `Literal[...]`, imports, `assert` and what is raised (whether it is raised is).
+annotations, `Literal[...]`, imports, `__all__`, `assert` and what is raised (whether it is raised is).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _is_left_alone(node: ast.AST) -> bool:
     docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     literal = isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
     checking = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return docstring or literal or checking or isinstance(node, ast.Import | ast.ImportFrom)
+    exported = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    return docstring or literal or checking or exported or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _changes(node: Any, parent: Any) -> Iterator[Any]:
