@@ -307,6 +307,7 @@ def _styled(messages: Messages, style: Style) -> Messages:
             for call in message["tool_calls"]:
                 function = dict(call["function"])
                 before = str(call.get("id") or f"call_{number}")
+                renamed.pop(before, None)  # an id that comes again is the newest one
                 renamed[before] = _new_id(before, function.get("name"), number, style)
                 if style.arguments == "text" and not isinstance(function.get("arguments"), str):
                     function["arguments"] = json.dumps(function.get("arguments") or {}, ensure_ascii=False)

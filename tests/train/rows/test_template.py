@@ -1,0 +1,220 @@
+"""A chat template, tried: how it ends a turn, how it wants calls, what it loses, what it does with thinking."""
+
+import json
+
+import msgspec
+import pytest
+
+from srft.env.errors import InputError
+from srft.train.rows.template import MARK, ChatTemplate, Ending, Style, answers, chat_messages, looked_for
+from tests.train.conftest import CHATML, SPACES, TOOLS, make_run
+from tests.train.rows.test_render_roads import CHANNELS, NEXT_ROLE
+from tests.train.rows.test_render_thinking import ALWAYS_OPENS, OPENS
+
+CALLS = "{% for c in m.tool_calls or [] %}"
+ARGUMENTS = "{{ c.function.arguments | tojson }}"
+ANSWERS = {"observations", "several calls in a reply", "text beside a call"}
+NONE = {"enable_thinking": False}
+USER = {"role": "user", "content": "x"}
+
+
+def template(tokenizer_with, text, **options):
+    return ChatTemplate(tokenizer_with(text), options=options)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "following", "ending"),
+    [
+        (CHATML, "text", "user", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>user\n", "<|im_end|>\n")),
+        (CHATML, "text", "assistant", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>assistant\n", "<|im_end|>\n")),
+        (TOOLS, "calls", "tool", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>tool\n", "<|im_end|>\n")),
+        (SPACES, "text", "user", Ending(" <|im_end|>", " <|im_end|>", "<|im_start|>", " <|im_end|>")),
+        (CHANNELS, "text", "user", Ending("<|endoftext|>", "<|im_end|>", "<|im_start|>user<text>", "<|endoftext|>")),
+        (NEXT_ROLE, "text", "user", Ending("<|im_start|>", "<|im_start|>", "", "")),
+        (NEXT_ROLE, "calls", "tool", Ending("<|endoftext|>", "<|endoftext|>", "", "")),
+    ],
+)
+def test_how_a_turn_ends(tokenizer_with, text, kind, following, ending):
+    found = template(tokenizer_with, text).ending(kind, following)
+    if kind == "calls":  # the call's own end stands before the turn's
+        assert (found.written, found.shown, found.header) == ending[:3]
+    else:
+        assert found == ending
+
+
+def test_a_turn_without_a_special_token_is_refused(tokenizer_with):
+    with pytest.raises(InputError, match="in which is no special token"):
+        template(tokenizer_with, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "style"),
+    [
+        (ARGUMENTS, Style("object", "recorded")),
+        ("{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}", Style("object", "recorded")),
+        ("{{ c.function.arguments }}", Style("text", "recorded")),
+        ("{{ '' + c.function.arguments }}", Style("text", "recorded")),
+        ("{}", None),
+        (
+            "{% if c.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}" + ARGUMENTS,
+            Style("object", "nine"),
+        ),
+        (
+            "{% if not c.id.startswith('functions.') %}{{ raise_exception('') }}{% endif %}{{ '' + c.function.arguments }}",
+            Style("text", "kimi"),
+        ),
+    ],
+)
+def test_how_calls_are_wanted(tokenizer_with, arguments, style):
+    assert template(tokenizer_with, TOOLS.replace(ARGUMENTS, arguments)).style == style
+
+
+def calling(*ids, **more):
+    calls = [{"id": name, "type": "function", "function": {"name": "bash", "arguments": {"a": "é\n"}}} for name in ids]
+    return {"role": "assistant", "content": "", "tool_calls": calls, **more}
+
+
+def test_calls_are_given_as_they_are_wanted(tokenizer_with):
+    messages = [USER, calling("a", "b"), *answers(calling("a", "b"), "tool", "seen"), calling("a")]
+    messages.append({"role": "tool", "tool_call_id": "", "content": "seen"})
+    plain = template(tokenizer_with, TOOLS).styled(messages)
+    assert plain == [*messages[:-1], {**messages[-1], "tool_call_id": "a"}]
+    nine = "{% if c.id | length != 9 %}{{ raise_exception('') }}{% endif %}{{ '' + c.function.arguments }}"
+    renamed = template(tokenizer_with, TOOLS.replace(ARGUMENTS, nine)).styled(messages)
+    assert [call["id"] for message in renamed for call in message.get("tool_calls", ())] == [
+        "000000000",
+        "000000001",
+        "000000002",
+    ]
+    assert [m["tool_call_id"] for m in renamed if m["role"] == "tool"] == ["000000000", "000000001", "000000002"]
+    assert renamed[1]["tool_calls"][0]["function"]["arguments"] == '{"a": "é\\n"}'
+    assert messages[1] == calling("a", "b"), "the messages are left as they are"
+    kimi = "{% if not c.id.startswith('functions.') %}{{ raise_exception('') }}{% endif %}" + ARGUMENTS
+    named = template(tokenizer_with, TOOLS.replace(ARGUMENTS, kimi)).styled(messages)
+    assert [call["id"] for call in named[1]["tool_calls"]] == ["functions.bash:0", "functions.bash:1"]
+    assert named[4]["tool_calls"][0]["id"] == "functions.bash:2"
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "lost"),
+    [
+        ("x", "x", set()),
+        (CALLS, "{% for c in [] %}", {"tool calls", "several calls in a reply", "text beside a call", "observations"}),
+        (CALLS, "{% for c in (m.tool_calls or [])[:1] %}", {"several calls in a reply"}),
+        ("{{ m.content }}", "{% if not m.tool_calls %}{{ m.content }}{% endif %}", {"text beside a call"}),
+        ("{{ m.content }}", "{% if m.role != 'tool' %}{{ m.content }}{% endif %}", ANSWERS),
+        ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.name }}{% endfor %}", {"tool descriptions"}),
+        ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.description }}{% endfor %}", {"tool descriptions"}),
+        ("{% if tools %}", "{% if tools %}{{ raise_exception('no tools') }}", {"tool descriptions"}),
+    ],
+)  # fmt: skip
+def test_what_is_lost(tokenizer_with, written, instead, lost):
+    tried = template(tokenizer_with, TOOLS.replace(written, instead))
+    features = ("tool calls", "several calls in a reply", "text beside a call", "observations", "tool descriptions")
+    for feature in features:
+        expected = f"the chat template does not write {feature}" if feature in lost else None
+        assert tried.lost(feature) == tried.lost(feature) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "opens", "thinks", "option"),
+    [
+        (CHATML, None, False, False, {"enable_thinking": False}),
+        (TOOLS, "reasoning_content", False, True, {"enable_thinking": False}),
+        (TOOLS.replace("reasoning_content", "reasoning"), "reasoning", False, True, {"enable_thinking": False}),
+        (TOOLS.replace("reasoning_content", "thinking"), "reasoning_content", False, True, {"enable_thinking": False}),
+        (OPENS, "reasoning_content", True, True, {"enable_thinking": False}),
+        (OPENS.replace("enable_thinking", "thinking"), "reasoning_content", True, True, {"thinking": False}),
+        (OPENS.replace("enable_thinking", "reasoning"), "reasoning_content", True, True, {"reasoning": False}),
+        (ALWAYS_OPENS, "reasoning_content", True, True, None),
+        (CHATML.replace("assistant\n{% endif", "assistant[THINK]{% endif"), None, True, True, None),
+        (CHATML.replace("assistant\n{% endif", "assistant<think></think>{% endif"), None, False, False, NONE),
+        (CHATML.replace("assistant\n{% endif", "assistant<seed:think>\n{% endif"), None, True, True, None),
+    ],
+)  # fmt: skip
+def test_thinking(tokenizer_with, text, key, opens, thinks, option):
+    tried = template(tokenizer_with, text)
+    assert (tried.thinking_key, tried.opens_thinking, tried.thinks) == (key, opens, thinks)
+    assert tried.without_thinking() == option
+
+
+def test_options_of_the_template(tokenizer_with):
+    closed = template(tokenizer_with, OPENS, other=1).with_options({"enable_thinking": False})
+    assert (closed.options, closed.opens_thinking) == ({"other": 1, "enable_thinking": False}, False)
+    keeps = OPENS.replace("m.reasoning_content or ''", "m.reasoning_content if loop.last or KEEPS else ''")
+    for variable, option in {
+        "preserve_thinking": {"preserve_thinking": True},
+        "(clear_thinking is defined and not clear_thinking)": {"clear_thinking": False},
+        "(truncate_history_thinking is defined and not truncate_history_thinking)": {
+            "truncate_history_thinking": False
+        },
+        "keep_thinking": {"keep_thinking": True},
+        "false": None,
+    }.items():
+        assert template(tokenizer_with, keeps.replace("KEEPS", variable)).option_that_keeps_history() == option
+    assert template(tokenizer_with, CHATML).option_that_keeps_history() is None
+
+
+def test_answers_to_a_turn():
+    assert answers({"role": "assistant", "content": "x"}, "user", "y") == [{"role": "user", "content": "y"}]
+    assert answers({"role": "assistant", "content": "x"}, "tool", "y") == [{"role": "tool", "content": "y"}]
+    assert answers(calling("a"), "user", MARK) == [{"role": "user", "content": MARK}]
+    assert answers(calling("a", "b"), "tool", MARK) == [
+        {"role": "tool", "tool_call_id": name, "name": "bash", "content": MARK} for name in ("a", "b")
+    ]
+
+
+def test_messages_as_templates_want_them():
+    run = make_run(["One.", "Two."])
+    call = {"id": "a", "type": "function", "function": {"name": "bash", "arguments": '{"b": 1}'}}
+    bare = {"id": "b", "type": "function", "function": {"name": "bash", "arguments": ""}}
+    system, user, _, seen, last = run.messages
+    said = {"role": "assistant", "content": None, "tool_calls": [call, bare]}
+    run = msgspec.structs.replace(run, messages=(system, user, said, seen, {**last, "tool_calls": []}))
+    messages, places = chat_messages(run)
+    decoded = [
+        {**call, "function": {"name": "bash", "arguments": {"b": 1}}},
+        {**bare, "function": {"name": "bash", "arguments": {}}},
+    ]
+    assert messages == [system, user, {"role": "assistant", "content": "", "tool_calls": decoded}, seen, last]
+    assert places == [2, 4]
+    shown = msgspec.structs.replace(run, demo_messages=3, steps=run.steps[1:])
+    assert chat_messages(shown)[1] == [4]
+    with pytest.raises(InputError, match="2 assistant messages and 1 steps; expected one a step"):
+        chat_messages(msgspec.structs.replace(run, steps=run.steps[:1]))
+    torn = {**call, "function": {"name": "bash", "arguments": '{"b": '}}
+    with pytest.raises(InputError, match="the arguments of a bash call are not JSON"):
+        chat_messages(msgspec.structs.replace(run, messages=(system, user, {**said, "tool_calls": [torn]}, seen, last)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{% if '<a>' in m %}{% endif %}{% if '<b>' not in m %}{% endif %}", {"<a>", "<b>"}),
+        ("{% if 'key' in m %}{% endif %}{% if ' ' in m %}{% endif %}{% if m == '<c>' %}{% endif %}", set()),
+        ("{{ m.startswith('<a>') }}{{ m.replace('<b>', '<c>') }}{{ m.upper('<d>') }}", {"<a>", "<b>", "<c>"}),
+        ("{% generation %}{{ m.split('<a>') }}{% endgeneration %}{% break %}", {"<a>"}),
+    ],
+)
+def test_what_a_template_looks_for(text, expected):
+    assert looked_for("{% for m in messages %}" + text + "{% endfor %}") == expected
+
+
+def test_refusals_name_what_happened(tokenizer_with):
+    tried = template(
+        tokenizer_with, CHATML.replace("{% for", "{{ raise_exception('bad') if messages | length > 3 }}{% for", 1)
+    )
+    assert tried.render([USER], prompt=True) == "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
+    assert tried.render([USER], prompt=False) == "<|im_start|>user\nx<|im_end|>\n"
+    with pytest.raises(InputError, match=r"the chat template refuses the messages \(bad\)"):
+        tried.render([USER] * 4, prompt=True)
+
+
+def test_special_tokens_in_a_text(tokenizer_with):
+    tried = template(tokenizer_with, CHATML)
+    assert tried.special_tokens("a<|im_end|>b<|im_start|><|im_end|> <|other|>") == [
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|im_end|>",
+    ]
+    assert json.dumps(tried.special_tokens("")) == "[]"
