@@ -201,6 +201,44 @@ def test_two_replies_in_a_row_are_two_steps(tokenizer_with):
     ]
 
 
+def test_a_run_that_begins_with_a_reply(tokenizer_with):
+    run = make_run(["One.", "Two."])
+    run = msgspec.structs.replace(run, messages=run.messages[2:])
+    assert [trained for _, trained in texts(Renderer(tokenizer_with(CHATML)), run)] == [
+        "One.<|im_end|>",
+        "Two.<|im_end|>",
+    ]
+
+
+def test_a_reply_that_holds_what_the_template_looks_for_is_taken_as_it_was_shown(tokenizer_with):
+    looks = CHATML.replace("{{ m.content }}", "{{ m.content.split('<cut>')[0] if not loop.last else m.content }}")
+    renderer = Renderer(tokenizer_with(looks))
+    shown = renderer.render(make_run(["I look.", "Done <cut>."]))
+    assert len(shown.rows) == 1
+    with pytest.raises(InputError):
+        renderer.render(make_run(["I <cut> look.", "Done."]))
+
+
+def test_several_runs_at_once_are_as_one_by_one(tokenizer_with):
+    renderer = Renderer(tokenizer_with(TOOLS))
+    runs = [calling_run(2), RUNS["texts"], sampled(renderer, calling_run(1)), make_run([]), CALLING["two calls"]]
+    together = renderer.render_all(runs)
+    assert [columns(rendering) for rendering in together] == [columns(renderer.render(run)) for run in runs]
+    assert [[row.mask_source for row in rendering.rows] for rendering in together] == [
+        ["rendered"],
+        ["rendered"],
+        ["sampled"],
+        [],
+        ["rendered"],
+    ]
+
+
+def test_several_calls_are_refused_where_a_template_writes_two_of_three(tokenizer_with):
+    two = TOOLS.replace("in m.tool_calls or [] %}", "in (m.tool_calls or [])[:2] %}")
+    with pytest.raises(InputError, match="does not write all of the reply"):
+        Renderer(tokenizer_with(two)).render(calling_run(1, calls=3))
+
+
 def test_a_renderer_from_a_folder_is_the_same(tokenizer_with, tmp_path):
     tokenizer_with(TOOLS).save_pretrained(tmp_path / "it")
     run = calling_run(2)

@@ -14,6 +14,23 @@ from tests.train.rows.test_render_thinking import ALWAYS_OPENS, OPENS
 CALLS = "{% for c in m.tool_calls or [] %}"
 ARGUMENTS = "{{ c.function.arguments | tojson }}"
 ANSWERS = {"observations", "several calls in a reply", "text beside a call"}
+LOOKING = ["startswith", "endswith", "split", "rsplit", "partition", "rpartition", "replace", "find", "index", "count"]
+# Refuses whatever is no complete message, call, answer or tool.
+STRICT = (
+    "{% macro refuse(why) %}{{ raise_exception(why) }}{% endmacro %}"
+    "{% for t in tools or [] %}{% set f = t.function %}{% set a = f.parameters.properties.a %}"
+    "{% if t.type != 'function' or f.parameters.type != 'object' or a.type != 'string' or not a.description"
+    " or f.parameters.required != ['a'] %}{{ refuse('tool') }}{% endif %}{{ f.name }}: {{ f.description }}{% endfor %}"
+    "{% set seen = namespace(ids=[], last=none) %}{% for m in messages %}"
+    "{% if m.content is not string or m.role == seen.last != 'tool' or (loop.first and m.role != 'user') %}"
+    "{{ refuse('message') }}{% endif %}{% set seen.last = m.role %}<|im_start|>{% if m.role == 'user' %}u"
+    "{% elif m.role == 'tool' %}{% if m.tool_call_id not in seen.ids or m.name not in ['f', 'g', 'sentinel_name'] %}"
+    "{{ refuse('answer') }}{% endif %}t{% elif m.role == 'assistant' %}a{% else %}{{ refuse('role') }}{% endif %}\n"
+    "{% if m.thinking %}<think>{{ m.thinking }}</think>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{% if c.type != 'function' or not c.id or c.id in seen.ids %}{{ refuse('call') }}"
+    "{% endif %}{% set seen.ids = seen.ids + [c.id] %}<call>{{ c.function.name }} "
+    "{{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|><|endoftext|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>a\n{% endif %}"
+)
 NONE = {"enable_thinking": False}
 USER = {"role": "user", "content": "x"}
 
@@ -55,12 +72,14 @@ def test_a_turn_without_a_special_token_is_refused(tokenizer_with):
         ("{{ c.function.arguments }}", Style("text", "recorded")),
         ("{{ '' + c.function.arguments }}", Style("text", "recorded")),
         ("{}", None),
+        ("{{ c.function.arguments | tojson | tojson }}", None),  # encoded twice
+        ("{{ c.function.arguments | string if c.function.arguments is mapping else 1 }}", None),  # as Python prints it
         (
             "{% if c.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}" + ARGUMENTS,
             Style("object", "nine"),
         ),
         (
-            "{% if not c.id.startswith('functions.') %}{{ raise_exception('') }}{% endif %}{{ '' + c.function.arguments }}",
+            "{% if c.id[:10] != 'functions.' %}{{ raise_exception('') }}{% endif %}{{ '' + c.function.arguments }}",
             Style("text", "kimi"),
         ),
     ],
@@ -155,6 +174,40 @@ def test_options_of_the_template(tokenizer_with):
     assert template(tokenizer_with, CHATML).option_that_keeps_history() is None
 
 
+def test_a_strict_template_is_tried_with_whole_messages(tokenizer_with):
+    tried = template(tokenizer_with, STRICT)
+    assert tried.style == Style("object", "recorded")
+    features = ("tool calls", "several calls in a reply", "text beside a call", "observations", "tool descriptions")
+    assert [tried.lost(feature) for feature in features] == [None] * 5
+    assert (tried.thinking_key, tried.opens_thinking) == ("reasoning_content", False)  # given under every name
+    both = "<|im_end|><|endoftext|>"
+    assert tried.ending("text", "user") == Ending(
+        "<|endoftext|>", "<|endoftext|>", "\n<|im_start|>u", "<|endoftext|>\n"
+    )
+    assert tried.ending("calls", "tool").shown in (both, "<|endoftext|>")
+
+
+def test_a_prompt_that_is_refused_loses_what_it_was_asked_for(tokenizer_with):
+    never = TOOLS.replace(
+        "{% if add_generation_prompt %}",
+        "{% if messages[-1].role == 'tool' %}{{ raise_exception('') }}{% endif %}{% if add_generation_prompt %}",
+    )
+    tried = template(tokenizer_with, never)
+    assert (tried.style, tried.lost("tool calls") is None, tried.lost("observations") is None) == (None, False, False)
+    assert tried.styled([calling("a")]) == [calling("a")], "left as it is"
+    quiet = template(tokenizer_with, "{% if messages | length == 1 %}{{ raise_exception('') }}{% endif %}" + CHATML)
+    assert (quiet.opens_thinking, quiet.lost("tool descriptions") is None) == (False, False)
+
+
+def test_the_longest_special_token_is_found(tokenizer_with):
+    tokenizer = tokenizer_with(CHATML)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im", "<|im_end|>s"]})
+    tried = ChatTemplate(tokenizer, options={})
+    assert tried.special_tokens("<|im_end|>s<|im_end|><|im") == ["<|im_end|>s", "<|im_end|>", "<|im"]
+    tokenizer.add_tokens(["<plain>"])
+    assert ChatTemplate(tokenizer, options={}).special_tokens("<plain>") == []
+
+
 def test_answers_to_a_turn():
     assert answers({"role": "assistant", "content": "x"}, "user", "y") == [{"role": "user", "content": "y"}]
     assert answers({"role": "assistant", "content": "x"}, "tool", "y") == [{"role": "tool", "content": "y"}]
@@ -192,7 +245,12 @@ def test_messages_as_templates_want_them():
     [
         ("{% if '<a>' in m %}{% endif %}{% if '<b>' not in m %}{% endif %}", {"<a>", "<b>"}),
         ("{% if 'key' in m %}{% endif %}{% if ' ' in m %}{% endif %}{% if m == '<c>' %}{% endif %}", set()),
-        ("{{ m.startswith('<a>') }}{{ m.replace('<b>', '<c>') }}{{ m.upper('<d>') }}", {"<a>", "<b>", "<c>"}),
+        (
+            "{{ m.startswith('<a>') }}{{ m.replace('<b>', m.content) }}{{ m.upper('<d>') }}{{ f('<e>') }}",
+            {"<a>", "<b>"},
+        ),
+        ("".join(f"{{{{ m.{name}('<{name}>') }}}}" for name in LOOKING), {f"<{name}>" for name in LOOKING}),
+        ("{% if m > '<a>' %}{% endif %}{% if m.key in m %}{% endif %}", set()),
         ("{% generation %}{{ m.split('<a>') }}{% endgeneration %}{% break %}", {"<a>"}),
     ],
 )
