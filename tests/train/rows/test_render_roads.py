@@ -201,13 +201,10 @@ def test_two_replies_in_a_row_are_two_steps(tokenizer_with):
     ]
 
 
-def test_a_run_that_begins_with_a_reply(tokenizer_with):
+def test_a_run_that_begins_with_a_reply_has_no_prompt(tokenizer_with):
     run = make_run(["One.", "Two."])
-    run = msgspec.structs.replace(run, messages=run.messages[2:])
-    assert [trained for _, trained in texts(Renderer(tokenizer_with(CHATML)), run)] == [
-        "One.<|im_end|>",
-        "Two.<|im_end|>",
-    ]
+    with pytest.raises(InputError):
+        Renderer(tokenizer_with(CHATML)).render(msgspec.structs.replace(run, messages=run.messages[2:]))
 
 
 def test_a_reply_that_holds_what_the_template_looks_for_is_taken_as_it_was_shown(tokenizer_with):
@@ -215,8 +212,9 @@ def test_a_reply_that_holds_what_the_template_looks_for_is_taken_as_it_was_shown
     renderer = Renderer(tokenizer_with(looks))
     shown = renderer.render(make_run(["I look.", "Done <cut>."]))
     assert len(shown.rows) == 1
-    with pytest.raises(InputError):
-        renderer.render(make_run(["I <cut> look.", "Done."]))
+    run = make_run(["I <cut> look.", "Done."])
+    assert len(renderer.render(run).rows) == 2
+    assert [trained for _, trained in texts(renderer, run)] == ["I <cut> look.<|im_end|>", "Done.<|im_end|>"]
 
 
 def test_several_runs_at_once_are_as_one_by_one(tokenizer_with):

@@ -29,7 +29,8 @@ STRICT = (
     "{% if m.thinking %}<think>{{ m.thinking }}</think>{% endif %}{{ m.content }}"
     "{% for c in m.tool_calls or [] %}{% if c.type != 'function' or not c.id or c.id in seen.ids %}{{ refuse('call') }}"
     "{% endif %}{% set seen.ids = seen.ids + [c.id] %}<call>{{ c.function.name }} "
-    "{{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|><|endoftext|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>a\n{% endif %}"
+    "{{ c.function.arguments | tojson }}</call>{% endfor %}"
+    "<|im_end|><|endoftext|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>a\n{% endif %}"
 )
 NONE = {"enable_thinking": False}
 USER = {"role": "user", "content": "x"}
