@@ -45,6 +45,12 @@ def template(tokenizer_with, text, **options):
     [
         (CHATML, "text", "user", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>user\n", "<|im_end|>\n")),
         (CHATML, "text", "assistant", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>assistant\n", "<|im_end|>\n")),
+        (
+            OPENS,
+            "text",
+            "assistant",
+            Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>assistant\n<think>\n", "<|im_end|>\n"),
+        ),
         (TOOLS, "calls", "tool", Ending("<|im_end|>", "<|im_end|>", "\n<|im_start|>tool\n", "<|im_end|>\n")),
         (SPACES, "text", "user", Ending(" <|im_end|>", " <|im_end|>", "<|im_start|>", " <|im_end|>")),
         (CHANNELS, "text", "user", Ending("<|endoftext|>", "<|im_end|>", "<|im_start|>user<text>", "<|endoftext|>")),
