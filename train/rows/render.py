@@ -330,8 +330,7 @@ class Renderer:
         template, messages, steps = told.template, told.messages, told.trajectory.steps
         if not steps or not self._is_plain(told):
             return None
-        dummy = [] if len(messages) > told.places[-1] + 1 else _answer(messages[-1])
-        whole = [*messages, *dummy]
+        whole = messages[: told.places[-1]]  # the last prompt of the run, which a server was asked
         marked = [m if m["role"] == "assistant" else {**m, "content": MARK} for m in whole]
         try:
             real = template.render(whole, told.trajectory.tools, prompt=True)
@@ -343,20 +342,22 @@ class Renderer:
         if starts is None:
             return None
         turns, end = [], 0
-        for step, place in zip(steps, told.places, strict=True):
+        for step, place in zip(steps[:-1], told.places[:-1], strict=True):
             number = sum(message["role"] != "assistant" for message in whole[:place])
             header = self._header(told, whole, place)
-            if header is None:
-                return None
             ending = template.ending(_kind(whole[place]), whole[place + 1]["role"])
             behind, piece = ending.shown + ending.header, pieces[number]
-            if not piece.startswith(header) or not piece[len(header) :].endswith(behind):
+            if header is None or not piece.startswith(header) or not piece[len(header) :].endswith(behind):
+                return None
+            reply = piece[len(header) : len(piece) - len(behind)]
+            if not _shows_thought(told, step, reply):
                 return None
             begin = starts[number] + len(header)
-            reply = piece[len(header) : len(piece) - len(behind)]
             turns.append(_turn(step, real[end:begin], reply, ending.written, ending.shown))
             end = begin + len(reply) + len(ending.shown)
-        return turns
+        # No later prompt shows the last reply: it is rendered by itself.
+        reply, written, shown = self._reply(told, steps[-1], told.places[-1], real)
+        return [*turns, _turn(steps[-1], real[end:], reply, written, shown)]
 
     def _is_plain(self, told: _Told) -> bool:
         """Whether the messages as they were sent show each reply as it was, with a message between any two."""
@@ -373,7 +374,7 @@ class Renderer:
             return True
         return all(
             (step.reasoning or None) == (_thought(told, place) or None)
-            for step, place in zip(told.trajectory.steps, told.places, strict=True)
+            for step, place in zip(told.trajectory.steps[:-1], told.places[:-1], strict=True)
         )
 
     def _header(self, told: _Told, whole: Messages, place: int) -> str | None:
@@ -452,7 +453,7 @@ class Renderer:
             forms = [self._as_last, self._as_history]
         for form in forms:
             found = form(told, said, place, prompt)
-            if found is not None and step.content.strip() in found[0]:
+            if found is not None and step.content.strip() in found[0] and _shows_thought(told, step, found[0]):
                 return found
         raise RenderError(
             f"step {step.index}: the chat template does not write the reply behind its generation prompt; try another "
@@ -625,6 +626,11 @@ def _reasoning_of(message: dict[str, Any]) -> str | None:
 def _thought(told: _Told, place: int) -> str | None:
     thought = told.messages[place].get(str(told.template.thinking_key))
     return thought if isinstance(thought, str) else None
+
+
+def _shows_thought(told: _Told, step: Step, reply: str) -> bool:
+    """Whether a reply holds the thinking that it is to hold."""
+    return told.thinking != "recorded" or (step.reasoning or "").strip() in reply
 
 
 def _a_call() -> dict[str, Any]:
