@@ -31,9 +31,11 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
 from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -232,6 +234,8 @@ class Renderer:
 
     def _told(self, trajectory: Trajectory, remarks: Counter[str]) -> _Told:
         """The run as the template takes it. Raises RenderError where the template would lose some of it."""
+        if self.template.thinks:
+            trajectory = _thoughts_apart(trajectory, opened=self.template.opens_thinking)
         messages, places = chat_messages(trajectory)
         self._refuse_lost(messages, trajectory)
         thoughts = [
@@ -264,9 +268,8 @@ class Renderer:
     def _choice(self, thought: bool) -> Thinking:
         """What this run's thinking becomes. Raises RenderError where that has to be chosen."""
         if self.thinking is not None:
-            writes = self.template.thinking_key is not None
-            return self.thinking if self.thinking != "recorded" or writes else "without"
-        if thought and self.template.thinking_key is not None:
+            return self.thinking if self.thinking != "recorded" or self.template.thinks else "without"
+        if thought and self.template.thinks:
             return "recorded"
         if self.template.opens_thinking:
             raise RenderError(
@@ -294,8 +297,8 @@ class Renderer:
         bare = {key: value for key, value in message.items() if key not in ("reasoning_content", "reasoning")}
         if message["role"] != "assistant":
             return message
-        if reasoning and thinking == "recorded":
-            return {**bare, str(self.template.thinking_key): reasoning}
+        if reasoning and thinking == "recorded" and self.template.thinking_key:
+            return {**bare, self.template.thinking_key: reasoning}
         return bare
 
     def _rows_of_turns(self, told: _Told, remarks: Counter[str]) -> list[list[Turn]]:
@@ -446,12 +449,13 @@ class Renderer:
     def _reply(self, told: _Told, step: Step, place: int, prompt: str) -> tuple[str, str, str]:
         """(reply, end as written, end as shown) behind this prompt."""
         said = dict(told.messages[place])
-        if told.thinking == "recorded" and step.reasoning:
-            said[str(told.template.thinking_key)] = step.reasoning
-        forms = [self._as_last, self._as_history] if told.thinking == "empty" else [self._as_history, self._as_last]
-        if told.thinking == "recorded" and step.reasoning:
-            forms = [self._as_last, self._as_history]
-        for form in forms:
+        thought = step.reasoning if told.thinking == "recorded" else None
+        if thought and told.template.thinking_key:
+            said[told.template.thinking_key] = thought
+        forms = [self._as_history, self._as_last, self._alone]
+        if thought or told.thinking == "empty":
+            forms = [self._as_last, self._alone, self._as_history]
+        for form in (*forms, partial(self._behind_opening, thought=thought)):
             found = form(told, said, place, prompt)
             if found is not None and step.content.strip() in found[0] and _shows_thought(told, step, found[0]):
                 return found
@@ -489,6 +493,34 @@ class Renderer:
             return None
         rest = shown[len(prompt) :]
         return rest[: len(rest) - len(ending.last)], ending.written, ending.shown
+
+    def _alone(self, told: _Told, said: dict[str, Any], place: int, prompt: str) -> tuple[str, str, str] | None:
+        """The reply as the template writes it right behind the task, for templates that rewrite what came before."""
+        head = told.messages[: told.places[0]]
+        asked, bare = self._try(told, head, prompt=True), self._try(told, head, prompt=False)
+        if asked is None or bare is None or not asked.startswith(bare) or not prompt.endswith(asked[len(bare) :]):
+            return None
+        following = told.messages[place + 1 : place + 2]
+        alone = told._replace(messages=[*head, said, *following], places=[len(head)])
+        return self._as_last(alone, said, len(head), asked)
+
+    def _behind_opening(
+        self, told: _Told, said: dict[str, Any], place: int, prompt: str, *, thought: str | None
+    ) -> tuple[str, str, str] | None:
+        """The reply of a template that opens thinking in its prompt and never writes any: the tag is closed here."""
+        opening = told.template.opening_in(prompt)
+        if opening is None:
+            return None
+        before, tag, space = opening
+        bare = {key: value for key, value in said.items() if key != told.template.thinking_key}
+        found = self._as_history(told, bare, place, before) or self._as_last(told, bare, place, before)
+        if found is None:
+            return None
+        reply, end, shown = found
+        if reply.startswith(tag):
+            return (reply[len(tag) :], end, shown) if not thought else None
+        closing = tag[0] + "/" + tag[1:]
+        return f"{(thought or '').strip()}{space}{closing}{space * 2}{reply}", end, shown
 
     def _try(self, told: _Told, messages: Messages, *, prompt: bool) -> str | None:
         try:
@@ -624,8 +656,37 @@ def _reasoning_of(message: dict[str, Any]) -> str | None:
 
 
 def _thought(told: _Told, place: int) -> str | None:
-    thought = told.messages[place].get(str(told.template.thinking_key))
+    thought = told.messages[place].get(told.template.thinking_key or "")
     return thought if isinstance(thought, str) else None
+
+
+_INLINE_THOUGHT = re.compile(r"\s*(<think>)?(.*?)</think>\s*", re.DOTALL)
+
+
+def _thoughts_apart(trajectory: Trajectory, *, opened: bool) -> Trajectory:
+    """The run with thinking that stands at the beginning of a reply's text kept apart.
+
+    opened: the prompt opens the thinking, so that a reply may begin inside it.
+    """
+
+    def split(content: Any) -> tuple[str, str] | None:
+        found = _INLINE_THOUGHT.match(content) if isinstance(content, str) else None
+        if found is None or not (found[1] or opened) or "<think>" in found[2]:
+            return None
+        return found[2].strip(), content[found.end() :]
+
+    if not any(split(step.content) for step in trajectory.steps):
+        return trajectory
+    messages = []
+    for message in trajectory.messages:
+        thought = split(message.get("content")) if message["role"] == "assistant" else None
+        messages.append({**message, "reasoning_content": thought[0], "content": thought[1]} if thought else message)
+    steps = []
+    for step in trajectory.steps:
+        thought = split(step.content)
+        parted = thought and msgspec.structs.replace(step, reasoning=thought[0] or step.reasoning, content=thought[1])
+        steps.append(parted or step)
+    return msgspec.structs.replace(trajectory, messages=tuple(messages), steps=tuple(steps))
 
 
 def _shows_thought(told: _Told, step: Step, reply: str) -> bool:
@@ -711,18 +772,23 @@ def _holds(step: Step, said: str) -> bool:
         if str(function.get("name")) not in said:
             return False
         for value in values:
-            encoded = (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], _html_safe(value))
+            encoded = (value, *_escaped(value))
             if not any(form in said for form in (*encoded, value.strip())):
                 return False
     return True
 
 
-def _html_safe(value: str) -> str:
-    """As jinja's own tojson writes a text."""
-    text = json.dumps(value)[1:-1]
+def _escaped(value: str) -> Iterator[str]:
+    """The text as templates quote it: as JSON, as jinja's own JSON, as Python."""
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield (text := json.dumps(value)[1:-1])
     for char in "<>&'":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+    yield text
+    for quote in "'\"":
+        yield value.replace("\\", "\\\\").replace(quote, f"\\{quote}")
+        yield value.replace("\\", "\\\\").replace(quote, f"\\{quote}").replace("\n", "\\n")
+        yield value.replace(quote, f"\\{quote}")
 
 
 def _refuse_changed(step: Step, reply: str) -> None:

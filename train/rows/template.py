@@ -140,6 +140,11 @@ class ChatTemplate:
         else:
             later = self.render([*begin, *answers(turn, following, MARK)], prompt=False).split(MARK)[0]
         last = self._rendered(begin)
+        if sentinel not in later or (last is not None and sentinel not in last):
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: its chat template does not write a reply that is given as text (it "
+                "may want a list of parts); take a template that does"
+            )
         behind = later[later.rindex(sentinel) + len(sentinel) :]
         alone = behind if last is None else last[last.rindex(sentinel) + len(sentinel) :]
         return self._split(behind, alone)
@@ -244,6 +249,14 @@ class ChatTemplate:
         """Whether the generation prompt has the model begin inside its thinking."""
         prompt = self._rendered([{"role": "user", "content": "x"}], prompt=True) or ""
         return _OPENS_THINKING.search(prompt) is not None
+
+    def opening_in(self, prompt: str) -> tuple[str, str, str] | None:
+        """(what stands before it, the tag, the white space behind it) of a thinking that a prompt opens at its end."""
+        found = _OPENS_THINKING.search(prompt)
+        if found is None:
+            return None
+        tag = found.group().rstrip()
+        return prompt[: found.start()], tag, found.group()[len(tag) :]
 
     @property
     def thinks(self) -> bool:

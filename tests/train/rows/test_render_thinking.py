@@ -6,6 +6,7 @@ import pytest
 from srft.env.errors import InputError
 from srft.train.rows.mask import Part
 from srft.train.rows.render import Renderer
+from srft.train.rows.template import RenderError
 from tests.train.conftest import CHATML, TOOLS, make_run
 
 # (The newline behind a block's tag is cut off when templates are compiled, so it is written as text.)
@@ -117,3 +118,29 @@ def test_a_users_message_keeps_what_it_has(tokenizer_with):
     renderer = Renderer(tokenizer_with(TOOLS), thinking="without")
     row = renderer.render(run).rows[0]
     assert "<think>A note.</think>" in renderer.tokenizer.decode(row.input_ids)
+
+
+NEVER_WRITES = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+"""Opens the thinking in the prompt and never writes any, as DeepSeek-R1's does."""
+
+
+@pytest.mark.parametrize(
+    ("thinking", "replies", "trained"),
+    [
+        (None, ["<think>\nHm.\n</think>\n\nDone."], "Hm.\n</think>\n\nDone."),
+        (None, ["Hm.\n</think>\n\nDone."], "Hm.\n</think>\n\nDone."),
+        ("empty", ["Done."], "\n</think>\n\nDone."),
+        ("empty", ["<think>Hm.</think>Done."], "\n</think>\n\nDone."),
+    ],
+)
+def test_a_tag_that_the_prompt_opens_is_closed_behind_the_thinking(tokenizer_with, thinking, replies, trained):
+    renderer = Renderer(tokenizer_with(NEVER_WRITES), thinking=thinking)
+    (row,) = renderer.render(make_run(replies)).rows
+    ids = row.input_ids[(row.step_index == 0) & (row.part != Part.END)].tolist()
+    assert renderer.tokenizer.decode(ids) == trained
+
+
+@pytest.mark.parametrize("thinking", [None, "without"])
+def test_a_template_that_always_opens_thinking_wants_a_choice(tokenizer_with, thinking):
+    with pytest.raises(RenderError, match="choose thinking=empty"):
+        Renderer(tokenizer_with(NEVER_WRITES), thinking=thinking).render(make_run(["Done."]))

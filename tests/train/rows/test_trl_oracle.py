@@ -324,7 +324,7 @@ def compare(templates: Path, family: str) -> dict[Difference, set[str]]:
     tokenizer.add_special_tokens({"additional_special_tokens": settings.get("special", "").split(), **named})
     found: dict[Difference, set[str]] = defaultdict(set)
     for name, replies in RUNS.items():
-        thinks = any(reply.thinking for reply in replies)
+        thinks = any(reply.thinking or "</think>" in reply.text for reply in replies)
         options = settings.get("thinking_options" if thinks else "options")
         choice = None if thinks else settings.get("without_thinking")
         run = run_of(replies, system=settings.get("system", True))
