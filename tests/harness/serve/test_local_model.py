@@ -51,6 +51,7 @@ def test_what_an_episode_sampled_trains_as_one_row(tiny_engine, base):
     run = make_run([reply.content for reply, _ in steps])
     run = msgspec.structs.replace(
         run,
+        messages=tuple(messages[:-1]),
         steps=tuple(
             msgspec.structs.replace(
                 step,
