@@ -30,7 +30,7 @@ import json
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -452,10 +452,11 @@ class Renderer:
         thought = step.reasoning if told.thinking == "recorded" else None
         if thought and told.template.thinking_key:
             said[told.template.thinking_key] = thought
-        forms = [self._as_history, self._as_last, self._alone]
+        forms: list[Callable[..., tuple[str, str, str] | None]] = [self._as_history, self._as_last, self._alone]
         if thought or told.thinking == "empty":
             forms = [self._as_last, self._alone, self._as_history]
-        for form in (*forms, partial(self._behind_opening, thought=thought)):
+        forms.append(partial(self._behind_opening, thought=thought))
+        for form in forms:
             found = form(told, said, place, prompt)
             if found is not None and step.content.strip() in found[0] and _shows_thought(told, step, found[0]):
                 return found
