@@ -84,7 +84,7 @@ class Engine:
         self.renderer = Renderer.load(tokenizer_of(weights))
         if self.renderer.template.opens_thinking:
             self.renderer.thinking = "empty"  # prompts as the template gives them; nothing is trained here
-        self.end_ids = self._forward.end_ids | {self.renderer.end_id}
+        self.end_ids = self._forward.end_ids | set(self.renderer.stop_ids)
         budget = self._forward.cache_budget(self._cache_gib)
         wanted = min(self._wanted_len or self._forward.max_positions, self._forward.max_positions)
         self.max_model_len = min(wanted, budget)

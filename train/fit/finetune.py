@@ -207,16 +207,16 @@ def load_model(name: str, recipe: Recipe, renderer: Renderer, table: RowTable, *
         raise InputError(f"--model {name}: cannot be loaded ({' '.join(str(error).split())[:300]})") from None
     refuse_other_layers(model.config)
     install_loss(model, attention=attention)
-    _stop_at(model, renderer.end_id)
+    _stop_at(model, renderer.stop_ids)
     return model if recipe.lora is None else with_adapter(model, recipe.lora)
 
 
-def _stop_at(model: PreTrainedModel, end_id: int) -> None:
+def _stop_at(model: PreTrainedModel, end_ids: Sequence[int]) -> None:
     """Have servers stop where the model was taught to: its own configuration may name another token."""
     known = model.generation_config.eos_token_id
     ids = [] if known is None else [known] if isinstance(known, int) else list(known)
-    if end_id not in ids:
-        model.generation_config.eos_token_id = [*ids, end_id]
+    if missing := [end_id for end_id in end_ids if end_id not in ids]:
+        model.generation_config.eos_token_id = [*ids, *missing]
 
 
 def with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:

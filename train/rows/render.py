@@ -31,7 +31,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -172,6 +172,14 @@ class Renderer:
     def end_id(self) -> int:
         """The special token at which a model's turn ends."""
         return self.end_ids[-1]
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Every token at which a turn may end, that of plain text first: some templates end a call with another."""
+        endings = [self.template.ending("text", "user")]
+        if self.template.style is not None:
+            endings.append(self.template.ending("calls", "tool"))
+        return tuple(dict.fromkeys(self._ids(ending.written)[-1] for ending in endings))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
@@ -319,7 +327,8 @@ class Renderer:
         if not found:
             return turn
         step = next(step for step in told.trajectory.steps if step.index == turn.step)
-        texts = [step.content, step.reasoning or "", *_texts(list(step.tool_calls))]
+        thought = step.reasoning if told.thinking == "recorded" else None
+        texts = [step.content, thought or "", *_texts(list(step.tool_calls))]
         written = sum(len(told.template.special_tokens(text)) for text in texts)
         if written and written < len(found):
             raise RenderError(
@@ -592,12 +601,14 @@ class Renderer:
             row.add_context(prompt[shared:])
             sampled = list(step.token_ids or ())
             asked = prompt + sampled
-            stopped = sampled[-1] == self.end_id
+            stopped = sampled[-1] in self.stop_ids
             said = sampled[:-1] if stopped else sampled
             row.add_reply(step.index, said, self._sampled_action(step, said))
-            if stopped or step.finish_reason == "stop":
+            if stopped:
+                row.add_end(step.index, sampled[-1:])
+            elif step.finish_reason in ("stop", "tool_calls"):
                 # A server may keep the token that ended the turn to itself; the next prompt shows it.
-                row.add_end(step.index, [self.end_id])
+                row.add_end(step.index, [self.stop_ids[-1 if step.tool_calls else 0]])
         return [*rows, row.tokenized("sampled")]
 
     def _sampled_action(self, step: Step, ids: list[int]) -> slice:

@@ -359,3 +359,13 @@ def test_action_spans():
     xml = Step(index=0, content="", action=Action(tool="bash", format="xml"))
     assert action_span(xml, "Look.\n<function=bash>\n</function>\n") == (6, 33)
     assert action_span(Step(index=0, content="No action."), "No action.") is None
+
+
+def test_a_call_may_end_otherwise_than_a_text(tokenizer_with):
+    other = TOOLS.replace(
+        "{% endfor %}<|im_end|>", "{% endfor %}{{ '<|im_start|>' if m.tool_calls else '<|im_end|>' }}"
+    )
+    renderer = Renderer(tokenizer_with(other))
+    expected = renderer.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
+    assert list(renderer.stop_ids) == expected
+    assert list(Renderer(tokenizer_with(CHATML)).stop_ids) == expected[:1]
