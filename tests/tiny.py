@@ -36,10 +36,10 @@ def build_image(client: docker.DockerClient) -> str:
     return IMAGE
 
 
-def row(number: int) -> dict[str, object]:
-    """A swebench-5 row."""
+def row(number: int, *, owner: str = "tiny") -> dict[str, object]:
+    """A swebench-5 row. owner: the first part of its id, by which tests know their own containers."""
     return {
-        "instance_id": f"tiny__tiny-{number}",
+        "instance_id": f"{owner}__tiny-{number}",
         "repo": f"tiny/{'even' if number % 2 == 0 else 'odd'}",
         "base_commit": "",
         "problem_statement": "answer.txt must say 42.",
@@ -55,6 +55,6 @@ def row(number: int) -> dict[str, object]:
     }
 
 
-def write_tasks(path: Path, count: int) -> Path:
-    path.write_text("".join(json.dumps(row(number)) + "\n" for number in range(count)))
+def write_tasks(path: Path, count: int, *, owner: str = "tiny") -> Path:
+    path.write_text("".join(json.dumps(row(number, owner=owner)) + "\n" for number in range(count)))
     return path

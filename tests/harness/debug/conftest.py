@@ -16,7 +16,7 @@ from srft.harness.config.config import CollectConfig
 from srft.harness.debug.session import Session
 from tests import tiny
 
-TASK = "tiny__tiny-0"
+TASK = "debugged__tiny-0"
 
 
 def bash(command: str, thought: str = "I act.") -> str:
@@ -63,7 +63,7 @@ def sandbox_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the task, and the script of a model that fails it."""
-    tiny.write_tasks(tmp_path / "tasks.jsonl", 2)
+    tiny.write_tasks(tmp_path / "tasks.jsonl", 2, owner="debugged")
     (tmp_path / "replies.yaml").write_text(yaml.safe_dump(REPLIES))
     return tmp_path
 
