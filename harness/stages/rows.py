@@ -64,7 +64,11 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     if not round_.trajectories.path.exists():
         raise InputError(f"{round_.trajectories.path}: no runs; collect or import some first")
     renderer = Renderer.load(
-        config.tokenizer, options=config.template, thinking=config.thinking, calls=config.rows.calls
+        config.tokenizer,
+        options=config.template,
+        thinking=config.thinking,
+        calls=config.rows.calls,
+        tools=config.rows.tools,
     )
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}

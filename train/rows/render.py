@@ -98,6 +98,7 @@ class Renderer:
     nothing in it. "without": the reply as the template shows it without thinking. `None`: recorded where the run has
     thinking and the template writes it, else without; a template that opens the thinking itself wants a choice.
     calls: write tool calls and their answers as text, in this syntax, for a template that has none.
+    tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Renderer:
         options: Mapping[str, Any] | None = None,
         thinking: Thinking | None = None,
         calls: Syntax | None = None,
+        tools: Literal["refuse", "leave_out"] = "refuse",
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError(f"{tokenizer.name_or_path}: expected a tokenizer with a tokenizer.json")
@@ -117,8 +119,11 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self.options = dict(options or {})
-        self.thinking = thinking
+        self.thinking: Thinking | None = thinking or None
+        if self.thinking not in (None, "recorded", "empty", "without"):
+            raise InputError(f"thinking: expected recorded, empty or without, got {thinking!r}")
         self.calls = calls
+        self.tools = tools
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
@@ -138,6 +143,7 @@ class Renderer:
         options: Mapping[str, Any] | None = None,
         thinking: Thinking | None = None,
         calls: Syntax | None = None,
+        tools: Literal["refuse", "leave_out"] = "refuse",
     ) -> Renderer:
         """From a folder or a hub name. Raises InputError."""
         from transformers import AutoTokenizer  # takes seconds, which who only looks at rows need not wait
@@ -149,7 +155,7 @@ class Renderer:
                 f"--tokenizer {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a folder with "
                 "tokenizer.json and a chat template, or a name on the hub"
             ) from None
-        return cls(tokenizer, options=options, thinking=thinking, calls=calls)
+        return cls(tokenizer, options=options, thinking=thinking, calls=calls, tools=tools)
 
     @property
     def fingerprint(self) -> str:
@@ -161,6 +167,7 @@ class Renderer:
             json.dumps(self.options, sort_keys=True),
             self.thinking,
             self.calls,
+            self.tools,
         )
 
     @property
@@ -264,13 +271,16 @@ class Renderer:
             "several calls in a reply": any(len(message["tool_calls"]) > 1 for message in calling),
             "text beside a call": any(message["content"].strip() for message in calling),
             "observations": bool(calling) and any(message["role"] == "tool" for message in messages),
-            "tool descriptions": bool(calling) and bool(trajectory.tools),
         }
+        if calling and trajectory.tools and self.tools == "refuse":
+            system = messages[0]["role"] == "system"
+            needs["tool descriptions" if system else "tool descriptions without a system message"] = True
         for feature, needed in needs.items():
             if needed and (why := self.template.lost(feature)):
+                also = ", rows.tools=leave_out to do without" if feature.startswith("tool descriptions") else ""
                 raise RenderError(
-                    f"{why}; set rows.calls=xml (or json) to write calls as text, or take a tokenizer whose template "
-                    "writes them"
+                    f"{why}; set rows.calls=xml (or json) to write calls as text{also}, or take a tokenizer whose "
+                    "template writes them"
                 )
 
     def _choice(self, thought: bool) -> Thinking:
@@ -759,7 +769,13 @@ def _aligned(real: str, pieces: list[str], contents: list[str]) -> list[int] | N
 
 
 def _turn(step: Step, context: str, reply: str, end: str, shown: str) -> Turn:
-    return Turn(step.index, context, reply, action_span(step, reply), step.finish_reason != "length", end, shown)
+    ends = step.finish_reason != "length"
+    if not ends and not step.content and not step.tool_calls:
+        # Cut off before its text began: what the template writes behind the thinking is not the model's.
+        thought = (step.reasoning or "").strip()
+        written = reply.find(thought) + len(thought) if thought and thought in reply else 0
+        reply, shown = reply[:written], reply[written:] + shown
+    return Turn(step.index, context, reply, action_span(step, reply), ends, end, shown)
 
 
 def _texts(value: Any) -> Iterator[str]:

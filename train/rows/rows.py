@@ -60,7 +60,8 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
     run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
     rewrites: "split" into a row a rewrite, or "refuse". calls: write tool calls as text in this syntax,
-    xml or json, for models whose template has none.
+    xml or json, for models whose template has none. tools: "refuse" runs whose tool descriptions the template does not
+    write, or "leave_out" the descriptions.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
@@ -68,6 +69,7 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: Literal["auto", "rendered"] = "auto"
     rewritten: Literal["split", "refuse"] = "split"
     calls: Syntax | None = None
+    tools: Literal["refuse", "leave_out"] = "refuse"
 
 
 class Row(NamedTuple):

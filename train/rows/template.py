@@ -208,7 +208,8 @@ class ChatTemplate:
     def lost(self, feature: str) -> str | None:
         """Why a run with this feature cannot be rendered, `None` where it can.
 
-        Features: "tool calls", "several calls in a reply", "text beside a call", "observations", "tool descriptions".
+        Features: "tool calls", "several calls in a reply", "text beside a call", "observations", "tool descriptions",
+        "tool descriptions without a system message".
         """
         if feature not in self._lost:
             self._lost[feature] = None if self._survives(feature) else f"the chat template does not write {feature}"
@@ -218,8 +219,12 @@ class ChatTemplate:
         user = {"role": "user", "content": "x"}
         if feature == "tool calls":
             return self.style is not None
-        if feature == "tool descriptions":
-            text = self._rendered([user], [_tool("sentinel_tool", _TEXT)], prompt=True)
+        if feature.startswith("tool descriptions"):
+            system = [] if feature.endswith("message") else [{"role": "system", "content": "y"}]
+            tools = [_tool("sentinel_tool", _TEXT)]
+            text = self._rendered([*system, user], tools, prompt=True)
+            if text is None:  # a template that takes no system message says so of each run that has one
+                text = self._rendered([user], tools, prompt=True)
             return text is not None and "sentinel_tool" in text and _TEXT in text
         if self.style is None:
             return False

@@ -144,3 +144,14 @@ def test_a_tag_that_the_prompt_opens_is_closed_behind_the_thinking(tokenizer_wit
 def test_a_template_that_always_opens_thinking_wants_a_choice(tokenizer_with, thinking):
     with pytest.raises(RenderError, match="choose thinking=empty"):
         Renderer(tokenizer_with(NEVER_WRITES), thinking=thinking).render(make_run(["Done."]))
+
+
+@pytest.mark.parametrize(("thinking", "trained"), [("recorded", "Hm, the"), ("empty", "")])
+def test_a_reply_that_was_cut_off_in_its_thinking_closes_nothing(tokenizer_with, thinking, trained):
+    run = run_with("Hm, the")
+    cut = msgspec.structs.replace(run.steps[0], content="", finish_reason="length")
+    messages = tuple({**m, "content": ""} if m["role"] == "assistant" else m for m in run.messages)
+    run = msgspec.structs.replace(run, messages=messages, steps=(cut, *run.steps[1:]))
+    renderer = Renderer(tokenizer_with(OPENS), thinking=thinking)
+    row = renderer.render(run).rows[0]
+    assert renderer.tokenizer.decode(row.input_ids[row.step_index == 0].tolist()) == trained

@@ -283,3 +283,16 @@ def test_special_tokens_in_a_text(tokenizer_with):
         "<|im_end|>",
     ]
     assert json.dumps(tried.special_tokens("")) == "[]"
+
+
+def test_tools_that_are_written_into_the_system_message_alone(tokenizer_with):
+    template = ChatTemplate(
+        tokenizer_with(
+            CHATML.replace(
+                "{{ m.content }}", "{{ m.content }}{% if m.role == 'system' %}{{ tools | tojson }}{% endif %}"
+            )
+        ),
+        options={},
+    )
+    assert template.lost("tool descriptions") is None
+    assert template.lost("tool descriptions without a system message") is not None
