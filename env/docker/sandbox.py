@@ -37,6 +37,7 @@ OWNER_LABEL = "srft.owner"
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
 EXIT_CODE_TIMEOUT_S = 5.0
+REMOVAL_S = 30.0
 MAX_LINKS = 16
 KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 
@@ -264,7 +265,25 @@ class DockerSandbox(ShellSandbox):
         container, self._container = self._container, None
         if container is not None:
             with contextlib.suppress(APIError, requests.RequestException):
-                self.api.remove_container(container, force=True, v=True)
+                remove_container(container, self.api)
+
+
+def remove_container(container: str, api: docker.APIClient) -> None:
+    """Remove a container, whatever runs in it, and return when the engine no longer lists it.
+
+    A container whose bash has ended is removed by the engine itself, which refuses a second removal meanwhile.
+    Raises APIError for any other refusal, and for a removal that takes longer than REMOVAL_S.
+    """
+    until = time.monotonic() + REMOVAL_S
+    while True:
+        try:
+            api.remove_container(container, force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409 or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def image_id(image: str) -> str | None:
@@ -311,7 +330,7 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
         for container in client.api.containers(all=True, filters={"label": LABEL}):
             if everything or is_orphan(container["Labels"].get(OWNER_LABEL)):
                 with contextlib.suppress(APIError):
-                    client.api.remove_container(container["Id"], force=True, v=True)
+                    remove_container(container["Id"], client.api)
                     removed.append(f"container {container['Id'][:12]} ({container['Image']})")
         for image in client.api.images(filters={"label": LABEL}):
             if OWNER_LABEL in (image["Labels"] or {}) and (everything or is_orphan(image["Labels"][OWNER_LABEL])):

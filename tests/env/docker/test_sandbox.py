@@ -204,6 +204,19 @@ def test_close_removes_the_container_and_its_snapshots(client: docker.DockerClie
     assert not left & set(snapshots)
 
 
+def test_close_waits_for_a_removal_that_the_engine_began(client: docker.DockerClient) -> None:
+    left = []
+    for _ in range(5):
+        sandbox = DockerSandbox(SandboxSpec(image=IMAGE))
+        sandbox.start()
+        container = sandbox.container_id
+        assert container is not None
+        client.api.kill(container)
+        sandbox.close()
+        left += [container] if exists(client, container) else []
+    assert left == []
+
+
 def test_restore_of_what_is_not_a_snapshot(sandbox: DockerSandbox) -> None:
     with pytest.raises(ImageError):
         sandbox.restore("sha256:" + "0" * 64)

@@ -41,7 +41,8 @@ def never_called(a, b):
     return a + b
 '''
 
-TESTS = """import random
+TESTS = """import pathlib
+import tempfile
 
 import pytest
 
@@ -93,7 +94,11 @@ def test_too_little():
 
 
 def test_that_is_flaky():
-    assert random.random() < 0.5
+    marker = pathlib.Path(tempfile.gettempdir()) / "purse-was-tested"
+    if marker.exists():
+        marker.unlink()
+        raise AssertionError
+    marker.touch()
 """
 
 

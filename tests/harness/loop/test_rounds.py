@@ -250,7 +250,7 @@ def test_stages_of_a_finished_loop_change_nothing(folder, finished, stages):
         (["--set", "critic=nope"], "critic: 'nope' is none"),
         (["--set", "teachers=[nope]"], "model: 'nope' is none"),
         (["--model", "nope"], "model (--model): nope: no model there"),
-        (["--stages", ""], "--stages : expected some of practice, collect"),
+        (["--stages", ""], "--stages : expected some of practice, import, collect"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_done(folder, options, said):
