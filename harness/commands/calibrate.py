@@ -19,6 +19,7 @@ _COLUMNS = {
     "first_error_accuracy": "first error",
 }
 _TRUE_SOURCES = ("human", "oracle")
+_FAILED = {"1": True, "0": False, "?": None}
 
 _PLAIN_WIDTH = 150
 """Of the table where stdout is no terminal: no figure is cut."""
@@ -85,45 +86,37 @@ def _judged_in_run(path: Path, *, labels: str, critic: str | None, harmful: tupl
     """The labels of a run's own trajectories; nothing is locked, as nothing is written."""
     from srft.critic.labels.label_file import FileCritic
     from srft.critic.labels.label_sets import Predictions, choose, judged_runs
-    from srft.critic.labels.labels import Evidence, effective_labels
+    from srft.critic.labels.labels import Evidence
+    from srft.harness.run.find import find_run, round_folders
+    from srft.harness.run.labels import labels_by
     from srft.harness.run.store import Round
 
-    rounds = [Round(folder) for folder in sorted(path.glob("round-*"))]
-    if not rounds:
-        raise InputError(f"{path}: not a run (it has no round-000); check --run")
-    critiques = [critique for round_ in rounds for critique in round_.critiques.read()]
+    indexes = [Round(folder).index() for _, folder in round_folders(find_run(path))]
     file = None if labels == "human" else FileCritic(labels)
-    in_run: dict[str, list[Any]] = {}
     said: dict[str, dict[str, Any]] = {}
-    for critique in critiques:
-        if critique.source in _TRUE_SOURCES:
-            in_run.setdefault(critique.trajectory_id, []).append(critique)
-        else:
-            said.setdefault(critique.critic, {})[critique.trajectory_id] = {one.step: one for one in critique.labels}
     truth: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     failed: dict[str, dict[int, bool | None]] = {}
-    for trajectory in (trajectory for round_ in rounds for trajectory in round_.finished()):
-        given = [file.judge(trajectory, Evidence())] if file else in_run.get(trajectory.id, [])
-        true = [critique for critique in given if critique is not None]
+    for index, run in ((one, run) for one in indexes for run in one.standing):
+        told = index.told(run.id)
+        for one in told:
+            if one.source not in _TRUE_SOURCES:
+                said.setdefault(one.critic, {})[run.id] = {label.step: label for label in one.critique().labels}
+        if file is None:
+            true: list[Any] = [one for one in told if one.source in _TRUE_SOURCES]
+        else:
+            given = file.judge(index.trajectory(run), Evidence())
+            true = [] if given is None else [given]
         if true:
-            truth[trajectory.id] = effective_labels(true, critics=[one.critic for one in true])
-            lengths[trajectory.id] = len(trajectory.steps)
-            failed[trajectory.id] = {step.index: _failed_tool(step) for step in trajectory.steps}
+            truth[run.id] = labels_by(true, critics=[one.critic for one in true])
+            lengths[run.id] = run.steps
+            failed[run.id] = {step: _FAILED[letter] for step, letter in enumerate(run.failed_tools)}
     if not truth:
         raise InputError(f"{path}: no true labels for any of its runs; label some, or give --labels FILE")
     if not said:
         raise InputError(f"{path}: no critic has judged it yet; run srft critique --run {path} first")
     chosen = choose(Predictions(said, {}), critic)
     return judged_runs(truth, chosen, harmful=harmful, lengths=lengths, failed_tools=failed)
-
-
-def _failed_tool(step: Any) -> bool | None:
-    if step.timed_out or step.error == "format":
-        return True
-    if step.exit_code is None:
-        return False if step.observation is None else None
-    return bool(step.exit_code != 0)
 
 
 def _as_json(report: Any, critic: str | None) -> Any:

@@ -1,7 +1,6 @@
 """`srft critique`: a critic's verdict on every step."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,13 +51,12 @@ def critique(
     Example: `srft critique --run runs/first --critic http://localhost:8000/v1#my-model --set judge.information=outcome`
     """
     from srft.harness.config.config import read_config
+    from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
     from srft.harness.stages.critique import CritiqueConfig
     from srft.harness.stages.critique import critique as critique_runs
     from srft.harness.stages.progress import watch
 
-    if not Path(required(run, "--run")).is_dir():
-        fail(f"{run}: no such run directory; check --run", 2)
     options: dict[str, Any] = {
         "tasks": tasks,
         "only": ids(only),
@@ -69,6 +67,7 @@ def critique(
     if config is None:
         required(critic, "--critic")
     settings = read_config(CritiqueConfig, file=config, **critic_options(critic, sets or []), **options)
+    find_round(required(run, "--run"), settings.round)
     with stopping() as stop, Run(required(run, "--run")) as opened:
         summary = critique_runs(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary) if json else print_critique(summary)

@@ -1,9 +1,9 @@
 """`srft evaluate`: official verdicts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from srft.env.errors import InputError
 from srft.harness.commands.options import (
     JsonOption,
     OnlyOption,
+    RoundOption,
     RunOption,
     SandboxOption,
     TasksOption,
@@ -34,29 +35,47 @@ def evaluate(
         typer.Option("--predictions", metavar="FILE|gold", help="Official formats: .jsonl, .json list or dict."),
     ] = None,
     run: RunOption = None,
+    round_number: RoundOption = None,
     only: OnlyOption = None,
-    workers: WorkersOption = 4,
-    sandbox: SandboxOption = "auto",
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for one task's tests.")] = 1800.0,
+    workers: WorkersOption = None,
+    sandbox: SandboxOption = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds for one task's tests: the run's own, else 1800.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Grade a predictions file, the gold patches, or a run, exactly as the official harness does.
 
+    Of a run that rounds made, its newest round is graded, else what --round or RUN:FOLDER names, say
+    runs/demo:round-001/evaluation/srft. Sandbox, workers and time limit are those that the run was collected with.
+
     Example: `srft evaluate --tasks SWE-bench/SWE-bench_Verified --predictions predictions.jsonl --workers 8`
     """
     from srft.env.backends import choose_backend
+    from srft.harness.config.config import GradingConfig
     from srft.harness.run.store import Run
     from srft.harness.stages.evaluate import Grader, as_json
     from srft.harness.stages.evaluate import evaluate as grade_all
 
-    if run and not predictions and not Path(run, "run.yaml").is_file():
-        raise InputError(f"{run}: not a run (it has no run.yaml); check --run, or give --predictions")
-    with stopping() as stop, Run(run or _default_run(tasks, predictions)) as opened:
-        chosen = _submissions(opened, tasks=tasks, predictions=predictions, only=ids(only))
-        backend = choose_backend(sandbox_kind(sandbox))
-        grader = Grader(backend, opened.round(0), workers=workers or 4, timeout_s=timeout_s)
-        with closing(backend), closing(grader), _counting(len(chosen)) as count:
-            evaluation = grade_all(chosen, grader, stop=stop, on_grade=count)
+    if predictions is None:
+        asked = _of_run(required(run, "--run (or --predictions)"), round_number, tasks=tasks, only=ids(only))
+    else:
+        path = Path(run or _default_run(tasks, predictions))
+        asked = _of_predictions(path, round_number or 0, predictions, tasks=tasks, only=ids(only))
+    grading = asked.config.grading if asked.config else GradingConfig(workers=4)
+    kind = sandbox or (asked.config.sandbox.kind if asked.config else "auto")
+    with stopping() as stop, Run(asked.run) as opened:
+        round_ = opened.at(asked.folder)
+        asked.prepare(round_)
+        backend = choose_backend(sandbox_kind(kind))
+        grader = Grader(
+            backend,
+            round_,
+            workers=workers or grading.workers,
+            timeout_s=timeout_s or grading.timeout_s,
+        )
+        with closing(backend), closing(grader), _counting(len(asked.submissions)) as count:
+            evaluation = grade_all(asked.submissions, grader, stop=stop, on_grade=count)
             if stop.is_set():
                 end_at_once("stopped; the same command goes on", 130)
         if json:
@@ -65,9 +84,30 @@ def evaluate(
             print_evaluation(evaluation)
         if stop.is_set():
             end_at_once("stopped; the same command goes on", 130)
-    if evaluation.not_graded:
+    _end(asked, evaluation)
+
+
+class Asked(NamedTuple):
+    """What is to be graded, found good before anything is made. config: what the run was collected with. prepare: what
+    is written before the first patch is graded."""
+
+    run: Path
+    folder: Path
+    submissions: list[Any]
+    config: Any
+    prepare: Callable[[Any], None] = lambda round_: None
+
+
+def _end(asked: Asked, evaluation: Any) -> None:
+    """Exit code 1 for what has no verdict, with what to do about it."""
+    without_patch = sum(submission.state == "not_graded" for submission in asked.submissions)
+    failed = evaluation.not_graded - without_patch
+    if failed:
+        fail(f"{failed} not graded, see grades.jsonl in {asked.folder}; the same command tries again", 1)
+    if without_patch:
         fail(
-            f"{evaluation.not_graded} not graded, see grades.jsonl in {opened.path}; the same command tries again",
+            f"{without_patch} episodes were ended by the infrastructure or cancelled, so they have no verdict; "
+            "`srft collect` with the same options runs those that the infrastructure ended again",
             1,
         )
 
@@ -81,28 +121,54 @@ def _default_run(tasks: str | None, predictions: str | None) -> str:
     return f"runs/evaluate-{Path(named).stem}-{digest[:8]}"
 
 
-def _submissions(opened: Any, *, tasks: str | None, predictions: str | None, only: Any) -> list[Any]:
-    """What to grade: the patches of a file, or those of the run's own episodes."""
+def _of_run(name: str, number: int | None, *, tasks: str | None, only: Any) -> Asked:
+    """The patches of a run's own episodes."""
     from srft.env.tasks.task import load_tasks
-    from srft.harness.run.predictions import read_predictions
-    from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
-    from srft.harness.stages.collect import outlines
-    from srft.harness.stages.evaluate import Submission, submissions_of_run
+    from srft.harness.run.evidence import tasks_source
+    from srft.harness.run.find import find_place
+    from srft.harness.run.run_yaml import config_folder, kept_config
+    from srft.harness.stages.evaluate import submissions_of_run, submissions_on_file
 
-    if predictions is None:
-        round_ = opened.round(0)
-        collected, config = outlines(round_), kept_config(config_folder(round_))
-        if not collected or config is None:
-            raise InputError(f"{opened.path}: no finished episodes in it; collect some first, or give --predictions")
-        return submissions_of_run(tasks_of_round(round_, tasks=tasks, only=only), config.attempts, collected)
+    place = find_place(name, number)
+    round_ = place.round
+    index, config = round_.index(), kept_config(config_folder(round_))
+    source = tasks or tasks_source(place.run, round_)
+    if source is None:
+        raise InputError(
+            f"{place.folder}: its runs were imported, and where their tasks lie is not on file; give --tasks"
+        )
+    if config is not None:
+        loaded = load_tasks(source, only=only or (config.only if not tasks else None) or None)
+        return Asked(place.run, place.folder, submissions_of_run(loaded, config.attempts, index), config)
+    loaded = load_tasks(source, only=only)
+    submissions = submissions_on_file(loaded, index)
+    if left_out := len(index.episodes) - len(submissions):
+        typer.echo(f"srft: left out: {left_out} runs on tasks that are not among the {len(loaded)} asked for", err=True)
+    if not submissions:
+        raise InputError(
+            f"{place.folder}: none of its {len(index.episodes)} runs is on a task of {source}; check --tasks"
+        )
+    return Asked(place.run, place.folder, submissions, config)
+
+
+def _of_predictions(path: Path, number: int, predictions: str, *, tasks: str | None, only: Any) -> Asked:
+    """The patches of a file."""
+    from functools import partial
+
+    from srft.env.tasks.task import load_tasks
+    from srft.harness.run.predictions import keep_predictions, read_predictions
+    from srft.harness.stages.evaluate import Submission
+
     loaded = load_tasks(required(tasks, "--tasks"), only=only)
     read = read_predictions(predictions, loaded, subset=only is not None)
-    return [
+    submissions = [
         Submission(task, read[task.instance_id].model_patch)
         if task.instance_id in read
         else Submission(task, None, state="missing")
         for task in loaded
     ]
+    keep = partial(keep_predictions, predictions=read, asked=[task.instance_id for task in loaded])
+    return Asked(path, path / f"round-{number:03d}", submissions, None, keep)
 
 
 @contextmanager
@@ -146,5 +212,11 @@ def print_evaluation(evaluation: Any) -> None:
         console.print(
             f"resolved {evaluation.rate:.1%}  (95 % interval {low:.1%} to {high:.1%}, {evaluation.tasks} tasks, "
             f"{evaluation.predictions} predictions; {evaluation.resolved_any} tasks resolved at least once)",
+            soft_wrap=True,
+        )
+    if evaluation.not_run:
+        console.print(
+            f"not run: {evaluation.not_run} of {evaluation.not_run + evaluation.predictions} attempts that were asked "
+            "for; they are in no figure above, and the command that collects runs them",
             soft_wrap=True,
         )

@@ -10,6 +10,7 @@ from srft.harness.commands.options import (
     ConfigOption,
     CriticsOption,
     JsonOption,
+    RoundOption,
     RunOption,
     SetOption,
     ids,
@@ -61,7 +62,7 @@ def export(
         str | None,
         typer.Option("--evaluation", metavar="TASKS,TASKS", help="Runs on these or their repositories are refused."),
     ] = None,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="The round of the run.")] = 0,
+    round_number: RoundOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -74,6 +75,7 @@ def export(
     Example: `srft export --run runs/first --format axolotl --arm srft --out data.jsonl`
     """
     from srft.harness.config.config import read_config
+    from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
     from srft.harness.stages.export import ExportConfig
     from srft.harness.stages.export import export as write
@@ -91,8 +93,9 @@ def export(
             "evaluation": ids(evaluation),
         },
     )
+    number = find_round(required(run, "--run"), round_number)
     with Run(required(run, "--run")) as opened:
-        exported = write(settings, opened.round(round_number))
+        exported = write(settings, opened.round(number))
     print_json(exported._asdict()) if json else _print_exported(exported)
 
 

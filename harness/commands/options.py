@@ -30,7 +30,7 @@ ModelOption = Annotated[str | None, typer.Option("--model", metavar="URL|KIND:PA
 OnlyOption = Annotated[str | None, typer.Option("--only", metavar="ID,ID", help="These instance ids alone.")]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
 RoundOption = Annotated[
-    int | None, typer.Option("--round", metavar="N", min=0, help="The round of the run; 0 unless given.")
+    int | None, typer.Option("--round", metavar="N", min=0, help="The round of the run; its newest one unless given.")
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Containers at a time.")]
 SandboxOption = Annotated[

@@ -53,6 +53,7 @@ def rows(
     Example: `srft rows --run runs/first --tokenizer models/base --arm srft,all --critic judge`
     """
     from srft.harness.config.config import read_config
+    from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
     from srft.harness.stages.rows import RowsConfig, make_rows
 
@@ -69,8 +70,9 @@ def rows(
             "evaluation": ids(evaluation),
         },
     )
+    number = find_round(required(run, "--run"), round_number)
     with Run(required(run, "--run")) as opened:
-        made = make_rows(settings, opened.round(round_number or 0))
+        made = make_rows(settings, opened.round(number))
     if json:
         print_json(
             {arm: {"folder": str(it.folder), "new": it.is_new, **_figures(it.manifest)} for arm, it in made.items()}

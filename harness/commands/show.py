@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from srft.env.errors import InputError
-from srft.harness.commands.options import CriticsOption, JsonOption, RunOption, ids, print_json, required
+from srft.harness.commands.options import CriticsOption, JsonOption, RoundOption, RunOption, ids, print_json, required
 
 if TYPE_CHECKING:
     from srft.agent.records import Step
@@ -43,9 +42,7 @@ def show(
         str | None, typer.Option("--tokenizer", metavar="DIR|NAME", help="Where the rows' tokenizer is now.")
     ] = None,
     step: Annotated[str | None, typer.Option("--step", metavar="N|N-M", help="These steps alone, and whole.")] = None,
-    round_number: Annotated[
-        int | None, typer.Option("--round", min=0, help="The round; the newest that has the run.")
-    ] = None,
+    round_number: RoundOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show a run: each step with every critic's verdict and the weight that an arm gives it; --tokens: what is trained.
@@ -58,8 +55,7 @@ def show(
     from srft.harness.look.show import find_run
 
     steps = _range(step)
-    path = Path(required(run, "--run"))
-    shown = find_run(path, name, arm=arm, critics=ids(critic) or (), round_number=round_number)
+    shown = find_run(required(run, "--run"), name, arm=arm, critics=ids(critic) or (), round_number=round_number)
     if steps is not None and steps.stop > len(shown.trajectory.steps):
         raise InputError(f"--step {step}: expected steps 0 to {len(shown.trajectory.steps) - 1}")
     console = Console(markup=False, highlight=False, emoji=False)
@@ -118,7 +114,8 @@ def _print_step(console: Console, shown: "Shown", step: "Step", *, whole: bool) 
 
 def _facts(shown: "Shown", step: "Step") -> Iterator[str]:
     if shown.weights is not None:
-        yield f"weight {shown.weights[step.index]:g}"
+        is_cut = shown.rows and shown.trained is not None and step.index not in shown.trained.in_rows
+        yield f"weight {shown.weights[step.index]:g}{', but in no row' if is_cut else ''}"
     if step.author != "model":
         yield f"{'written' if step.author == 'human' else 'edited'} by a person"
     if step.exit_code is not None:
@@ -175,7 +172,7 @@ def _inert(text: str) -> str:
 
 
 def _summary(shown: "Shown") -> Iterator[str]:
-    from srft.harness.look.show import is_stale, rows_command
+    from srft.harness.run.trained import rows_command
 
     run = shown.trajectory
     outcome = {True: "resolved", False: "not resolved", None: "outcome not known"}[shown.outcome]
@@ -187,10 +184,11 @@ def _summary(shown: "Shown") -> Iterator[str]:
     if shown.weights is None:
         yield f"arm {shown.arm}: leaves this run out ({shown.left_out})"
         return
-    if is_stale(shown):
-        yield f"the rows hold other weights than these labels give; make them again: {rows_command(shown)}"
+    command = rows_command(shown.round_, shown.arm)
+    if shown.is_stale:
+        yield f"the rows hold other weights than these labels give; make them again: {command}"
     masked = int((shown.weights == 0).sum())
-    trained = _trained(shown, rows_command(shown))
+    trained = _trained(shown, command)
     yield f"arm {shown.arm}: steps masked: {masked} of {len(run.steps)}; trained tokens: {trained}"
 
 
@@ -229,11 +227,15 @@ def _in_steps(piece: "Piece", steps: range | None) -> bool:
 
 def _tokenizer(shown: "Shown", named: str | None) -> Any:
     """The rows' tokenizer. Raises InputError where there are no rows, or the tokenizer is another."""
-    from srft.harness.look.show import rows_command
+    from srft.harness.run.trained import arms_on_file, rows_command
     from srft.train.rows.render import Renderer
 
     if shown.table is None:
-        raise InputError(f"--tokens: no rows of the arm {shown.arm or '(name one)'}; make them: {rows_command(shown)}")
+        made = arms_on_file(shown.round_)
+        if shown.arm is None and made:
+            raise InputError(f"--tokens: rows were made of the arms {', '.join(made)}; choose one with --arm")
+        command = rows_command(shown.round_, shown.arm)
+        raise InputError(f"--tokens: no rows{f' of the arm {shown.arm}' if shown.arm else ''}; make them: {command}")
     manifest = shown.table.manifest
     renderer = Renderer.load(named or manifest.tokenizer)
     if renderer.vocabulary != manifest.vocabulary:
@@ -281,8 +283,6 @@ def _marks(piece: "Piece") -> tuple[str, str]:
 def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: str | None) -> dict[str, Any]:
     import msgspec
 
-    from srft.harness.look.show import is_stale
-
     run = shown.trajectory
     content: dict[str, Any] = {
         "id": run.id,
@@ -295,12 +295,13 @@ def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: st
         "arm": shown.arm,
         "left_out": shown.left_out,
         "steps_masked": None if shown.weights is None else int((shown.weights == 0).sum()),
-        "rows_stale": is_stale(shown),
+        "rows_stale": shown.is_stale,
         "trained_tokens": None if shown.table is None else sum(row.trained_tokens for row in shown.rows),
         "steps": [
             {
                 **msgspec.to_builtins(step),
                 "weight": None if shown.weights is None else float(shown.weights[step.index]),
+                "in_rows": None if shown.trained is None else step.index in shown.trained.in_rows,
                 "verdicts": [
                     {"critic": given.critic, "source": given.source, **msgspec.to_builtins(given.label)}
                     for given in shown.verdicts.get(step.index, [])

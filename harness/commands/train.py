@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from srft.env.errors import InputError
-from srft.harness.commands.options import JsonOption, RunOption, SetOption, end_at_once, ids, print_json, stopping
+from srft.harness.commands.options import (
+    JsonOption,
+    RoundOption,
+    RunOption,
+    SetOption,
+    end_at_once,
+    ids,
+    print_json,
+    stopping,
+)
 
 
 def train(
@@ -36,7 +45,7 @@ def train(
         typer.Option("--evaluation", metavar="TASKS,TASKS", help="Tasks to be evaluated on: refused if trained on."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print memory, time and tokens instead of training.")] = False,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="The round of the run.")] = 0,
+    round_number: RoundOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -58,7 +67,7 @@ def train(
         folder,
         recipe=settings,
         model=model,
-        out=Path(out) if out else _default_out(run, folder, round_number),
+        out=Path(out) if out else _default_out(run, folder),
         evaluation=ids(evaluation) or (),
         run=run,
         json=json,
@@ -87,20 +96,21 @@ def _train(
         print_json(trained) if json else _print_trained(trained, out)
 
 
-def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int) -> Path:
+def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int | None) -> Path:
+    from srft.harness.run.find import find_round
     from srft.harness.stages.train import rows_folder
 
     if rows:
         return Path(rows)
     if not run:
         raise InputError("--run (or --rows) is missing; see --help for an example")
-    return rows_folder(Path(run, f"round-{round_number:03d}"), arm)
+    return rows_folder(Path(run, f"round-{find_round(run, round_number):03d}"), arm)
 
 
-def _default_out(run: str | None, folder: Path, round_number: int) -> Path:
+def _default_out(run: str | None, folder: Path) -> Path:
     if not run:
         raise InputError("--out is missing: with --rows, say where the model goes")
-    return Path(run, f"round-{round_number:03d}", "model", folder.name)
+    return folder.parent.parent / "model" / folder.name
 
 
 def _log(logs: dict[str, Any], step: int, steps: int) -> None:

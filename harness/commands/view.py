@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from srft.env.errors import InputError
-from srft.harness.commands.options import OnlyOption, TasksOption, ids
+from srft.harness.commands.options import OnlyOption, RunOption, TasksOption, ids, required
 
 if TYPE_CHECKING:
     from srft.harness.look.web.viewer import Viewer
 
 
 def view(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run directory.")],
+    folder: Annotated[str | None, typer.Argument(metavar="RUN", help="The run directory; --run names it too.")] = None,
+    run: RunOption = None,
     port: Annotated[
         int | None,
         typer.Option("--port", metavar="N", min=0, max=65535, help="Where it answers: 8117 unless given; 0: any."),
@@ -44,15 +45,18 @@ def view(
     """
     from srft.harness.look.web.viewer import Viewer
 
+    if folder and run and folder != run:
+        raise InputError(f"{folder} and --run {run}: two run directories; name one")
+    path = Path(required(folder or run, "RUN"))
     if export is None and (only or arm):
         raise InputError("--only and --arm go with --export; in the browser both are choices on the page")
     wanted = frozenset(ids(only) or ()) or None
-    viewer = Viewer(Path(run), person=name, tasks=tasks, tokenizer=tokenizer, only=wanted)
+    viewer = Viewer(path, person=name, tasks=tasks, tokenizer=tokenizer, only=wanted)
     print("reading the run ...", file=sys.stderr)
     viewer.prepare()
     known = {entry.task_id for place in viewer.library.places() for entry in place.standing}
     if unknown := sorted((wanted or frozenset()) - known):
-        raise InputError(f"--only {', '.join(unknown)}: no trajectory on it in {run}")
+        raise InputError(f"--only {', '.join(unknown)}: no trajectory on it in {path}")
     if export is not None:
         _export(viewer, Path(export), arm=arm)
     else:

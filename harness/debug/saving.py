@@ -83,7 +83,7 @@ def _on_file(trajectory: Trajectory, round_: Round) -> Trajectory | None:
 
 
 def _next_attempt(task_id: str, round_: Round) -> int:
-    attempts = [outline.attempt for outline in round_.outlines.read() if outline.task_id == task_id]
+    attempts = [run.attempt for run in round_.index().runs if run.task_id == task_id]
     return max(attempts, default=-1) + 1
 
 

@@ -18,7 +18,7 @@ import msgspec
 from srft.env.errors import InputError
 from srft.harness.look.report.episodes import rate_interval, read_episodes
 from srft.harness.look.report.evaluations import evaluations_of
-from srft.harness.look.report.files import round_folders
+from srft.harness.run.find import round_folders
 from srft.harness.run.stages import Stages
 from srft.harness.statistics.paired import compare_verdicts
 from srft.harness.statistics.statistics import Interval
@@ -122,9 +122,9 @@ def read_side(name: str) -> Side:
         raise InputError(f"{name}: no such folder; expected a run, or RUN:round-001/evaluation/CELL")
     chosen = _chosen(folder)
     on_file = read_episodes(chosen)
-    if on_file is None or not on_file.episodes:
+    if on_file is None or not on_file.attempts:
         raise InputError(f"{chosen}: no episodes and no grades in it; expected a run, or RUN:round-001/evaluation/CELL")
-    return Side(chosen, on_file.attempts_by_task)
+    return Side(chosen, on_file.attempts_by_task())
 
 
 def _chosen(folder: Path) -> Path:

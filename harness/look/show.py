@@ -11,26 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy
 from numpy.typing import NDArray
 
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, Source, StepLabel
 from srft.env.errors import InputError
-from srft.harness.run.store import JsonLines, Round, resolved
-from srft.harness.stages.rows import critics_used, critiques_by_run, run_facts
-from srft.train.rows.mask import ARMS, Arm, MaskPolicy, Part, left_out, step_weights
+from srft.harness.run.find import find_place, round_folders
+from srft.harness.run.index import Index, RunEntry
+from srft.harness.run.store import Round
+from srft.harness.run.trained import TrainedRun, arms_on_file, has_rows, open_rows, trained_of
+from srft.harness.stages.rows import critics_used, run_facts
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, left_out, step_weights
 from srft.train.rows.rows import Row, RowTable
-from srft.train.rows.show import rows_of_run
-
-
-class Name(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trajectory is asked for by."""
-
-    id: str
-    task_id: str
-    attempt: int
 
 
 class Given(NamedTuple):
@@ -46,7 +39,7 @@ class Shown(NamedTuple):
 
     verdicts: step -> every critic's label, people's last. arm: whose mask `weights` is, a step; both `None` where none
     was asked for. left_out: why the arm does not train on the run at all (then `weights` is `None`). table: the arm's
-    rows, where they were made; rows: those of this run.
+    rows, where they were made; trained: what they hold of this run.
     """
 
     round_: Round
@@ -57,82 +50,67 @@ class Shown(NamedTuple):
     left_out: str | None
     weights: NDArray[numpy.float32] | None
     table: RowTable | None
-    rows: list[Row]
+    trained: TrainedRun | None
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.trained.rows if self.trained else []
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the rows hold other weights than the run's labels give now: newer labels, or another critic's."""
+        return self.weights is not None and self.trained is not None and self.trained.is_stale(self.weights)
 
 
 def find_run(
-    run: Path, name: str, *, arm: str | None = None, critics: Sequence[str] = (), round_number: int | None = None
+    run: str | Path, name: str, *, arm: str | None = None, critics: Sequence[str] = (), round_number: int | None = None
 ) -> Shown:
     """The run of that id, beginning of an id, task, or task#attempt. Raises InputError that names near ones.
 
-    arm: where none is named, the one whose rows are there, if there is one alone. Rounds are searched newest first.
+    run: a run directory, or RUN:FOLDER for an evaluation in it. arm: where none is named, the one whose rows are there,
+    if there is one alone. Rounds are searched newest first.
     """
-    rounds = _rounds(run, round_number)
-    round_, trajectory = _find(rounds, name)
-    critiques = critiques_by_run(round_)
-    of_run = critiques.get(trajectory.id, [])
-    outcome = resolved(trajectory, round_.grades_by_patch())
+    index, entry = _find(_rounds(str(run), round_number), name)
+    round_ = index.round
+    outcome = index.outcome(entry).resolved
+    of_run = index.critiques_of(entry.id)
     chosen = _arm(round_, arm)
-    shown = Shown(round_, trajectory, outcome, _verdicts(of_run), chosen, None, None, None, [])
+    shown = Shown(round_, index.trajectory(entry), outcome, _verdicts(of_run), chosen, None, None, None, None)
     if chosen is None:
         return shown
-    folder = round_.path / "rows" / chosen
-    table = RowTable.open(folder) if (folder / "rows.json").exists() else None
+    table = open_rows(round_, chosen) if has_rows(round_, chosen) else None
     policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
-    used = critics_used([chosen], critics or (table.manifest.critics if table else ()), critiques, round_)
-    facts = run_facts(trajectory, outcome, of_run, used, chosen)
+    used = critics_used([chosen], critics or (table.manifest.critics if table else ()), index.critics, round_)
+    facts = run_facts(shown.trajectory, outcome, of_run, used, chosen)
     reason = left_out(facts, policy)
     return shown._replace(
         left_out=reason,
         weights=None if reason else step_weights(facts, policy),
         table=table,
-        rows=rows_of_run(table, trajectory.id) if table else [],
+        trained=trained_of(table, entry.id) if table else None,
     )
 
 
-def rows_command(shown: Shown) -> str:
-    """What makes the missing rows."""
-    return f"srft rows --run {shown.round_.path.parent} --tokenizer D --arm {shown.arm or 'srft'}"
+def _rounds(run: str, number: int | None) -> list[Round]:
+    """Where the run may be: the newest round first, or the place that is named."""
+    place = find_place(run, number)
+    if number is not None or place.run != Path(run):
+        return [place.round]
+    folders = [folder for _, folder in round_folders(place.run)]
+    return [Round(folder) for folder in reversed(folders) if (folder / "trajectories.jsonl").exists()]
 
 
-def is_stale(shown: Shown) -> bool:
-    """Whether the run's rows hold other weights than its labels give now: newer labels, or another critic's."""
-    if shown.weights is None or shown.table is None:
-        return False
-    for row in shown.rows:
-        trained = row.weights > 0
-        if (row.weights[trained] != shown.weights[row.step_index[trained]]).any():
-            return True
-        whole = shown.table.manifest.policy.train == "thought_and_action"
-        if whole and (shown.weights[row.step_index[(row.part != Part.CONTEXT) & ~trained]] > 0).any():
-            return True
-    return False
-
-
-def _rounds(run: Path, number: int | None) -> list[Round]:
-    folders = sorted(run.glob("round-*"), reverse=True) if number is None else [run / f"round-{number:03d}"]
-    rounds = [Round(folder) for folder in folders if (folder / "trajectories.jsonl").exists()]
-    if not rounds:
-        where = run if number is None else folders[0]
-        raise InputError(f"{where}: no runs in it; check --run and --round, or collect or import some first")
-    return rounds
-
-
-def _find(rounds: Sequence[Round], name: str) -> tuple[Round, Trajectory]:
-    known: list[Name] = []
+def _find(rounds: Sequence[Round], name: str) -> tuple[Index, RunEntry]:
+    known: list[RunEntry] = []
     for round_ in rounds:
-        names = JsonLines(round_.trajectories.path, Name, whole=Trajectory)
-        last = {(found.task_id, found.attempt): (place, found) for place, found in names.read_with_offsets()}
-        standing = list(last.values())
-        if matches := _matches([found for _, found in standing], name):
-            place = next(place for place, found in standing if found is matches)
-            return round_, round_.trajectories.at(place)
-        known += [found for _, found in standing]
-    near = _near(known, name)
-    raise InputError(f"{name}: no such run in {rounds[-1].path.parent}; {near}")
+        index = round_.index()
+        if match := _match(index.standing, name):
+            return index, match
+        known += index.standing
+    raise InputError(f"{name}: no such run in {rounds[-1].path.parent}; {_near(known, name)}")
 
 
-def _matches(known: Sequence[Name], name: str) -> Name | None:
+def _match(known: Sequence[RunEntry], name: str) -> RunEntry | None:
     """The run that is meant. Raises InputError where several begin like that."""
     if exact := [found for found in known if found.id == name]:
         return exact[0]
@@ -148,7 +126,7 @@ def _matches(known: Sequence[Name], name: str) -> Name | None:
     return starting[0] if starting else None
 
 
-def _near(known: Sequence[Name], name: str) -> str:
+def _near(known: Sequence[RunEntry], name: str) -> str:
     """What the user may have meant."""
     task, _, _ = name.rpartition("#")
     if attempts := sorted(found.attempt for found in known if task and found.task_id == task):
@@ -166,7 +144,7 @@ def _arm(round_: Round, named: str | None) -> Arm | None:
             if arm == named:
                 return arm
         raise InputError(f"--arm {named}: expected one of {', '.join(ARMS)}")
-    made = [arm for arm in ARMS if (round_.path / "rows" / arm / "rows.json").exists()]
+    made = arms_on_file(round_)
     return made[0] if len(made) == 1 else None
 
 

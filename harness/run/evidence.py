@@ -13,10 +13,22 @@ from pathlib import Path
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Evidence, Information
 from srft.env.errors import InputError
-from srft.env.grading.grade import Grade, patch_hash
-from srft.harness.run.store import Round, resolved
+from srft.env.grading.grade import Grade
+from srft.harness.run.run_yaml import config_folder, kept_config
+from srft.harness.run.store import Round
 
 NAMED_AT_MOST = 5
+
+
+def tasks_source(run: Path, round_: Round) -> str | None:
+    """Where the tasks lie that a round's episodes are on, by its configuration; tasks that a loop made itself lie in
+    the run, wherever that is now. `None` where nothing was collected. Raises InputError."""
+    config = kept_config(config_folder(round_))
+    if config is None or Path(config.tasks).exists():
+        return config.tasks if config else None
+    within = run / "practice" / Path(config.tasks).name
+    return str(within) if within.exists() else config.tasks
+
 
 _TESTS_BEGIN, _TESTS_END = ">>>>> Start Test Output", ">>>>> End Test Output"
 
@@ -30,10 +42,10 @@ class EvidenceBook:
         self._logs = round_.logs
         self._information = information
         self._gold_patches = gold_patches or {}
-        self._grades = round_.grades_by_patch()
+        self._index = round_.index()
 
     def outcome(self, trajectory: Trajectory) -> bool | None:
-        return resolved(trajectory, self._grades)
+        return self._index.outcome(self._index.by_id[trajectory.id]).resolved
 
     def of(self, trajectory: Trajectory) -> Evidence:
         """The evidence on a run. Raises InputError for a test log that cannot be read."""
@@ -74,7 +86,7 @@ class EvidenceBook:
             )
 
     def _grade(self, trajectory: Trajectory) -> Grade | None:
-        return self._grades.get((trajectory.task_id, patch_hash(trajectory.patch)))
+        return self._index.grade(self._index.by_id[trajectory.id])
 
     def _log_file(self, grade: Grade) -> Path | None:
         """The log, also where the run was graded in another place than it lies now."""

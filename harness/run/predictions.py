@@ -1,14 +1,14 @@
 """Predictions: one patch a task, in swebench's formats.
 
 Reads a .jsonl file (one object a line), a .json file (a list, or a dict keyed by instance id), or the word `gold`: the
-tasks' own patches. Writes the lines of predictions.jsonl.
+tasks' own patches. Writes a round's predictions.jsonl: the patches of its runs, or those that were graded without runs.
 
     predictions = read_predictions("predictions.jsonl", tasks)
     predictions["pallets__flask-5014"].model_patch      # the text to the character, or None
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task
+from srft.harness.run.store import Round, write_atomic
 
 GOLD = "gold"
 
@@ -56,9 +57,43 @@ def read_predictions(source: str | Path, tasks: Sequence[Task], *, subset: bool 
     return predictions
 
 
+def predictions_on_file(path: Path) -> dict[str, Prediction]:
+    """A predictions.jsonl of a run, by instance id, in the order of the file. Raises InputError."""
+    return {one.instance_id: one for one in (_prediction(fields, where) for where, fields in _entries(path))}
+
+
 def gold_prediction(task: Task) -> Prediction:
     """The task's own fix as a prediction."""
     return Prediction(instance_id=task.instance_id, model_patch=task.patch, model_name_or_path=GOLD)
+
+
+def write_predictions(round_: Round) -> None:
+    """The patches of a round's runs. The format has one a task: further attempts go to predictions-1.jsonl and so on.
+
+    Raises StorageError."""
+    index = round_.index()
+    by_attempt: dict[int, list[bytes]] = {}
+    for run in index.episodes.values():
+        if run.stop_reason != "infra_error":
+            prediction = Prediction(instance_id=run.task_id, model_name_or_path=run.model, model_patch=index.patch(run))
+            by_attempt.setdefault(run.attempt, []).append(prediction_line(prediction))
+    for attempt, lines in by_attempt.items():
+        name = "predictions.jsonl" if attempt == 0 else f"predictions-{attempt}.jsonl"
+        write_atomic(round_.path / name, b"".join(lines))
+
+
+def keep_predictions(round_: Round, predictions: Mapping[str, Prediction], *, asked: Iterable[str]) -> None:
+    """Note which patches a round without runs stands for: what was graded before and is not among them is superseded.
+
+    asked: the tasks that they are all that there is for; what is on file of others stays. Raises StorageError."""
+    if round_.trajectories.path.exists():
+        return
+    path = round_.predictions
+    kept = predictions_on_file(path) if path.exists() else {}
+    for task_id in asked:
+        kept.pop(task_id, None)
+    lines = [prediction_line(one) for one in (kept | dict(predictions)).values()]
+    write_atomic(path, b"".join(lines))
 
 
 def prediction_line(prediction: Prediction) -> bytes:

@@ -1,5 +1,7 @@
 """Runs on disk: a folder, with JSON lines that are only ever appended to.
 
+Reads and writes trajectories.jsonl, labels.jsonl and grades.jsonl; `index.py` has what they come to.
+
     with Run("runs/first") as run:                         # locked: one process works in a run
         grades = run.round(0).grades                       # JsonLines[Grade]
         grades.append(grade)                               # on disk when it returns
@@ -13,22 +15,25 @@ out, said once and counted in `left_out`.
 """
 
 import contextlib
-import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 from loguru import logger
 
-from srft.agent.records import StopReason, Trajectory
+from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique
 from srft.env.errors import InputError, SrftError, StorageError
-from srft.env.grading.grade import Grade, patch_hash
+from srft.env.grading.grade import Grade
+from srft.harness.run.locks import Lock, alone_in, holder, take
+
+if TYPE_CHECKING:
+    from srft.harness.run.index import GradeEntry, Index
 
 T = TypeVar("T")
 
@@ -59,11 +64,21 @@ class UnreadableRecord(SrftError):
     """A record that would not be read back. It is not written, and the file is as it was."""
 
 
+READ_BYTES = 1 << 20
 NAMED_LINES = 5
 """Of a file's lines that cannot be read, so many are named on stderr."""
 
 _named: dict[Path, set[int]] = {}
 """File -> where its lines begin that were named by this process."""
+
+
+class ReadLine(NamedTuple, Generic[T]):
+    """A finished line: its number, counted from 1, where it begins and ends, its record; `None`: it cannot be read."""
+
+    number: int
+    offset: int
+    end: int
+    record: T | None
 
 
 class JsonLines(Generic[T]):
@@ -94,13 +109,13 @@ class JsonLines(Generic[T]):
     def alone(self) -> Iterator[Callable[[T], None]]:
         """Gives an `append`; nobody else appends meanwhile, so that a record may depend on those before it. Raises
         StorageError, UnreadableRecord."""
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as opened:
             try:
-                file = self.path.open("ab+", buffering=0)
+                file = opened.enter_context(self.path.open("ab+", buffering=0))
+                opened.enter_context(alone_in(file, self.path))
             except OSError as error:
                 raise _storage_error(self.path, error) from error
-            with file, _locked(file):
-                yield lambda record: self._append(file, record)
+            yield lambda record: self._append(file, record)
 
     def _append(self, file: FileIO, record: T) -> None:
         line = self._encode(record)
@@ -138,24 +153,39 @@ class JsonLines(Generic[T]):
 
     def read_with_offsets(self) -> Iterator[tuple[int, T]]:
         """(where its line begins, record), oldest first. Raises InputError as `read`."""
-        offset = good = bad = 0
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as lines:  # bytes: text mode would take U+2028 for the end of a line
-            for number, line in enumerate(lines, 1):
-                if line.endswith(b"\n"):
-                    try:
-                        record = self._decode(line, number)
-                    except InputError as error:
-                        bad += 1
-                        self._leave_out(offset, error)
-                    else:
-                        good += 1
-                        yield offset, record
-                offset += len(line)
-        if bad and not good:
+        good = False
+        for line in self.tail():
+            if line.record is not None:
+                good = True
+                yield line.offset, line.record
+        if not good:
+            self.refuse_unreadable()
+
+    def refuse_unreadable(self) -> None:
+        """Raises InputError for a file of which lines were read and none was a record."""
+        if self.left_out:
             first = next(iter(self.left_out.values()))
             raise InputError(f"{first}; no line of the file can be read: is it of another version of srft?")
+
+    def tail(self, *, offset: int = 0, number: int = 0) -> Iterator[ReadLine[T]]:
+        """The finished lines from there on; from the beginning, `left_out` counts anew. number: lines before."""
+        if not offset:
+            self.left_out.clear()
+        if not self.path.exists():
+            return
+        with self.path.open("rb", buffering=READ_BYTES) as lines:  # bytes: text mode would take U+2028 for a line's end
+            lines.seek(offset)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return  # still being written, or torn: it counts when it is finished
+                number, end = number + 1, offset + len(line)
+                try:
+                    record: T | None = self._decode(line, number)
+                except InputError as error:
+                    self.leave_out(offset, str(error))
+                    record = None
+                yield ReadLine(number, offset, end, record)
+                offset = end
 
     def read_at(self, offsets: Iterable[int]) -> Iterator[T]:
         """The records whose lines begin there, but for those that cannot be read."""
@@ -167,7 +197,7 @@ class JsonLines(Generic[T]):
                 try:
                     record = self._decode(lines.readline(), f"byte {offset}")
                 except InputError as error:
-                    self._leave_out(offset, error)
+                    self.leave_out(offset, str(error))
                 else:
                     yield record
 
@@ -177,9 +207,9 @@ class JsonLines(Generic[T]):
             lines.seek(offset)
             return self._decode(lines.readline(), f"byte {offset}")
 
-    def _leave_out(self, offset: int, error: InputError) -> None:
+    def leave_out(self, offset: int, error: str) -> None:
         """Count a line that cannot be read, and say so once."""
-        self.left_out.setdefault(offset, str(error))
+        self.left_out.setdefault(offset, error)
         named = _named.setdefault(self.path.absolute(), set())
         if offset not in named and len(named) < NAMED_LINES:
             named.add(offset)
@@ -190,29 +220,20 @@ class JsonLines(Generic[T]):
             if self._whole is not None:
                 self._whole.decode(line)
             return self._decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             name = self._whole.type.__name__ if self._whole else self.kind.__name__
             raise InputError(
-                f"{self.path}:{place}: not a {name} of this version of srft ({error}); correct the line or remove it"
+                f"{self.path}:{place}: not a {name} of this version of srft ({' '.join(str(error).split())}); correct "
+                "the line or remove it"
             ) from None
 
     def cut_torn_line(self) -> int:
         """Cut off what a killed process left of its last line; returns how many bytes that were."""
         try:
-            with self._lock, self.path.open("rb+", buffering=0) as file, _locked(file):
+            with self._lock, self.path.open("rb+", buffering=0) as file, alone_in(file, self.path):
                 return _cut(file)
         except FileNotFoundError:
             return 0
-
-
-@contextlib.contextmanager
-def _locked(file: FileIO) -> Iterator[None]:
-    """Until the end no other process holds the file's lock."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too: closing it is not enough
 
 
 def _cut(file: FileIO) -> int:
@@ -240,60 +261,48 @@ def _end_of_last_line(file: FileIO) -> int:
     return 0
 
 
-class Outline(msgspec.Struct, frozen=True, kw_only=True):
-    """A trajectory in short: what the stages after it need of it, without its messages and token ids."""
-
-    task_id: str
-    attempt: int
-    model: str
-    patch: str | None
-    stop_reason: StopReason
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a trajectory comes from: what the contamination guard needs of it."""
-
-    task_id: str
-    repo: str
-
-
 class Round:
-    """The files of one round."""
+    """The files of one round, or of a model's evaluation. Nothing is made or locked: see `Run.round`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trajectories = JsonLines(path / "trajectories.jsonl", Trajectory)
-        self.outlines = JsonLines(path / "trajectories.jsonl", Outline, whole=Trajectory)
-        self.origins = JsonLines(path / "trajectories.jsonl", Origin, whole=Trajectory)
         self.grades = JsonLines(path / "grades.jsonl", Grade)
         self.critiques = JsonLines(path / "labels.jsonl", Critique)
         self.predictions = path / "predictions.jsonl"
         self.logs = path / "logs"
+        self._index: Index | None = None
+
+    def index(self) -> "Index":
+        """What the files hold now, in short. Raises InputError for a file of which no line can be read."""
+        from srft.harness.run.index import Index
+
+        if self._index is None:
+            self._index = Index(self)
+        self._index.refresh()
+        self._index.refuse_unreadable()
+        return self._index
 
     def evaluation(self, name: str) -> "Round":
         """The files of a model's runs on held-out tasks, which are a round's: its folder made, its torn lines cut."""
         return _opened(Round(self.path / "evaluation" / name))
 
-    def grades_by_patch(self) -> dict[tuple[str, str], Grade]:
-        """(task id, patch hash) -> the newest grade that is a verdict."""
-        graded = (grade for grade in self.grades.read() if grade.resolved is not None)
-        return {(grade.instance_id, grade.patch_hash): grade for grade in graded if grade.patch_hash is not None}
+    def grades_by_patch(self) -> "dict[tuple[str, str], GradeEntry]":
+        """(task id, patch hash) -> the newest grade that is a verdict, in short."""
+        return {key: grade for key, grade in self.index().grades.items() if grade.resolved is not None}
 
     def finished(self, *, in_order: bool = False) -> Iterator[Trajectory]:
         """The trajectories that stand: of each task's attempt the last one, in the order of the file.
 
-        in_order: of task and attempt; in the file they stand as the workers were ready. Two passes, the first over the
-        short form: an episode that was done again stands in the file twice.
+        in_order: of task and attempt; in the file they stand as the workers were ready.
         """
-        last = {(short.task_id, short.attempt): offset for offset, short in self.outlines.read_with_offsets()}
-        offsets = [last[episode] for episode in sorted(last)] if in_order else sorted(last.values())
-        yield from self.trajectories.read_at(offsets)
+        standing = self.index().standing
+        if in_order:
+            standing = sorted(standing, key=lambda run: (run.task_id, run.attempt))
+        yield from self.trajectories.read_at(run.offset for run in standing)
 
 
-def resolved(trajectory: Trajectory, grades: Mapping[tuple[str, str], Grade]) -> bool | None:
-    """A trajectory's outcome: by its grade, else as it was recorded elsewhere; `None` where neither is known."""
-    grade = grades.get((trajectory.task_id, patch_hash(trajectory.patch)))
-    return trajectory.recorded_resolved if grade is None else grade.resolved
+LOCK_NAME = ".lock"
 
 
 class Run:
@@ -301,35 +310,39 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock_descriptor: int | None = None
+        self._lock: Lock | None = None
 
     def __enter__(self) -> Self:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock_descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = take(self.path / LOCK_NAME)
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be a run directory ({error.strerror}); name another with --run"
             ) from None
-        try:
-            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock_descriptor)
+        if self._lock is None:
+            who = holder(self.path / LOCK_NAME)
             raise InputError(
-                f"{self.path}: another srft process works in it; wait for it, or name another run"
-            ) from None
+                f"{self.path}: another srft process works in it{f' ({who})' if who else ''}; wait for it, or name "
+                "another run"
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def round(self, number: int) -> Round:
-        """A round's files, its folder made and its torn lines cut."""
-        return _opened(Round(self.path / f"round-{number:03d}"))
+        """A round's files, its folder made and its torn lines cut. Of a run that must be there already ask `find.py`
+        first: a mistyped name or number makes no folder."""
+        return self.at(self.path / f"round-{number:03d}")
+
+    def at(self, folder: Path) -> Round:
+        """The files of a round's or an evaluation's folder, which is made, their torn lines cut."""
+        return _opened(Round(folder))
 
 
 def _opened(round_: Round) -> Round:

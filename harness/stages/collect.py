@@ -31,9 +31,9 @@ from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import Task, load_tasks
 from srft.harness.config.config import CollectConfig
-from srft.harness.run.predictions import Prediction, prediction_line
+from srft.harness.run.predictions import write_predictions
 from srft.harness.run.run_yaml import refuse_another_backend, refuse_another_config, write_config
-from srft.harness.run.store import Outline, Round, Run, UnreadableRecord, write_atomic
+from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster, RemoteEpisodes
 from srft.harness.stages.episodes import EpisodeRunner, first_line
 from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
@@ -153,28 +153,6 @@ def _gib(size: float | None) -> int | None:
     return None if size is None else int(size * (1 << 30))
 
 
-def outlines(round_: Round) -> list[Outline]:
-    """The last word on each episode, in the order in which they first came."""
-    episodes: dict[tuple[str, int], Outline] = {}
-    for outline in round_.outlines.read():
-        episodes[outline.task_id, outline.attempt] = outline
-    return list(episodes.values())
-
-
-def write_predictions(round_: Round) -> None:
-    """The official format, which has one prediction a task: further attempts go to predictions-1.jsonl and so on."""
-    by_attempt: dict[int, list[bytes]] = {}
-    for outline in outlines(round_):
-        if outline.stop_reason != "infra_error":
-            prediction = Prediction(
-                instance_id=outline.task_id, model_name_or_path=outline.model, model_patch=outline.patch
-            )
-            by_attempt.setdefault(outline.attempt, []).append(prediction_line(prediction))
-    for attempt, rows in by_attempt.items():
-        name = "predictions.jsonl" if attempt == 0 else f"predictions-{attempt}.jsonl"
-        write_atomic(round_.path / name, b"".join(rows))
-
-
 def _jobs(config: CollectConfig, tasks: list[Task], model: Model) -> list[Job]:
     """Every episode of the collection. A script or a recording need not have all the tasks. Raises InputError."""
     jobs, without = [], []
@@ -208,7 +186,7 @@ class _Collection:
     ) -> None:
         self.config, self.backend, self.round, self.stop = config, backend, round_, stop
         self.jobs = _jobs(config, tasks, model)
-        reasons = {(outline.task_id, outline.attempt): outline.stop_reason for outline in outlines(round_)}
+        reasons = {episode: entry.stop_reason for episode, entry in round_.index().episodes.items()}
         before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
         self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
         # What the world ended before comes last: it must not keep the others waiting for ever.
@@ -318,7 +296,7 @@ class _Collection:
 
     def _submissions(self) -> list[Submission]:
         by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
-        return submissions_of_run(by_task.values(), self.config.attempts, outlines(self.round))
+        return submissions_of_run(by_task.values(), self.config.attempts, self.round.index())
 
     def summary(self) -> Summary:
         """Waits for the grades that are under way."""

@@ -30,6 +30,7 @@ from srft.critic.labels.labels import Critic, Critique, Information, check_compl
 from srft.env.errors import InfrastructureError, InputError, StorageError
 from srft.harness.config.config import RayConfig
 from srft.harness.run.evidence import EvidenceBook
+from srft.harness.run.find import find_round
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster
@@ -48,12 +49,13 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
     endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs
     on these tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
-    only_unresolved: leave the resolved runs out. ray: ask a judge from many machines.
+    round: the newest with trajectories unless given. only_unresolved: leave the resolved runs out. ray: ask a judge
+    from many machines.
     """
 
     critic: str
     judge: JudgeConfig = JudgeConfig()
-    round: Annotated[int, msgspec.Meta(ge=0)] = 0
+    round: Annotated[int, msgspec.Meta(ge=0)] | None = None
     only: tuple[str, ...] = ()
     tasks: str | None = None
     workers: Annotated[int, msgspec.Meta(gt=0)] = 4
@@ -132,11 +134,7 @@ def critique(
 
     stop: when set, the runs under way are finished and no other is begun. watch: entered while it goes on.
     """
-    if not (run.path / f"round-{config.round:03d}" / "trajectories.jsonl").is_file():
-        raise InputError(
-            f"{run.path}: round {config.round} has no trajectories; collect or import some, or check --run"
-        )
-    round_ = run.round(config.round)
+    round_ = run.round(find_round(run.path, config.round))
     critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
     information: Information = getattr(critic, "information", "none")
     gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None

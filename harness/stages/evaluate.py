@@ -22,7 +22,8 @@ from srft.env.backends import Backend
 from srft.env.grading.grade import Grade, grade, grade_key
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
-from srft.harness.run.store import Outline, Round
+from srft.harness.run.index import Index
+from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
 
 
@@ -30,23 +31,25 @@ from srft.harness.statistics.statistics import Interval, cluster_bootstrap_inter
 class Submission:
     """One attempt's patch for one task; `None` is an attempt that ended without one.
 
-    state: "missing" where there was no attempt, "not_graded" where the world ended it: neither has anything to grade.
+    state: "missing" where a predictions file has none, "not_run" where a collection has not come to it yet,
+    "not_graded" where the infrastructure ended it or a person cancelled it: none of these has anything to grade.
     """
 
     task: Task
     patch: str | None
     attempt: int = 0
-    state: Literal["given", "missing", "not_graded"] = "given"
+    state: Literal["given", "missing", "not_run", "not_graded"] = "given"
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """What the verdicts come to.
 
     tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
-    attempts that are not there, which count as not resolved, as on the leaderboards. rate: the tasks' mean share of
-    resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no others.
-    interval: 95 %, Wilson's for one attempt a task, a bootstrap over tasks for several. resolved_any: tasks that at
-    least one attempt resolved.
+    tasks that a predictions file has no patch for, which count as not resolved, as on the leaderboards. not_run:
+    attempts that were asked for and that the collection has not run yet; they are in no other figure. rate: the tasks'
+    mean share of resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no
+    others. interval: 95 %, Wilson's for one attempt a task, a bootstrap over tasks for several. resolved_any: tasks
+    that at least one attempt resolved.
     """
 
     tasks: int
@@ -62,6 +65,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None
     interval: Interval | None
     by_repository: dict[str, dict[str, int]]
+    not_run: int = 0
 
 
 class Grader:
@@ -176,7 +180,11 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
     by_repository: dict[str, Counter[str]] = defaultdict(Counter)
     resolved_by_task: dict[str, list[bool]] = defaultdict(list)
     tasks = set()
+    not_run = 0
     for submission, verdict in verdicts:
+        if submission.state == "not_run":
+            not_run += 1
+            continue
         outcome = verdict.outcome if verdict else "not_graded" if submission.state == "given" else submission.state
         task = submission.task
         tasks.add(task.instance_id)
@@ -198,6 +206,7 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
         rate=mean_rate(list(resolved_by_task.values())),
         interval=_interval(list(resolved_by_task.values())),
         by_repository={repo: dict(sorted(row.items())) for repo, row in sorted(by_repository.items())},
+        not_run=not_run,
     )
 
 
@@ -207,20 +216,27 @@ def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
     return cluster_bootstrap_interval(resolved_by_task)
 
 
-def submissions_of_run(tasks: Iterable[Task], attempts: int, outlines: Iterable[Outline]) -> list[Submission]:
-    """Every attempt of a run: what was submitted, what the world ended, what is missing."""
-    by_episode = {(outline.task_id, outline.attempt): outline for outline in outlines}
-    submissions = []
-    for task in tasks:
-        for attempt in range(attempts):
-            outline = by_episode.get((task.instance_id, attempt))
-            if outline is None:
-                submissions.append(Submission(task, None, attempt, "missing"))
-            elif outline.stop_reason == "infra_error":
-                submissions.append(Submission(task, None, attempt, "not_graded"))
-            else:
-                submissions.append(Submission(task, outline.patch, attempt))
-    return submissions
+def submissions_of_run(tasks: Iterable[Task], attempts: int, index: Index) -> list[Submission]:
+    """Every attempt that a collection was asked for."""
+    episodes = ((task, attempt) for task in tasks for attempt in range(attempts))
+    return [_submission(task, attempt, index) for task, attempt in episodes]
+
+
+def submissions_on_file(tasks: Iterable[Task], index: Index) -> list[Submission]:
+    """Every run that is on file, as imported ones are: on one of these tasks."""
+    by_id = {task.instance_id: task for task in tasks}
+    return [
+        _submission(by_id[task_id], attempt, index) for task_id, attempt in sorted(index.episodes) if task_id in by_id
+    ]
+
+
+def _submission(task: Task, attempt: int, index: Index) -> Submission:
+    run = index.episodes.get((task.instance_id, attempt))
+    if run is None:
+        return Submission(task, None, attempt, "not_run")
+    if run.unfinished:
+        return Submission(task, None, attempt, "not_graded")
+    return Submission(task, index.patch(run), attempt)
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import msgspec
 
 from srft.env.errors import InputError, StorageError
 from srft.harness.run.store import Round
+from srft.harness.run.trained import open_rows
 from srft.harness.stages.rows import critics_used, critiques_by_run, refuse_evaluated, runs_with_facts
 from srft.train.exports.conversation import Conversation, conversation
 from srft.train.exports.form import Line, MessageFormat
@@ -112,7 +113,7 @@ def _write_tokens(config: ExportConfig, round_: Round, temporary: Path, out: Pat
         raise InputError(
             f"--format {config.format} writes the rows as `srft rows` made them: give it --critic and the policy"
         )
-    table = _rows(round_, config.arm)
+    table = open_rows(round_, config.arm)
     if config.format == "trl":
         counts = write_trl(table, temporary, binary=config.binary)
         settings = trl_settings(out, table.manifest.longest_row)
@@ -127,15 +128,6 @@ def _write_tokens(config: ExportConfig, round_: Round, temporary: Path, out: Pat
 def _token_counts(table: RowTable, counts: TokenCounts) -> dict[str, int]:
     named: dict[str, int] = msgspec.to_builtins(counts)
     return {"runs": table.manifest.runs, "runs_written": table.manifest.runs_used, **named}
-
-
-def _rows(round_: Round, arm: str) -> RowTable:
-    folder = round_.path / "rows" / arm
-    if not (folder / "rows.json").exists():
-        raise InputError(
-            f"{folder}: no rows; make them: srft rows --run {round_.path.parent} --tokenizer D --arm {arm}"
-        )
-    return RowTable.open(folder)
 
 
 # ---- messages ----
@@ -177,7 +169,7 @@ def _conversations(config: ExportConfig, round_: Round, form: MessageFormat) -> 
     """Every run as messages, or the reason why not. Raises InputError for a weight that the format cannot say."""
     policy = msgspec.structs.replace(config.policy, arm=config.arm)
     critiques = critiques_by_run(round_)
-    critics = critics_used([config.arm], config.critics, critiques, round_)
+    critics = critics_used([config.arm], config.critics, round_.index().critics, round_)
     for run in runs_with_facts(round_, critiques, critics, [config.arm]):
         made = conversation(run.trajectory, run.facts[config.arm], policy, binary=config.binary)
         if isinstance(made, Conversation) and not form.fractional:

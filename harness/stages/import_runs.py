@@ -17,7 +17,7 @@ numbered on from those on file.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -33,7 +33,7 @@ from srft.agent.importing.readers.source import sources
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
 from srft.harness.run.run_yaml import refuse_collected
-from srft.harness.run.store import JsonLines, Round, Run
+from srft.harness.run.store import Round, Run
 from srft.harness.stages.progress import Progress
 
 OTHER_TASK = "runs on tasks that --only does not name"
@@ -224,40 +224,33 @@ def _outcome(trajectory: Trajectory) -> str:
     return names[trajectory.recorded_resolved]
 
 
-class _OnFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells a trajectory from another."""
-
-    task_id: str
-    model: str
-    attempt: int
-    messages: tuple[dict[str, Any], ...]
-
-
 class _Known:
     """The runs on file, and the next attempt of each task."""
 
     def __init__(self, round_: Round) -> None:
-        self._keys: set[str] = set()
+        self._keys: set[str] = set()  # of the runs that this command has added
+        self._ids: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
         self._next: Counter[str] = Counter()
-        for trajectory in JsonLines(round_.trajectories.path, _OnFile, whole=Trajectory).read():
-            self._add(_key(trajectory), trajectory.task_id, trajectory.attempt)
-
-    def _add(self, key: str, task_id: str, attempt: int) -> None:
-        self._keys.add(key)
-        self._next[task_id] = max(self._next[task_id], attempt + 1)
+        for run in round_.index().runs:
+            self._ids[run.task_id, run.model][run.attempt] = run.id
+            self._next[run.task_id] = max(self._next[run.task_id], run.attempt + 1)
 
     def number(self, trajectory: Trajectory) -> Trajectory | None:
         """The run as its task's next attempt; `None` where it is on file as one of the earlier ones."""
-        if (key := _key(trajectory)) in self._keys:
+        if (key := _id(trajectory, -1)) in self._keys:
             return None
+        on_file = self._ids.get((trajectory.task_id, trajectory.model), {})
+        if any(_id(trajectory, attempt) == id_ for attempt, id_ in on_file.items()):
+            return None
+        self._keys.add(key)
         attempt = self._next[trajectory.task_id]
-        self._add(key, trajectory.task_id, attempt)
+        self._next[trajectory.task_id] = attempt + 1
         return trajectory if trajectory.attempt == attempt else as_attempt(trajectory, attempt)
 
 
-def _key(run: Trajectory | _OnFile) -> str:
-    """What a run is, whichever attempt it is."""
-    return trajectory_id(task_id=run.task_id, model=run.model, attempt=-1, messages=run.messages)
+def _id(run: Trajectory, attempt: int) -> str:
+    """The id that a run has as an attempt of its task."""
+    return trajectory_id(task_id=run.task_id, model=run.model, attempt=attempt, messages=run.messages)
 
 
 def _judged(trajectory: Trajectory, verdicts: Mapping[str, bool]) -> Trajectory:

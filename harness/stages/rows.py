@@ -17,11 +17,12 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels
-from srft.critic.rules.rules import ToolErrorCritic
+from srft.critic.labels.labels import Critique, Source
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
-from srft.harness.run.store import JsonLines, Round, resolved
+from srft.harness.run.index import tool_error_codes
+from srft.harness.run.labels import labels_of_arm
+from srft.harness.run.store import JsonLines, Round
 from srft.train.rows.contamination import By, refuse_contamination
 from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
 from srft.train.rows.render import Renderer, Thinking
@@ -72,7 +73,8 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     )
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}
-    critics = critics_used(config.arms, config.critics, critiques, round_)
+    known = {name: source for one in rounds for name, source in one.index().critics.items()}
+    critics = critics_used(config.arms, config.critics, known, round_)
     for one in rounds:
         refuse_evaluated(one, config.evaluation, by=config.contamination)
     policies: dict[str, MaskPolicy] = {
@@ -113,17 +115,18 @@ def critiques_by_run(round_: Round) -> dict[str, list[Critique]]:
 
 
 def critics_used(
-    arms: Iterable[Arm], named: Sequence[str], critiques: Mapping[str, list[Critique]], round_: Round
+    arms: Iterable[Arm], named: Sequence[str], critics: Mapping[str, Source], round_: Round
 ) -> tuple[str, ...]:
-    """Whose labels the arms srft and random use: the named ones, else the only one. Raises InputError."""
+    """Whose labels the arms srft and random use: the named ones, else the only one. Raises InputError.
+
+    critics: who has said something -> what they are."""
     if all(label_source(arm) != "critic" for arm in arms):
         return ()
-    counts = {c.critic: c.source for all_of_run in critiques.values() for c in all_of_run}
-    known = sorted(name for name, source in counts.items() if source in ("model", "rule"))
-    if unknown := [name for name in named if name not in counts]:
+    known = sorted(name for name, source in critics.items() if source in ("model", "rule"))
+    if unknown := [name for name in named if name not in critics]:
         raise InputError(
             f"{round_.critiques.path}: no labels by {', '.join(unknown)}; there are some by "
-            f"{', '.join(sorted(counts)) or 'nobody'}: name one of these, or run `srft critique` first"
+            f"{', '.join(sorted(critics)) or 'nobody'}: name one of these, or run `srft critique` first"
         )
     if named:
         return tuple(named)
@@ -137,9 +140,9 @@ def runs_with_facts(
     round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Sequence[Arm]
 ) -> Iterator[RunToRender]:
     """The round's finished runs by task and attempt, each with what its mask depends on, by arm."""
-    grades = round_.grades_by_patch()
+    index = round_.index()
     for trajectory in round_.finished(in_order=True):
-        of_run, outcome = critiques.get(trajectory.id, []), resolved(trajectory, grades)
+        of_run, outcome = critiques.get(trajectory.id, []), index.outcome(index.by_id[trajectory.id]).resolved
         yield RunToRender(trajectory, {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms})
 
 
@@ -147,32 +150,16 @@ def run_facts(
     trajectory: Trajectory, outcome: bool | None, critiques: Sequence[Critique], critics: Sequence[str], arm: Arm
 ) -> RunFacts:
     """What a run's mask depends on in an arm. critiques: all of the run; critics: those that srft and random use."""
-    labels = _labels(label_source(arm), trajectory, critiques, critics)
+    rule = tool_error_codes(trajectory) if label_source(arm) == "tool_error" else ""
+    labels = labels_of_arm(arm, critiques, critics=critics, tool_error=rule)
     return RunFacts(trajectory.id, len(trajectory.steps), outcome, labels, trajectory.stop_reason)
-
-
-def _labels(
-    source: str | None, trajectory: Trajectory, critiques: Sequence[Critique], critics: Sequence[str]
-) -> dict[int, StepLabel]:
-    """A run's labels from one kind of source."""
-    if source is None:
-        return {}
-    if source == "tool_error":
-        critique = ToolErrorCritic().judge(trajectory, Evidence())
-        return effective_labels([critique] if critique else [], critics=["tool_error"])
-    if source == "human":
-        return effective_labels(critiques, critics=[])
-    if source == "oracle":
-        oracles = [critique for critique in critiques if critique.source == "oracle"]
-        return effective_labels(oracles, critics=[critique.critic for critique in oracles])
-    return effective_labels(critiques, critics=critics)
 
 
 def refuse_evaluated(round_: Round, evaluation: Sequence[str], *, by: By) -> None:
     """Raises InputError where a run of the round is on a task, or by repository, that a model is evaluated on."""
     if not evaluation:
         return
-    runs = list(round_.origins.read())
+    runs = round_.index().runs
     for name in evaluation:
         refuse_contamination(
             {run.task_id for run in runs}, {run.repo for run in runs}, evaluation=load_tasks(name), by=by

@@ -36,7 +36,7 @@ def evaluations_of(folder: Path, stages: Stages, *, run: Path) -> Evaluated:
         if on_file is None:
             continue
         tasks = figures_of(stages, f"evaluate.{name}").get("tasks")
-        verdicts[name] = on_file.attempts_by_task
+        verdicts[name] = on_file.attempts_by_task()
         episodes[name] = summarize_episodes(on_file, run=run, tasks=tasks if isinstance(tasks, int) else None)
     noted = promotion(stages)
     return Evaluated(verdicts, episodes, noted, _known_by(noted, episodes))

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from srft.env.errors import InputError
 from srft.harness.look.report.arms import arm_comparisons, arms_of, cell_order
 from srft.harness.look.report.costs import costs_of
-from srft.harness.look.report.episodes import OnFile, read_episodes, relative, summarize_episodes
+from srft.harness.look.report.episodes import read_episodes, relative, summarize_episodes
 from srft.harness.look.report.evaluations import Evaluated, evaluations_of
-from srft.harness.look.report.files import round_folders
 from srft.harness.look.report.funnel import drops, funnel
 from srft.harness.look.report.judgements import Labels, judgements, labelled_steps, quality, read_labels
 from srft.harness.look.report.missing import missing_parts
@@ -35,7 +33,10 @@ from srft.harness.look.report.stages import (
     training_files,
     unfinished,
 )
+from srft.harness.run.find import find_run, round_folders
+from srft.harness.run.index import Index
 from srft.harness.run.stages import Stages
+from srft.harness.run.store import Round as RoundFiles
 from srft.harness.statistics.paired import Comparison, Verdicts, compare_verdicts
 
 BASE = "base"
@@ -48,15 +49,13 @@ class Reading:
     run: Path
     base: Verdicts | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    labelled: list[tuple[Labels, OnFile]] = field(default_factory=list)
+    labelled: list[tuple[Labels, Index]] = field(default_factory=list)
     stages: list[tuple[int, Stages]] = field(default_factory=list)
 
 
 def read_report(run: Path) -> Report:
     """Raises InputError for what is no run, and for a file that cannot be read."""
-    folders = list(round_folders(run))
-    if not folders:
-        raise InputError(f"{run}: not a run (it has no round-000); check --run")
+    folders = list(round_folders(find_run(run)))
     reading = Reading(run=run)
     rounds = [_round(number, folder, reading) for number, folder in folders]
     practice = practice_of(run)
@@ -87,11 +86,11 @@ def _round(number: int, folder: Path, reading: Reading) -> Round:
     stages = Stages.read(folder)
     reading.stages.append((number, stages))
     on_file = read_episodes(folder)
-    labels = read_labels(folder, on_file)
+    labels = read_labels(on_file)
     collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     if on_file is not None:
         reading.labelled.append((labels, on_file))
-    rows = rows_of_arms(folder, reading.run)
+    rows = rows_of_arms(RoundFiles(folder), reading.run)
     evaluated = evaluations_of(folder, stages, run=reading.run)
     if reading.base is None:
         reading.base = evaluated.verdicts.get(BASE)
@@ -146,7 +145,7 @@ def _funnel_arm(known_by: str | None, rows: dict[str, ArmRows]) -> str | None:
     return arm if arm in rows else "srft" if "srft" in rows else next(iter(rows), None)
 
 
-def _labelled(labels: Labels, on_file: OnFile | None, rows: ArmRows | None) -> tuple[int, dict[str, int]] | None:
+def _labelled(labels: Labels, on_file: Index | None, rows: ArmRows | None) -> tuple[int, dict[str, int]] | None:
     """By the critics that the rows used, else by all but the true labels."""
     if on_file is None or not labels:
         return None

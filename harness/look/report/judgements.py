@@ -1,6 +1,6 @@
 """Critiques on file: a round's labels.jsonl, streamed, what each critic said and how good it is.
 
-    labels = read_labels(round_folder, on_file)
+    labels = read_labels(on_file)
     judgements(labels, on_file)[0].verdicts["unresolved"]["mistake"]
     quality([(labels, on_file)])[0].recall
 
@@ -13,32 +13,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 from srft.critic.calibrate import Calibration, Score, calibrate
 from srft.critic.labels.label_sets import HARMFUL, Judged, JudgedRun
-from srft.critic.labels.labels import Critique
-from srft.harness.look.report.episodes import Episode, OnFile, Tally, plus
-from srft.harness.look.report.files import CritiqueLine
+from srft.harness.look.report.episodes import spent
 from srft.harness.look.report.records import Judgement, Quality
-from srft.harness.run.store import JsonLines
+from srft.harness.run.index import CODES, VERDICTS, CritiqueEntry, Index, RunEntry, Tally, plus
 from srft.harness.statistics.statistics import Interval
 
-LETTERS = {"good": "g", "unnecessary": "u", "mistake": "m", "recover": "r", None: "-"}
-NAMES = {letter: verdict or "abstained" for verdict, letter in LETTERS.items()}
 OUTCOMES = ("resolved", "unresolved", "unknown")
 TRUE_SOURCES = ("human", "oracle")
 QUALITY_FIGURES = ("precision", "recall", "f1")
 
-_HARMFUL_LETTERS = frozenset(LETTERS[verdict] for verdict in HARMFUL)
-
-
-class Told(NamedTuple):
-    """A critique: a letter a step, in their order."""
-
-    verdicts: str
-    fingerprint: str
+_HARMFUL_LETTERS = frozenset(code for verdict, code in CODES.items() if verdict in HARMFUL)
 
 
 @dataclass(kw_only=True)
@@ -47,9 +34,8 @@ class CriticOnFile:
 
     source: str
     information: str
-    told: dict[str, Told] = field(default_factory=dict)
+    told: dict[str, CritiqueEntry] = field(default_factory=dict)
     of_others: int = 0
-    remarks: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     usage: Tally = field(default_factory=Tally)
     wall_s: float | None = None
@@ -59,54 +45,47 @@ Labels = dict[str, CriticOnFile]
 """Critic -> what it said."""
 
 
-def read_labels(folder: Path, on_file: OnFile | None) -> Labels:
-    """Raises InputError."""
-    standing = {episode.id for episode in on_file.episodes.values()} if on_file else set()
+def read_labels(on_file: Index | None) -> Labels:
     labels: Labels = {}
-    lines = JsonLines(folder / "labels.jsonl", CritiqueLine, whole=Critique)
-    for line in lines.read():
-        critic = labels.setdefault(line.critic, CriticOnFile(source=line.source, information=line.information))
-        critic.calls += line.calls
-        critic.wall_s = plus(critic.wall_s, line.wall_s)
-        if line.calls or line.usage is not None:
-            critic.usage.add(line.usage)
-        if line.trajectory_id not in standing:
+    for told in on_file.critiques if on_file else ():
+        critic = labels.setdefault(told.critic, CriticOnFile(source=told.source, information=told.information))
+        critic.calls += told.calls
+        critic.wall_s = plus(critic.wall_s, told.wall_s)
+        if told.calls or told.usage is not None:
+            critic.usage.add(told.usage)
+        if on_file is None or told.trajectory_id not in on_file.by_id:
             critic.of_others += 1
             continue
-        if line.source == "model" and not any(label.verdict for label in line.labels):
+        if told.source == "model" and not told.verdicts.strip("-"):
             continue  # it failed: the run counts as not judged
-        ordered = sorted(line.labels, key=lambda label: label.step)
-        critic.told[line.trajectory_id] = Told("".join(LETTERS[label.verdict] for label in ordered), line.fingerprint)
-        critic.remarks.update(line.remarks)
-    if on_file is not None:
-        on_file.unreadable["labels.jsonl"] = len(lines.left_out)
+        critic.told[told.trajectory_id] = told
     return labels
 
 
-def judgements(labels: Labels, on_file: OnFile | None) -> list[Judgement]:
+def judgements(labels: Labels, on_file: Index | None) -> list[Judgement]:
     """Each critic's verdicts by the outcome of the run."""
     finished = _finished(on_file)
     return [_judgement(name, critic, finished, on_file) for name, critic in sorted(labels.items())]
 
 
-def _finished(on_file: OnFile | None) -> dict[str, tuple[str, Episode]]:
-    """Trajectory id -> (task, episode), of the runs that there is something to say of."""
+def _finished(on_file: Index | None) -> dict[str, RunEntry]:
+    """Trajectory id -> the run, of those that there is something to say of."""
     if on_file is None:
         return {}
-    return {one.id: (task, one) for (task, _), one in on_file.episodes.items() if not one.unfinished and one.steps}
+    return {one.id: one for one in on_file.attempts.values() if not one.unfinished and one.steps}
 
 
-def _judgement(
-    name: str, critic: CriticOnFile, finished: Mapping[str, tuple[str, Episode]], on_file: OnFile | None
-) -> Judgement:
+def _judgement(name: str, critic: CriticOnFile, finished: Mapping[str, RunEntry], on_file: Index | None) -> Judgement:
     runs: Counter[str] = Counter()
     verdicts: dict[str, Counter[str]] = defaultdict(Counter)
+    remarks: Counter[str] = Counter()
     for id_, told in critic.told.items():
+        remarks.update(told.remarks)
         if on_file is None or id_ not in finished:
             continue
-        outcome = OUTCOMES[(True, False, None).index(on_file.resolved(*finished[id_]))]
+        outcome = OUTCOMES[(True, False, None).index(on_file.outcome(finished[id_]).resolved)]
         runs[outcome] += 1
-        verdicts[outcome].update(NAMES[letter] for letter in told.verdicts)
+        verdicts[outcome].update(VERDICTS[letter] or "abstained" for letter in told.codes)
     return Judgement(
         critic=name,
         source=critic.source,
@@ -116,19 +95,19 @@ def _judgement(
         verdicts={outcome: dict(verdicts[outcome]) for outcome in OUTCOMES if outcome in verdicts},
         not_judged=len(finished) - sum(runs.values()),
         of_runs_done_again=critic.of_others,
-        remarks=dict(critic.remarks),
+        remarks=dict(remarks),
         calls=critic.calls,
-        spent=critic.usage.spent(),
+        spent=spent(critic.usage),
         wall_s=critic.wall_s,
     )
 
 
-def labelled_steps(labels: Labels, on_file: OnFile, critics: Sequence[str]) -> tuple[int, dict[str, int]]:
+def labelled_steps(labels: Labels, on_file: Index, critics: Sequence[str]) -> tuple[int, dict[str, int]]:
     """(steps of finished runs with a verdict, why others have none). critics: those that count; people always do."""
     counting = [critic for name, critic in labels.items() if name in critics or critic.source == "human"]
     labelled, lost = 0, Counter[str]()
-    for id_, (_, episode) in _finished(on_file).items():
-        told = [critic.told[id_].verdicts for critic in counting if id_ in critic.told]
+    for id_, episode in _finished(on_file).items():
+        told = [critic.told[id_].codes for critic in counting if id_ in critic.told]
         if not told:
             lost["run not judged"] += episode.steps
             continue
@@ -138,11 +117,11 @@ def labelled_steps(labels: Labels, on_file: OnFile, critics: Sequence[str]) -> t
     return labelled, dict(+lost)
 
 
-def quality(rounds: Sequence[tuple[Labels, OnFile]]) -> list[Quality]:
+def quality(rounds: Sequence[tuple[Labels, Index]]) -> list[Quality]:
     """The critics against the true labels of all rounds' runs; none where there are no true labels."""
     truth: dict[str, str] = {}
     sources: dict[str, str] = {}
-    episodes: dict[str, Episode] = {}
+    episodes: dict[str, RunEntry] = {}
     told: dict[str, dict[str, str]] = defaultdict(dict)
     for labels, on_file in rounds:
         finished = _finished(on_file)
@@ -151,12 +130,12 @@ def quality(rounds: Sequence[tuple[Labels, OnFile]]) -> list[Quality]:
                 for id_, one in critic.told.items():
                     if id_ not in finished:  # labelled, but the world or a person ended it
                         continue
-                    truth[id_] = _over(truth.get(id_), one.verdicts)
+                    truth[id_] = _over(truth.get(id_), one.codes)
                     sources[id_] = source
-                    episodes[id_] = finished[id_][1]
+                    episodes[id_] = finished[id_]
         for name, critic in labels.items():
             if critic.source not in TRUE_SOURCES:
-                told[name] |= {id_: one.verdicts for id_, one in critic.told.items()}
+                told[name] |= {id_: one.codes for id_, one in critic.told.items()}
     truth = {id_: letters for id_, letters in truth.items() if set(letters) != {"-"}}
     runs = {
         name: [_judged(id_, letters, by_run[id_], episodes[id_]) for id_, letters in truth.items() if id_ in by_run]
@@ -186,7 +165,7 @@ def _over(before: str | None, letters: str) -> str:
     return "".join(old if new == "-" else new for old, new in zip(before, letters, strict=True))
 
 
-def _judged(id_: str, true: str, told: str, episode: Episode) -> JudgedRun:
+def _judged(id_: str, true: str, told: str, episode: RunEntry) -> JudgedRun:
     steps = [place for place, letter in enumerate(true) if letter != "-"]
     failed = {"1": True, "0": False, "?": None}
     return JudgedRun(

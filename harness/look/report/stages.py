@@ -17,9 +17,11 @@ import msgspec
 
 from srft.env.errors import InputError
 from srft.harness.look.report.episodes import relative
-from srft.harness.look.report.files import RowsFile, TrainingFile, read_json
+from srft.harness.look.report.files import TrainingFile, read_json
 from srft.harness.look.report.records import ArmRows, Promotion, Training
 from srft.harness.run.stages import Stages
+from srft.harness.run.store import Round as RoundFiles
+from srft.harness.run.trained import rows_folder, rows_on_file
 
 CURVE_POINTS = 400
 """Of a loss curve, in the report: more do not show."""
@@ -34,22 +36,19 @@ def arm_and_seed(cell: str) -> tuple[str, int | None]:
     return (arm, int(seed)) if dot and seed.isdecimal() else (cell, None)
 
 
-def rows_of_arms(folder: Path, run: Path) -> dict[str, ArmRows]:
+def rows_of_arms(round_: RoundFiles, run: Path) -> dict[str, ArmRows]:
     """Arm -> its rows.json. Raises InputError."""
-    arms = {}
-    for path in (place / "rows.json" for place in places(folder / "rows")):
-        rows = read_json(path, RowsFile)
-        if rows is None:
-            continue
-        names = ("critics", "runs", "runs_used", "rows", "tokens", "written_tokens", "trained_tokens")
-        further = ("steps", "steps_masked", "left_out", "dropped", "remarks", "tokenizer")
-        arms[path.parent.name] = ArmRows(
-            arm=path.parent.name,
-            file=relative(path, run),
-            masked_share=1 - rows.trained_tokens / rows.written_tokens if rows.written_tokens else None,
+    names = ("runs", "runs_used", "rows", "tokens", "written_tokens", "trained_tokens", "masked_share")
+    further = ("steps", "steps_masked", "left_out", "dropped", "remarks", "tokenizer")
+    return {
+        arm: ArmRows(
+            arm=arm,
+            file=relative(rows_folder(round_, arm) / "rows.json", run),
+            critics=list(rows.critics),
             **{name: getattr(rows, name) for name in (*names, *further)},
         )
-    return arms
+        for arm, rows in rows_on_file(round_).items()
+    }
 
 
 def training_files(folder: Path) -> dict[str, TrainingFile]:

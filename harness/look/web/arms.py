@@ -5,29 +5,23 @@
     masks = arms.masks("srft", critics=())
     masks.of(entry).masked              # 3 steps; `left_out` says why where the arm does not train on the run
 
-Weights come from `srft.train.rows.mask`; this module only finds the labels that go in, as the rows stage does.
+Weights come from `srft.train.rows.mask`, labels from `srft.harness.run.labels`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy
 from numpy.typing import NDArray
 
-from srft.critic.labels.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
-from srft.harness.look.web.places import CODES, Entry, Place, Told
+from srft.harness.look.web.places import Place
+from srft.harness.run.index import CritiqueEntry, RunEntry
+from srft.harness.run.labels import codes_by, labels_of_arm
+from srft.harness.run.trained import RowsFile, rows_on_file
 from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
-
-
-class Made(NamedTuple):
-    """An arm's rows.json. figures: all of it, as it stands there."""
-
-    policy: MaskPolicy
-    critics: tuple[str, ...]
-    figures: dict[str, Any]
 
 
 class Mask(NamedTuple):
@@ -67,23 +61,14 @@ class Arms:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.orders: dict[Any, list[Entry]] = {}
+        self.orders: dict[Any, list[RunEntry]] = {}
         self._masks: dict[tuple[Arm, tuple[str, ...]], Masks] = {}
 
     @property
-    def made(self) -> dict[Arm, Made]:
+    def made(self) -> dict[Arm, RowsFile]:
         """Those that rows were made of, in the order of `ARMS`."""
-        found: dict[Arm, Made] = {}
-        for arm in ARMS:
-            try:
-                figures = msgspec.json.decode((self._place.round.path / "rows" / arm / "rows.json").read_bytes())
-                policy = msgspec.convert(figures["policy"], MaskPolicy)
-                found[arm] = Made(policy, tuple(figures.get("critics", ())), figures)
-            except FileNotFoundError:
-                continue
-            except (msgspec.DecodeError, KeyError, TypeError, OSError) as error:
-                raise InputError(f"{self._place.round.path}/rows/{arm}/rows.json: not readable ({error})") from None
-        return found
+        found = rows_on_file(self._place.round)
+        return {arm: found[arm] for arm in ARMS if arm in found}
 
     def chosen(self, name: str | None) -> Arm | None:
         """The arm of that name; of none the one that rows were made of, srft before others. Raises InputError."""
@@ -131,15 +116,15 @@ class Masks:
         self.policy = MaskPolicy(arm=arm)
         self._known: dict[str, tuple[Any, Mask]] = {}
 
-    def of(self, entry: Entry) -> Mask:
+    def of(self, entry: RunEntry) -> Mask:
         told, outcome = self._place.told(entry.id), self._place.outcome(entry)
-        state = (len(told), outcome, self.policy)
+        state = (tuple(told), outcome, self.policy)
         known = self._known.get(entry.id)
         if known is None or known[0] != state:
             known = self._known[entry.id] = (state, self._mask(entry, told, outcome))
         return known[1]
 
-    def _mask(self, entry: Entry, told: list[Told], outcome: bool | None) -> Mask:
+    def _mask(self, entry: RunEntry, told: list[CritiqueEntry], outcome: bool | None) -> Mask:
         labels = _LazyLabels(lambda: self._labels(entry, told))
         facts = RunFacts(entry.id, entry.steps, outcome, labels, entry.stop_reason)
         if reason := left_out(facts, self.policy):
@@ -147,36 +132,10 @@ class Masks:
         weight_S = step_weights(facts, self.policy)
         return Mask(None, weight_S, len(weight_S) - int(numpy.count_nonzero(weight_S)))
 
-    def _labels(self, entry: Entry, told: list[Told]) -> dict[int, StepLabel]:
-        """As `srft.harness.stages.rows` chooses them; a test holds them together."""
-        source = label_source(self.arm)
-        if source is None:
-            return {}
-        if source == "tool_error":
-            return effective_labels([rule_verdicts(entry)], critics=["tool_error"])
-        if source == "oracle":
-            told = [one for one in told if one.source == "oracle"]
-        counting = [one for one in told if one.source == "human" or one.critic in self.critics]
-        if source == "critic" and len(counting) == 1:  # nearly all: twenty times as fast
-            return counting[0].labels()
-        names = {"human": (), "oracle": [one.critic for one in told]}.get(source, self.critics)
-        return effective_labels([one.critique() for one in told], critics=names)
+    def _labels(self, entry: RunEntry, told: list[CritiqueEntry]) -> dict[int, StepLabel]:
+        return labels_of_arm(self.arm, told, critics=self.critics, tool_error=entry.tool_error)
 
 
-def rule_verdicts(entry: Entry) -> Critique:
-    """What the rule `tool_error` says of a run, whether or not it was asked."""
-    return Told(entry.span, entry.id, "tool_error", "rule", "", None, entry.tool_error, None).critique()
-
-
-def effective_codes(place: Place, entry: Entry, critics: Sequence[str]) -> str:
+def effective_codes(place: Place, entry: RunEntry, critics: Sequence[str]) -> str:
     """The verdicts that count, one letter a step: people's first, else those of these critics; "-" for none."""
-    told = place.told(entry.id)
-    single = [one for one in told if one.source == "human" or one.critic in critics]
-    if len(single) == 1 and single[0].steps is None:
-        return single[0].verdicts
-    labels = effective_labels([one.critique() for one in single], critics=critics)
-    return "".join(_code(labels.get(step)) for step in range(entry.steps))
-
-
-def _code(label: StepLabel | None) -> str:
-    return CODES[label.verdict if label else None]
+    return codes_by(place.told(entry.id), critics=critics, steps=entry.steps)

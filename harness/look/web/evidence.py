@@ -14,7 +14,7 @@ from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
 from srft.harness.look.web.places import Place
-from srft.harness.run.run_yaml import config_folder, kept_config
+from srft.harness.run.evidence import tasks_source
 
 
 class Fix(NamedTuple):
@@ -34,7 +34,7 @@ class TaskBook:
 
     def fix(self, place: Place, task_id: str) -> Fix:
         try:
-            source = self._named or _source(place)
+            source = self._named or tasks_source(place.run, place.round)
             if source is None:
                 return Fix(None, "where the tasks lie is not on file; give --tasks to see the reference fix")
             if not Path(source).exists():
@@ -45,15 +45,6 @@ class TaskBook:
             return Fix(None, str(error))
         patch = self._fixes[source].get(task_id)
         return Fix(patch, None if patch is not None else f"{source} has no task {task_id}")
-
-
-def _source(place: Place) -> str | None:
-    """What the configuration names; tasks that a loop made itself lie in the run, wherever that is now."""
-    config = kept_config(config_folder(place.round))
-    if config is None or Path(config.tasks).exists():
-        return config.tasks if config else None
-    within = place.run / "practice" / Path(config.tasks).name
-    return str(within) if within.exists() else config.tasks
 
 
 def test_log(place: Place, grade: Grade) -> Path | None:

@@ -19,9 +19,10 @@ from srft.harness.look.web.folding import Folded
 from srft.harness.look.web.guard import REPORT_FILE_POLICY
 from srft.harness.look.web.overview import report_file
 from srft.harness.look.web.pages import ASSETS, STATIC, FileLinks, Pages, page_file, table_file, text_file
-from srft.harness.look.web.places import Entry, Place
+from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
 from srft.harness.look.web.viewer import Viewer
+from srft.harness.run.index import RunEntry
 
 PAGE_ROWS = 500
 REPORT_HEAD = f"""<!doctype html>
@@ -69,8 +70,7 @@ class _Export:
         places = self._viewer.library.places()
         for place in places:
             place.refresh()
-            place.leave_out_unreadable()  # before any page links to them or counts them
-            self._problems += [f"the run {run_id} is left out: {why}" for run_id, why in place.left_out.items()]
+            self._problems += [f"left out: {why}" for why in place.damaged()]
         for name in ASSETS:
             self._put(f"static/{name}", (STATIC / name).read_bytes())
         self._write_report()
@@ -96,7 +96,7 @@ class _Export:
         for entry in place.standing:
             self._write_run(place, entry)
 
-    def _write_run(self, place: Place, entry: Entry) -> None:
+    def _write_run(self, place: Place, entry: RunEntry) -> None:
         self._runs += 1
         content = self._viewer.timeline(self._pages[2], place.key, entry.id, self._query)
         self._put(page_file(place.key, "run", entry.id), content)
@@ -110,7 +110,7 @@ class _Export:
                 self._viewer.tokens(self._pages[2], place.key, entry.id, self._query),
             )
 
-    def _long_texts(self, place: Place, entry: Entry) -> Iterator[tuple[str, int | None]]:
+    def _long_texts(self, place: Place, entry: RunEntry) -> Iterator[tuple[str, int | None]]:
         """(part, step) of the texts that the page of a run does not hold whole."""
         page = self._viewer.page(place, entry, self._query)
         if any(not text.is_whole for _, text in page.prompt):

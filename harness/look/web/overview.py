@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srft.env.errors import InputError
-from srft.harness.look.web.arms import Arms, Made
+from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.folding import Folded, folded
 from srft.harness.look.web.places import Library, Place
 from srft.harness.run.stages import Stage, Stages
+from srft.harness.run.trained import RowsFile
 from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
 from srft.train.rows.mask import Arm
 
@@ -45,7 +46,7 @@ class Card(NamedTuple):
     models: Counter[str]
     cost_usd: float | None
     critics: list[Critics]
-    made: dict[Arm, Made]
+    made: dict[Arm, RowsFile]
     stages: list[tuple[str, Stage]]
     problems: list[str]
     damaged: list[str]
@@ -144,7 +145,7 @@ def _critics(place: Place) -> list[Critics]:
     return [Critics(name, sources[name], runs[name], verdicts[name]) for name in sorted(runs)]
 
 
-def _small_files(place: Place) -> tuple[dict[Arm, Made], list[tuple[str, Stage]], list[str]]:
+def _small_files(place: Place) -> tuple[dict[Arm, RowsFile], list[tuple[str, Stage]], list[str]]:
     """(arms, stages, what could not be read)."""
     problems, made, stages = [], {}, []
     try:

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode
 import jinja2
 from markupsafe import Markup
 
-from srft.harness.look.web.places import VERDICTS
 from srft.harness.look.web.table import Query
+from srft.harness.run.index import VERDICTS
 from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 

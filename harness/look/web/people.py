@@ -16,9 +16,11 @@ from typing import NamedTuple
 import msgspec
 
 from srft.critic.agreement import cohen_kappa
-from srft.critic.labels.labels import Critique, StepLabel, Verdict, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, Verdict
 from srft.env.errors import InputError
-from srft.harness.look.web.places import CODES, Entry, Place, Told
+from srft.harness.look.web.places import Place
+from srft.harness.run.index import CODES, CritiqueEntry, RunEntry
+from srft.harness.run.labels import labels_by
 
 PEOPLE_NAME = "human"
 REASON_CHARS = 10_000
@@ -30,15 +32,17 @@ class Person:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def said(self, place: Place, entry: Entry) -> dict[int, StepLabel]:
+    def said(self, place: Place, entry: RunEntry) -> dict[int, StepLabel]:
         """Step -> the label that this person gave it last, of a run."""
-        own = [told for told in place.critiques(entry.id) if told.source == "human" and told.critic == self.name]
+        own = [
+            told for told in place.index.critiques_of(entry.id) if told.source == "human" and told.critic == self.name
+        ]
         return {label.step: label for label in own[-1].labels} if own else {}
 
     def label(
         self,
         place: Place,
-        entry: Entry,
+        entry: RunEntry,
         *,
         step: int,
         verdict: Verdict | None = None,
@@ -72,7 +76,7 @@ class Person:
             place.refresh()
         return labels
 
-    def _critique(self, entry: Entry, labels: dict[int, StepLabel]) -> Critique:
+    def _critique(self, entry: RunEntry, labels: dict[int, StepLabel]) -> Critique:
         return Critique(
             trajectory_id=entry.id,
             task_id=entry.task_id,
@@ -112,9 +116,9 @@ def agreement(place: Place, person: str, *, run_id: str | None = None) -> list[A
     return [_agreement(critic, both) for critic, both in sorted(pairs.items()) if both]
 
 
-def _codes(told: Iterable[Told], critic: str) -> dict[int, str]:
+def _codes(told: Iterable[CritiqueEntry], critic: str) -> dict[int, str]:
     """Step -> letter, of one person's or one critic's words on a run."""
-    labels = effective_labels([one.critique() for one in told], critics=[critic])
+    labels = labels_by(list(told), critics=[critic])
     return {step: CODES[label.verdict] for step, label in labels.items()}
 
 

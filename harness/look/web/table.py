@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms, Mask, Masks, effective_codes
-from srft.harness.look.web.places import Entry, Place
+from srft.harness.look.web.places import Place
+from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import Arm
 
 PAGE_ROWS = 100
@@ -86,7 +87,7 @@ class Query(NamedTuple):
 class TableRow(NamedTuple):
     """codes: the verdicts that count, one letter a step. mask: `None` without an arm."""
 
-    entry: Entry
+    entry: RunEntry
     outcome: bool | None
     codes: str
     by_person: bool
@@ -126,7 +127,7 @@ class _View:
         except InputError as error:
             self.remark = str(error)
 
-    def row(self, entry: Entry) -> TableRow:
+    def row(self, entry: RunEntry) -> TableRow:
         return TableRow(
             entry,
             self.place.outcome(entry),
@@ -135,7 +136,7 @@ class _View:
             self.masks.of(entry) if self.masks else None,
         )
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[RunEntry]:
         """Those that the filter lets through, in the order asked for; the last few such lists are kept."""
         policy = self.masks.policy if self.masks else None
         asked = (self.place.version, policy, self.judges, self.query._replace(page=1))
@@ -145,7 +146,7 @@ class _View:
             self.orders[asked] = self._entries()
         return self.orders[asked]
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[RunEntry]:
         found = [entry for entry in self.place.standing if self._passes(entry)]
         name = self.query.sort.removeprefix("-")
         if name != "file":
@@ -156,7 +157,7 @@ class _View:
             return [entry for _, entry in known] + [entry for value, entry in keyed if value is None]
         return found[::-1] if self.query.sort.startswith("-") else found
 
-    def _passes(self, entry: Entry) -> bool:
+    def _passes(self, entry: RunEntry) -> bool:
         query = self.query
         if query.outcome and OUTCOMES[self.place.outcome(entry)] != query.outcome:
             return False
@@ -169,9 +170,9 @@ class _View:
         text = f"{entry.task_id}#{entry.attempt} {entry.id} {entry.model}".casefold()
         return all(word in text for word in query.q.casefold().split())
 
-    def _key(self, name: str) -> Callable[[Entry], Any]:
+    def _key(self, name: str) -> Callable[[RunEntry], Any]:
         """What a column sorts by; `None`, not known, comes last either way."""
-        keys: dict[str, Callable[[Entry], Any]] = {
+        keys: dict[str, Callable[[RunEntry], Any]] = {
             "task": lambda entry: (entry.task_id, entry.attempt),
             "outcome": self.place.outcome,
             "stop": lambda entry: entry.stop_reason,
@@ -184,7 +185,7 @@ class _View:
         }
         return keys[name]
 
-    def _masked_share(self, entry: Entry) -> float | None:
+    def _masked_share(self, entry: RunEntry) -> float | None:
         masked = self.masks.of(entry).masked if self.masks else None
         return None if masked is None or not entry.steps else masked / entry.steps
 

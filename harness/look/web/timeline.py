@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from srft.agent.records import Step, Trajectory
-from srft.critic.labels.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.harness.look.show import Given
@@ -17,8 +17,10 @@ from srft.harness.look.web.arms import Arms, Mask
 from srft.harness.look.web.evidence import Fix, TaskBook, test_log
 from srft.harness.look.web.folding import Diff, Folded, diff, folded, parts
 from srft.harness.look.web.people import Agreement, Person, agreement
-from srft.harness.look.web.places import CODES, Entry, Place
+from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
+from srft.harness.run.index import CODES, RunEntry
+from srft.harness.run.labels import labels_by
 from srft.train.rows.mask import Arm
 
 LOG_HEAD_LINES, LOG_TAIL_LINES = 4, 30
@@ -70,7 +72,7 @@ class Timeline(NamedTuple):
     same: whether patch and fix are equal. command_s: the time in commands; `None` where no step says.
     """
 
-    entry: Entry
+    entry: RunEntry
     run: Trajectory
     outcome: bool | None
     arm: Arm | None
@@ -87,13 +89,15 @@ class Timeline(NamedTuple):
     critics: dict[str, dict[str, int]]
     agreement: list[Agreement]
     command_s: float | None
-    others: list[Entry]
+    others: list[RunEntry]
 
 
-def make_timeline(place: Place, arms: Arms, query: Query, entry: Entry, *, person: Person, book: TaskBook) -> Timeline:
+def make_timeline(
+    place: Place, arms: Arms, query: Query, entry: RunEntry, *, person: Person, book: TaskBook
+) -> Timeline:
     """Raises InputError."""
-    run = place.trajectory(entry)
-    critiques = place.critiques(entry.id)
+    run = place.index.trajectory(entry)
+    critiques = place.index.critiques_of(entry.id)
     arm = arms.chosen(query.arm or None)
     judges = arms.judges(arm, query.critics)
     mask, remark = _mask(arms, arm, query, entry)
@@ -121,7 +125,7 @@ def make_timeline(place: Place, arms: Arms, query: Query, entry: Entry, *, perso
     )
 
 
-def _mask(arms: Arms, arm: Arm | None, query: Query, entry: Entry) -> tuple[Mask | None, str | None]:
+def _mask(arms: Arms, arm: Arm | None, query: Query, entry: RunEntry) -> tuple[Mask | None, str | None]:
     if arm is None:
         return None, None
     try:
@@ -139,7 +143,7 @@ def _steps(
     *,
     longest_s: float,
 ) -> Iterator[StepView]:
-    effective = effective_labels(critiques, critics=judges)
+    effective = labels_by(critiques, critics=judges)
     given = given_labels(critiques)
     own = [one for one in critiques if one.source == "human" and one.critic == person.name]
     own_labels = {label.step: label for label in own[-1].labels} if own else {}
@@ -227,8 +231,8 @@ def _text(message: dict[str, Any]) -> str:
     return "" if content is None else json.dumps(content, ensure_ascii=False)
 
 
-def _tests(place: Place, entry: Entry) -> Tests:
-    grade = place.grade(entry)
+def _tests(place: Place, entry: RunEntry) -> Tests:
+    grade = place.index.grade(entry)
     path = None if grade is None else test_log(place, grade)
     if path is None:
         return Tests(grade, None, 0)

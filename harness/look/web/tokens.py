@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
-from srft.harness.look.web.places import Entry, Place
+from srft.harness.look.web.places import Place
+from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
 from srft.train.rows.show import Piece, RowFigures, figures, pieces, rows_of_run
@@ -54,7 +55,7 @@ class TokenViews:
         self._backends: dict[str, tuple[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def of(self, place: Place, arms: Arms, arm: Arm | None, entry: Entry) -> Tokens:
+    def of(self, place: Place, arms: Arms, arm: Arm | None, entry: RunEntry) -> Tokens:
         """Raises InputError where there are no rows of the arm, or no tokenizer to read them with."""
         if arm is None or arm not in arms.made:
             run = place.round.path.parent

@@ -16,10 +16,11 @@ from srft.harness.look.web.evidence import TaskBook, test_log
 from srft.harness.look.web.overview import Overviews
 from srft.harness.look.web.pages import Pages
 from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
-from srft.harness.look.web.places import Entry, Library, Place
+from srft.harness.look.web.places import Library, Place
 from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
 from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
 from srft.harness.look.web.tokens import TokenViews
+from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import ARMS
 from srft.train.rows.show import inert
 
@@ -146,13 +147,13 @@ class Viewer:
         """A folded text, whole and inert, in pieces."""
         place, entry = self._entry(key, run_id)
         if part == "log":
-            grade = place.grade(entry)
+            grade = place.index.grade(entry)
             path = None if grade is None else test_log(place, grade)
             text = None if path is None else path.read_bytes().decode(errors="replace")
         elif part == "fix":
             text = self._book.fix(place, entry.task_id).patch
         else:
-            text = whole_text(place.trajectory(entry), part, step)
+            text = whole_text(place.index.trajectory(entry), part, step)
         if text is None:
             where = "" if step is None else f" of step {step}"
             raise Missing(f"{part}{where}: there is none in the run {run_id}")
@@ -190,14 +191,14 @@ class Viewer:
         self._arms.setdefault(key, Arms(place))
         return place
 
-    def _entry(self, key: str, run_id: str) -> tuple[Place, Entry]:
+    def _entry(self, key: str, run_id: str) -> tuple[Place, RunEntry]:
         place = self._place(key)
         entry = place.by_id.get(run_id)
         if entry is None:
             raise Missing(f"{run_id}: no such run in {place.round.path}")
         return place, entry
 
-    def page(self, place: Place, entry: Entry, query: Query) -> Timeline:
+    def page(self, place: Place, entry: RunEntry, query: Query) -> Timeline:
         return make_timeline(place, self._arms[place.key], query, entry, person=self.person, book=self._book)
 
     def _choices(self, place: Place) -> dict[str, Any]:

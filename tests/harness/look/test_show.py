@@ -114,7 +114,7 @@ def test_newer_rounds_come_first(path):
         run.round(1).trajectories.append(make_run(["Later."], id="later"))
     assert find_run(path, "a__b-1").trajectory.id == "later"
     assert find_run(path, "a__b-1", round_number=0).trajectory.id == "abc1"
-    with pytest.raises(InputError, match="no runs in it"):
+    with pytest.raises(InputError, match="no round 5; check --round: there are rounds 0, 1"):
         find_run(path, "a__b-1", round_number=5)
 
 

@@ -361,7 +361,7 @@ def test_grades_without_runs(tmp_path):
     ("name", "content", "message"),
     [
         ("round-000/trajectories.jsonl", '{"id": 1}\n', r"trajectories.jsonl:1: not a Trajectory .*`str`"),
-        ("round-000/rows/srft/rows.json", "{", r"rows/srft/rows.json: cannot be read for the report"),
+        ("round-000/rows/srft/rows.json", "{", r"rows/srft/rows.json: cannot be read"),
         ("round-000/stages.json", '{"stages": []}', r"stages.json: not a stages file"),
         ("loop.yaml", "- 1\n", r"loop.yaml: expected a mapping"),
         (
@@ -381,8 +381,10 @@ def test_a_damaged_file_is_named(tmp_path, name, content, message):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="not a run"):
+    with pytest.raises(InputError, match="no such run directory"):
         read_report(tmp_path / "nothing")
+    with pytest.raises(InputError, match="not a run directory"):
+        read_report(tmp_path)
 
 
 def test_a_torn_last_line_is_passed_over(path):

@@ -170,4 +170,4 @@ def test_the_command(path, srft):
     assert printed == {kind: str(path / f"report.{kind}") for kind in ("html", "md", "json")}
     refused = srft("report", "--run", path.parent / "nothing")
     assert refused.returncode == 2
-    assert "not a run" in refused.stderr
+    assert "no such run directory" in refused.stderr

@@ -138,8 +138,7 @@ def test_a_hostile_run_is_text(hostile):
     assert (whole.headers["content-type"], len(whole.text) > 5_000_000) == ("text/plain; charset=utf-8", True)
     assert "\x1b" not in whole.text
     assert HOSTILE not in whole.text
-    assert "1 line(s) cannot be read" in pages[0]
-    assert "bad \ufffd\ufffd bytes" in client.get("/run/round-000/bytes").text.replace("⟨U+FFFD⟩", "\ufffd")
+    assert "2 line(s) cannot be read" in pages[0]  # not UTF-8, nested too deep: no stage can read them either
 
 
 def test_a_run_that_grows_is_followed(client, run):

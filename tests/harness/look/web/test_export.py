@@ -38,7 +38,7 @@ def test_every_link_leads_to_a_file(run, tmp_path):
 def test_hostile_names_and_long_texts(hostile, tmp_path):
     (hostile / "report.html").write_text(f"{SCRIPT}<!doctype html><head>{SCRIPT}")
     written = export_pages(Viewer(hostile), tmp_path / "out" / "pages", arm=None)
-    assert (written.runs, dead_links(tmp_path / "out" / "pages")) == (2, [])
+    assert (written.runs, len(written.problems), dead_links(tmp_path / "out" / "pages")) == (1, 2, [])
     report = (tmp_path / "out" / "pages" / "report.html").read_text()
     assert "script-src 'none'" in report.partition(SCRIPT)[0]
     (text,) = (tmp_path / "out").rglob("*.observation.txt")
@@ -52,7 +52,7 @@ def test_a_run_that_cannot_be_read_is_left_out_everywhere(run, tmp_path):
     trajectories.write_bytes(trajectories.read_bytes().replace(b'"id":"abc2"', b'"new_field":1,"id":"abc2"'))
     written = export_pages(Viewer(run), tmp_path / "pages", arm="srft")
     assert (written.runs, len(written.problems)) == (2, 1)
-    assert re.match(r"the run abc2 is left out: .*new_field", written.problems[0])
+    assert re.match(r"left out: .*trajectories\.jsonl:2: not a Trajectory .*new_field", written.problems[0])
     assert dead_links(tmp_path / "pages") == []
     assert "2 trajectories" in (tmp_path / "pages" / "round-000" / "table.html").read_text()
     overview = (tmp_path / "pages" / "index.html").read_text()

@@ -38,7 +38,7 @@ def test_a_label_is_kept_and_wins(run, place):
     of_run = critiques_by_run(Round(run / "round-000"))["abc1"]
     labels = effective_labels(of_run, critics=["judge"])
     assert [labels[step].verdict for step in range(3)] == ["good", "good", "mistake"]
-    facts = run_facts(place.trajectory(entry), False, of_run, (), "human")  # what `srft rows --arm human` takes
+    facts = run_facts(place.index.trajectory(entry), False, of_run, (), "human")  # what `srft rows --arm human` takes
     assert {step: label.verdict for step, label in facts.labels.items()} == {1: "good", 2: "mistake"}
 
 
@@ -50,7 +50,7 @@ def test_a_verdict_is_taken_back_and_the_comment_stays(run, place):
     assert on_file(place)[-1].labels[1] == StepLabel(step=1, verdict=None, reason="Right.")
     assert not place.is_labelled("abc1")
     of_run = critiques_by_run(Round(run / "round-000"))["abc1"]
-    facts = run_facts(place.trajectory(entry), False, of_run, ["judge"], "srft")  # what `srft rows` takes
+    facts = run_facts(place.index.trajectory(entry), False, of_run, ["judge"], "srft")  # what `srft rows` takes
     assert {step: label.verdict for step, label in facts.labels.items()} == {0: "good", 1: "mistake", 2: "good"}
     masks = Arms(place).masks("srft", ())
     assert masks.of(entry).weight_S.tolist() == [1.0, 0.0, 1.0]
