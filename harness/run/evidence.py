@@ -14,6 +14,7 @@ from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
+from srft.env.tasks.task import load_tasks
 from srft.harness.run.run_yaml import config_folder, kept_config
 from srft.harness.run.store import Round
 
@@ -31,6 +32,21 @@ def tasks_source(run: Path, round_: Round) -> str | None:
 
 
 _TESTS_BEGIN, _TESTS_END = ">>>>> Start Test Output", ">>>>> End Test Output"
+
+
+def episodes_not_run(run: Path, round_: Round) -> int | None:
+    """How many of the episodes that a collection was asked for are not on file; `None` where that is not known: nothing
+    was collected, or its tasks are not on this machine."""
+    try:
+        config = kept_config(config_folder(round_))
+        source = tasks_source(run, round_)
+        if config is None or source is None or not (config.only or Path(source).exists()):
+            return None
+        tasks = config.only or [task.instance_id for task in load_tasks(source)]
+    except InputError:  # of another version, or tasks that are no longer what they were
+        return None
+    on_file = round_.index().episodes
+    return sum((task, attempt) not in on_file for task in tasks for attempt in range(config.attempts))
 
 
 class EvidenceBook:

@@ -15,8 +15,8 @@ stands in the file twice, and its last line counts; so does the last verdict on 
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -75,13 +75,21 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tally(msgspec.Struct, array_like=True):
-    """Sums over replies, of which some say what they cost. unknown: those that do not."""
+    """Sums over replies, of which some say what they cost. unknown: those that do not.
+
+    costs_usd: of each reply that says it: sums of sums would depend on how the replies are grouped.
+    """
 
     replies: int = 0
     unknown: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    cost_usd: float | None = None
+    costs_usd: list[float] = []
+
+    @property
+    def cost_usd(self) -> float | None:
+        """`None` where no reply says."""
+        return total(self.costs_usd)
 
     def add(self, usage: Usage | None) -> None:
         self.replies += 1
@@ -90,14 +98,15 @@ class Tally(msgspec.Struct, array_like=True):
             return
         self.prompt_tokens = plus(self.prompt_tokens, usage.prompt_tokens)
         self.completion_tokens = plus(self.completion_tokens, usage.completion_tokens)
-        self.cost_usd = plus(self.cost_usd, usage.cost_usd)
+        if usage.cost_usd is not None:
+            self.costs_usd.append(usage.cost_usd)
 
     def add_all(self, other: "Tally") -> None:
         self.replies += other.replies
         self.unknown += other.unknown
         self.prompt_tokens = plus(self.prompt_tokens, other.prompt_tokens)
         self.completion_tokens = plus(self.completion_tokens, other.completion_tokens)
-        self.cost_usd = plus(self.cost_usd, other.cost_usd)
+        self.costs_usd += other.costs_usd
 
 
 N = TypeVar("N", int, float)
@@ -116,6 +125,11 @@ class _Patch(msgspec.Struct, frozen=True):
     """Of a Trajectory its patch, which may be long."""
 
     patch: str | None
+
+
+def total(values: Iterable[N | None]) -> N | None:
+    """The sum of what is known, one after the other; `None` where nothing is."""
+    return reduce(plus, values, None)
 
 
 class RunEntry(Entry, frozen=True, array_like=True):

@@ -5,8 +5,6 @@
 Reads families, packages and git directories; writes task repos and practice.json (see srft.env.practice.making).
 """
 
-import fcntl
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +16,7 @@ from loguru import logger
 from srft.env.backends import Kind, choose_backend
 from srft.env.errors import InputError
 from srft.env.practice import Counts, PracticeConfig, PracticeSummary, make_practice
+from srft.harness.run.locks import take
 from srft.harness.stages.progress import Progress
 
 
@@ -58,13 +57,12 @@ def _locked(out: Path) -> Iterator[None]:
     """Raises InputError where the folder cannot be made, or another process works in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = take(out / ".lock")
     except OSError as error:
         raise InputError(f"{out}: cannot be written to ({error.strerror}); name another --out") from None
+    if lock is None:
+        raise InputError(f"{out}: another srft process works in it; wait for it, or name another --out")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise InputError(f"{out}: another srft process works in it; wait for it, or name another --out") from None
     finally:
-        os.close(descriptor)
+        lock.release()

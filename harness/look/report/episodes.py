@@ -11,26 +11,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from pathlib import Path
 
-import msgspec
-
 from srft.harness.look.report.records import Episodes, Spent
-from srft.harness.run.index import Index, N, RunEntry, Tally, plus
+from srft.harness.run.index import Index, RunEntry, Tally, total
 from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
 
 SHOWN_OUTCOMES = ("resolved", "unresolved", "not_graded")
 
 
-def total(values: Iterable[N | None]) -> N | None:
-    """The sum of what is known, `None` where nothing is."""
-    return reduce(plus, values, None)
-
-
 def spent(tally: Tally) -> Spent:
-    return Spent(**msgspec.structs.asdict(tally))
+    return Spent(**{name: getattr(tally, name) for name in Spent.__struct_fields__})
 
 
 def read_episodes(folder: Path) -> Index | None:

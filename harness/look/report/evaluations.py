@@ -13,6 +13,7 @@ from srft.harness.look.report.arms import cell_order
 from srft.harness.look.report.episodes import read_episodes, summarize_episodes
 from srft.harness.look.report.records import Episodes, Promotion
 from srft.harness.look.report.stages import figures_of, places, promotion
+from srft.harness.run.index import Index
 from srft.harness.run.stages import Stages
 from srft.harness.statistics.paired import Verdicts
 
@@ -22,6 +23,7 @@ class Evaluated(NamedTuple):
 
     verdicts: dict[str, Verdicts]
     episodes: dict[str, Episodes]
+    on_file: dict[str, Index]
     promotion: Promotion | None
     known_by: str | None
 
@@ -30,16 +32,18 @@ def evaluations_of(folder: Path, stages: Stages, *, run: Path) -> Evaluated:
     """Raises InputError."""
     verdicts: dict[str, Verdicts] = {}
     episodes: dict[str, Episodes] = {}
+    found: dict[str, Index] = {}
     names = [place.name for place in places(folder / "evaluation")]
     for name in sorted(names, key=cell_order):
         on_file = read_episodes(folder / "evaluation" / name)
         if on_file is None:
             continue
+        found[name] = on_file
         tasks = figures_of(stages, f"evaluate.{name}").get("tasks")
         verdicts[name] = on_file.attempts_by_task()
         episodes[name] = summarize_episodes(on_file, run=run, tasks=tasks if isinstance(tasks, int) else None)
     noted = promotion(stages)
-    return Evaluated(verdicts, episodes, noted, _known_by(noted, episodes))
+    return Evaluated(verdicts, episodes, found, noted, _known_by(noted, episodes))
 
 
 def _known_by(noted: Promotion | None, episodes: dict[str, Episodes]) -> str | None:

@@ -33,6 +33,7 @@ from srft.harness.look.report.stages import (
     training_files,
     unfinished,
 )
+from srft.harness.run.evidence import episodes_not_run
 from srft.harness.run.find import find_run, round_folders
 from srft.harness.run.index import Index
 from srft.harness.run.stages import Stages
@@ -51,6 +52,7 @@ class Reading:
     versions: dict[str, str] = field(default_factory=dict)
     labelled: list[tuple[Labels, Index]] = field(default_factory=list)
     stages: list[tuple[int, Stages]] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
 
 
 def read_report(run: Path) -> Report:
@@ -71,7 +73,7 @@ def read_report(run: Path) -> Report:
         origin=origin_of(run, rounds, reading.versions),
         missing=[],
     )
-    return msgspec.structs.replace(report, missing=missing_parts(report))
+    return msgspec.structs.replace(report, missing=[*reading.not_run, *missing_parts(report)])
 
 
 def _kind(run: Path, rounds: list[Round]) -> str:
@@ -90,8 +92,12 @@ def _round(number: int, folder: Path, reading: Reading) -> Round:
     collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     if on_file is not None:
         reading.labelled.append((labels, on_file))
+        reading.not_run += _not_run(f"Round {number}", on_file, stages, "collect", run=reading.run)
     rows = rows_of_arms(RoundFiles(folder), reading.run)
     evaluated = evaluations_of(folder, stages, run=reading.run)
+    for name, evaluation in evaluated.on_file.items():
+        where, stage = f"Round {number}, evaluation of {name}", f"evaluate.{name}"
+        reading.not_run += _not_run(where, evaluation, stages, stage, run=reading.run)
     if reading.base is None:
         reading.base = evaluated.verdicts.get(BASE)
     funnel_arm = _funnel_arm(evaluated.known_by, rows)
@@ -111,6 +117,19 @@ def _round(number: int, folder: Path, reading: Reading) -> Round:
         unfinished=unfinished(folder, stages),
         set_aside=set_aside(folder, reading.run),
     )
+
+
+def _not_run(where: str, on_file: Index, stages: Stages, stage: str, *, run: Path) -> list[str]:
+    """The sentence on episodes that a collection has not come to; none of a stage that is finished with all of them."""
+    if figures_of(stages, stage).get("episodes") == len(on_file.episodes):
+        return []
+    count = episodes_not_run(run, on_file.round)
+    if not count:
+        return []
+    return [
+        f"{where}: {count} of {count + len(on_file.episodes)} episodes that were asked for are not run, and are in no "
+        "figure. The command that collects runs them when it is given again."
+    ]
 
 
 def _cells(folder: Path, stages: Stages, reading: Reading, evaluated: Evaluated) -> dict[str, Cell]:
