@@ -28,6 +28,7 @@ from benchmarks.recorded_action import recorded_action
 from benchmarks.reset import reset
 from benchmarks.rows import Bench, Row
 from benchmarks.rows_speed import rows_speed
+from benchmarks.run_index import run_index
 from benchmarks.serving import serving
 from benchmarks.shell_round_trip import shell_round_trip
 from benchmarks.throughput import collect_throughput
@@ -52,7 +53,7 @@ TRAINING: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "train_speed_defaults": train_speed_defaults,
 }
 SERVING: dict[str, Callable[[Bench], dict[str, Row]]] = {"serving": serving}
-PAGES: dict[str, Callable[[Bench], dict[str, Row]]] = {"viewer": viewer}
+PAGES: dict[str, Callable[[Bench], dict[str, Row]]] = {"viewer": viewer, "run_index": run_index}
 BENCHMARKS = CONTAINERS | TRAINING | SERVING | PAGES
 
 

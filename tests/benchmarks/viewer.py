@@ -31,7 +31,7 @@ def viewer(bench: Bench) -> dict[str, Row]:
         return {"viewer": Row(value=None, unit="ms", peer=NO_RUNS)}
     with tempfile.TemporaryDirectory(prefix="srft-bench-") as folder:
         count = QUICK_RUNS if bench.quick else RUNS
-        written = _write(Path(folder), [run.trajectory for run in recorded], count)
+        written = write_runs(Path(folder), [run.trajectory for run in recorded], count)
         with _Server(Path(folder)) as server:  # makes the index
             first_start_s = server.start_s
         with _Server(Path(folder)) as server:
@@ -57,7 +57,7 @@ def viewer(bench: Bench) -> dict[str, Row]:
     return rows
 
 
-def _write(folder: Path, recorded: list, count: int) -> int:
+def write_runs(folder: Path, recorded: list, count: int) -> int:
     """The run directory; returns its bytes. Without fsync a line, which a collection of hours does not notice."""
     round_ = folder / "round-000"
     round_.mkdir()

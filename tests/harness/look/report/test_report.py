@@ -156,6 +156,16 @@ def test_verdicts_by_outcome(path):
     assert oracle.verdicts["unknown"] == {"good": 2}
 
 
+def test_of_a_critic_that_judged_a_run_twice_the_last_word_counts_in_all_figures(tmp_path):
+    with LoopRun(tmp_path / "run") as run:
+        told = run.add(run.round(0), episode("t-1", steps=2), False)
+        for verdicts, remarks in (("mm", {"repaired": 3, "window": 1}), ("gm", {"repaired": 1})):
+            run.round(0).critiques.append(critique_of(told, verdicts, remarks=remarks, calls=2))
+    [judge] = read_report(tmp_path / "run").rounds[0].judgements
+    assert (judge.verdicts, judge.remarks) == ({"unresolved": {"good": 1, "mistake": 1}}, {"repaired": 1})
+    assert judge.calls == 4  # both were paid for
+
+
 def test_quality_of_the_critic(path):
     [one] = read_report(path).quality
     # Two runs have both: ggg against ggg, gmmg against gm-u. One flag, right; two mistakes, one of them found.

@@ -100,6 +100,18 @@ def test_a_later_attempt_stands(run):
     assert ([entry.id for entry in place.standing], place.superseded) == (["abc2", "ffff", "abc9"], 1)
 
 
+def test_masks_follow_labels_that_were_replaced(run):
+    """A file with as many lines as before, and other verdicts."""
+    place = Library(run).place("round-000")
+    masks = Arms(place).masks("srft", ("judge",))
+    assert masks.of(place.by_id["abc1"]).masked == 1
+    labels = place.round.critiques.path
+    (labels.parent / "new").write_bytes(labels.read_bytes().replace(b'"mistake"', b'"good"'))
+    (labels.parent / "new").rename(labels)
+    place.refresh()
+    assert masks.of(place.by_id["abc1"]).masked == 0
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_masks_are_those_of_the_rows_stage(shared_data, tmp_path, arm):
     from srft.agent.importing.importers import read_runs
