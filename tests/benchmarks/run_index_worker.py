@@ -3,7 +3,6 @@
 Works with srft as it is and as it was before it had an index.
 """
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,8 @@ def main(what: str, folder: Path) -> None:
         assert {(run.task_id, run.attempt): run.stop_reason for run in round_.outlines.read()}
     seconds = time.perf_counter() - began_s
     status = Path("/proc/self/status").read_text()  # getrusage would count what the parent had before exec
-    print(f"{seconds:.3f} {int(re.search(r'VmHWM:\s+(\d+) kB', status)[1]) / 1024:.1f}")  # type: ignore[index]
+    peak_kb = int(status.partition("VmHWM:")[2].split()[0])
+    print(f"{seconds:.3f} {peak_kb / 1024:.1f}")
 
 
 if __name__ == "__main__":
