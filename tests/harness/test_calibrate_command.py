@@ -160,7 +160,7 @@ def test_what_is_asked_wrongly(command, run_path, options, message):
 
 
 def test_what_is_not_there(command, tmp_path):
-    with pytest.raises(InputError, match=r"not a run \(it has no round-000\)"):
+    with pytest.raises(InputError, match=r"not a run directory \(it has no round-000\)"):
         command("--run", tmp_path, "--labels", "human")
     with Run(tmp_path / "run") as run:
         run.round(0).trajectories.append(trajectory("a", [0]))
