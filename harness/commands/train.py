@@ -97,14 +97,14 @@ def _train(
 
 
 def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int | None) -> Path:
-    from srft.harness.run.find import find_round
-    from srft.harness.stages.train import rows_folder
+    from srft.harness.run.find import find_place
+    from srft.harness.stages.train import rows_to_train
 
     if rows:
         return Path(rows)
     if not run:
         raise InputError("--run (or --rows) is missing; see --help for an example")
-    return rows_folder(Path(run, f"round-{find_round(run, round_number):03d}"), arm)
+    return rows_to_train(find_place(run, round_number).round, arm)
 
 
 def _default_out(run: str | None, folder: Path) -> Path:

@@ -20,6 +20,8 @@ from srft.harness.run.store import Round
 
 NAMED_AT_MOST = 5
 
+_TESTS_BEGIN, _TESTS_END = ">>>>> Start Test Output", ">>>>> End Test Output"
+
 
 def tasks_source(run: Path, round_: Round) -> str | None:
     """Where the tasks lie that a round's episodes are on, by its configuration; tasks that a loop made itself lie in
@@ -29,9 +31,6 @@ def tasks_source(run: Path, round_: Round) -> str | None:
         return config.tasks if config else None
     within = run / "practice" / Path(config.tasks).name
     return str(within) if within.exists() else config.tasks
-
-
-_TESTS_BEGIN, _TESTS_END = ">>>>> Start Test Output", ">>>>> End Test Output"
 
 
 def episodes_not_run(run: Path, round_: Round) -> int | None:
@@ -49,13 +48,23 @@ def episodes_not_run(run: Path, round_: Round) -> int | None:
     return sum((task, attempt) not in on_file for task in tasks for attempt in range(config.attempts))
 
 
+def log_of(round_: Round, grade: Grade) -> Path | None:
+    """The test log of a grade, looked for among the round's own logs alone, wherever they lie now: a run from elsewhere
+    may name any file."""
+    if grade.log_path is None:
+        return None
+    logs = round_.logs.resolve()
+    path = logs.joinpath(*Path(grade.log_path).parts[-3:]).resolve()
+    return path if path.is_relative_to(logs) and path.is_file() else None
+
+
 class EvidenceBook:
     """The evidence of a round's runs. Only what the information arm is about is looked up, besides the outcome."""
 
     def __init__(
         self, round_: Round, *, information: Information, gold_patches: Mapping[str, str] | None = None
     ) -> None:
-        self._logs = round_.logs
+        self._round = round_
         self._information = information
         self._gold_patches = gold_patches or {}
         self._index = round_.index()
@@ -81,7 +90,7 @@ class EvidenceBook:
         if self._information == "gold_patch" and trajectory.task_id not in self._gold_patches:
             return "reference fix"
         grade = self._grade(trajectory)
-        if self._information == "test_log" and (grade is None or (grade.log_path and not self._log_file(grade))):
+        if self._information == "test_log" and (grade is None or (grade.log_path and not log_of(self._round, grade))):
             return "test log"
         return None
 
@@ -104,13 +113,6 @@ class EvidenceBook:
     def _grade(self, trajectory: Trajectory) -> Grade | None:
         return self._index.grade(self._index.by_id[trajectory.id])
 
-    def _log_file(self, grade: Grade) -> Path | None:
-        """The log, also where the run was graded in another place than it lies now."""
-        assert grade.log_path is not None
-        recorded = Path(grade.log_path)
-        beside = self._logs.joinpath(*recorded.parts[-3:])
-        return next((path for path in (beside, recorded) if path.is_file()), None)
-
     def _test_log(self, trajectory: Trajectory) -> str | None:
         """The tests' output without what stands around it; of a grade without tests, why there were none."""
         grade = self._grade(trajectory)
@@ -118,7 +120,7 @@ class EvidenceBook:
             return None
         if grade.log_path is None:
             return f"No test was run ({grade.outcome}{': ' + grade.detail if grade.detail else ''})."
-        path = self._log_file(grade)
+        path = log_of(self._round, grade)
         try:
             text = path.read_bytes().decode(errors="replace") if path else None
         except OSError as error:

@@ -14,8 +14,9 @@ stands in the file twice, and its last line counts; so does the last verdict on 
 
 import contextlib
 import hashlib
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -27,6 +28,7 @@ from loguru import logger
 from srft.agent.records import Step, StopReason, Trajectory, Usage
 from srft.critic.labels.labels import Critique, Evidence, Information, Source, StepLabel, Verdict
 from srft.critic.rules.rules import ToolErrorCritic
+from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.env.grading.grade import Outcome as GradeOutcome
 from srft.harness.run.predictions import predictions_on_file
@@ -141,22 +143,22 @@ class RunEntry(Entry, frozen=True, array_like=True):
     model: str
     attempt: int
     stop_reason: StopReason
-    recorded_resolved: bool | None
     patch_hash: str
-    steps: int
+    recorded_resolved: bool | None = None
+    wall_s: float | None = None
+    steps: int = 0
     """How many."""
-    wall_s: float | None
-    usage: Tally
+    usage: Tally = msgspec.field(default_factory=Tally)
     """Of the steps: what their replies cost."""
-    format_errors: int
+    format_errors: int = 0
     """Steps whose reply held no action that could be read."""
-    timed_out_steps: int
-    cut_observations: int
-    failed_tools: str
+    timed_out_steps: int = 0
+    cut_observations: int = 0
+    failed_tools: str = ""
     """A letter a step: 1 the command failed, 0 it did not, ? not known."""
-    tool_error: str
+    tool_error: str = ""
     """The rule `tool_error`'s verdicts, a letter a step (see `CODES`)."""
-    partial: dict[str, int]
+    partial: dict[str, int] = {}
     """What some of the model's replies came with -> how many came without it."""
 
     @property
@@ -250,21 +252,15 @@ def failed_tool(step: Step) -> bool | None:
 
 
 def _run(run: Trajectory, offset: int) -> RunEntry:
+    same = ("id", "task_id", "repo", "model", "attempt", "stop_reason", "recorded_resolved", "wall_s")
     usage = Tally()
     for step in run.steps:
         usage.add(step.usage)
     return RunEntry(
         offset=offset,
-        id=run.id,
-        task_id=run.task_id,
-        repo=run.repo,
-        model=run.model,
-        attempt=run.attempt,
-        stop_reason=run.stop_reason,
-        recorded_resolved=run.recorded_resolved,
+        **{name: getattr(run, name) for name in same},
         patch_hash=patch_hash(run.patch),
         steps=len(run.steps),
-        wall_s=run.wall_s,
         usage=usage,
         format_errors=sum(step.error == "format" for step in run.steps),
         timed_out_steps=sum(step.timed_out for step in run.steps),
@@ -282,26 +278,8 @@ def tool_error_codes(run: Trajectory) -> str:
 
 def _of_patch(task_id: str, hash_: str) -> RunEntry:
     """What stands for a patch that came without its run."""
-    return RunEntry(
-        offset=-1,
-        id="",
-        task_id=task_id,
-        repo=task_id.rpartition("-")[0].replace("__", "/"),
-        model="",
-        attempt=0,
-        stop_reason="submitted",
-        recorded_resolved=None,
-        patch_hash=hash_,
-        steps=0,
-        wall_s=None,
-        usage=Tally(),
-        format_errors=0,
-        timed_out_steps=0,
-        cut_observations=0,
-        failed_tools="",
-        tool_error="",
-        partial={},
-    )
+    repo = task_id.rpartition("-")[0].replace("__", "/")
+    return RunEntry(-1, "", task_id, repo, "", 0, "submitted", hash_)
 
 
 def _partial(run: Trajectory) -> dict[str, int]:
@@ -314,60 +292,48 @@ def _partial(run: Trajectory) -> dict[str, int]:
 
 
 def _critique(told: Critique, offset: int) -> CritiqueEntry:
+    same = ("trajectory_id", "task_id", "critic", "source", "fingerprint", "information", "calls", "usage", "wall_s")
     steps = tuple(label.step for label in told.labels)
     confidences = tuple(label.confidence for label in told.labels)
     return CritiqueEntry(
         offset=offset,
-        trajectory_id=told.trajectory_id,
-        task_id=told.task_id,
-        critic=told.critic,
-        source=told.source,
-        fingerprint=told.fingerprint,
-        information=told.information,
+        **{name: getattr(told, name) for name in (*same, "remarks")},
         steps=None if steps == tuple(range(len(steps))) else steps,
         verdicts="".join(CODES[label.verdict] for label in told.labels),
         confidences=confidences if any(value is not None for value in confidences) else None,
-        calls=told.calls,
-        usage=told.usage,
-        wall_s=told.wall_s,
-        remarks=told.remarks,
     )
 
 
 def _grade(grade: Grade, offset: int) -> GradeEntry:
-    return GradeEntry(
-        offset=offset,
-        task_id=grade.instance_id,
-        patch_hash=grade.patch_hash,
-        resolved=grade.resolved,
-        outcome=grade.outcome,
-        timed_out=grade.timed_out,
-        grader=grade.grader,
-    )
+    same = ("patch_hash", "resolved", "outcome", "timed_out", "grader")
+    return GradeEntry(offset=offset, task_id=grade.instance_id, **{name: getattr(grade, name) for name in same})
 
 
 # ---- one file ----
 
 
-class State(NamedTuple):
-    """By which a file is known again: its inode, its size and when it was changed."""
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file was read, and by what it is known again."""
 
-    inode: int
-    bytes: int
-    changed_ns: int
-
-
-class Extent(msgspec.Struct, frozen=True, array_like=True):
-    """How far a file was read. last: where its last line read begins; mark: a hash of the first and that last line."""
-
-    state: State
+    inode: int = 0
+    bytes: int = 0
+    changed_ns: int = 0
     end: int = 0
     lines: int = 0
-    last: int | None = None
+    last: int = 0
+    """Where the last line read begins."""
     mark: str = ""
+    """A hash of the file's beginning and of the last line read, and of how entries are made."""
+    damaged: dict[int, tuple[int, str]] = {}
+    """Where a line begins that cannot be read -> its number, and why."""
 
-
-NOTHING = Extent(State(0, 0, 0))
+    def is_of(self, path: Path, status: os.stat_result) -> bool:
+        """Whether that is the file, perhaps longer. An edit that kept its length is told by its time."""
+        if not self.end:
+            return True
+        if (status.st_ino, status.st_size) == (self.inode, self.bytes):
+            return status.st_mtime_ns == self.changed_ns
+        return status.st_ino == self.inode and status.st_size >= self.end and _mark(path, self) == self.mark
 
 
 class FileIndex(Generic[R, E]):
@@ -377,85 +343,65 @@ class FileIndex(Generic[R, E]):
         self.lines, self._shorten = lines, shorten
         self._decoder = msgspec.json.Decoder(kind)
         self.entries: list[E] = []
-        self.damaged: dict[int, int] = {}
-        """Where a line begins that cannot be read -> its number; `lines.left_out` says why."""
-        self._extent = NOTHING
+        self._extent = Extent()
         self._kept = _Kept(lines.path)
         self._is_loaded = False
 
+    @property
+    def damaged(self) -> list[str]:
+        """Why each of the lines that are left out cannot be read, with its place."""
+        return [reason for _, reason in self._extent.damaged.values()]
+
     def refresh(self) -> bool:
         """Read what is new. A file that was replaced is read from its beginning. Returns whether anything changed."""
+        path, before, known = self.lines.path, self._extent.end, self.entries
         try:
-            status = self.lines.path.stat()
+            status = path.stat()
         except FileNotFoundError:
-            was_there = bool(self.entries or self.damaged)
             self._forget()
-            return was_there
-        state = State(status.st_ino, status.st_size, status.st_mtime_ns)
-        is_first = not self._is_loaded
-        if is_first:
+            return before > 0
+        if not self._is_loaded:
             self._is_loaded = True
-            self._load()
-        if state == self._extent.state:
-            return is_first
-        is_other = not _is_continued(self.lines.path, self._extent, state)
-        if is_other:
+            self._extent, self.entries = self._kept.load(self._decoder) or (Extent(), [])
+            for offset, (_, reason) in self._extent.damaged.items():
+                self.lines.leave_out(offset, reason)
+        elif not self._extent.is_of(path, status):
             self._forget()
-        before = self._extent.end
-        self._scan(state)
-        return is_first or is_other or self._extent.end != before
+        if status.st_size != self._extent.end:
+            self._scan(status)
+        return self.entries is not known or self._extent.end != before
 
-    def _scan(self, state: State) -> None:
-        end, lines, last = self._extent.end, self._extent.lines, self._extent.last
+    def _scan(self, status: os.stat_result) -> None:
+        end, lines, last, damaged = self._extent.end, self._extent.lines, self._extent.last, self._extent.damaged
         for line in self.lines.tail(offset=end, number=lines):
             end, lines, last = line.end, line.number, line.offset
             if line.record is None:
-                self.damaged[line.offset] = line.number
+                damaged = damaged | {line.offset: (line.number, self.lines.left_out[line.offset])}
             else:
                 self.entries.append(self._shorten(line.record, line.offset))
-        extent = Extent(state, end, lines, last)
+        extent = Extent(
+            inode=status.st_ino,
+            bytes=status.st_size,
+            changed_ns=status.st_mtime_ns,
+            end=end,
+            lines=lines,
+            last=last,
+            damaged=damaged,
+        )
         self._extent = msgspec.structs.replace(extent, mark=_mark(self.lines.path, extent))
-        if extent.end - self._kept.end >= WORTH_KEEPING_BYTES:
-            damaged = [(offset, number, self.lines.left_out[offset]) for offset, number in self.damaged.items()]
-            self._kept.keep(self._extent, self.entries, damaged)
+        if end - self._kept.end >= WORTH_KEEPING_BYTES:
+            self._kept.keep(self._extent, self.entries)
 
     def _forget(self) -> None:
-        self.entries, self.damaged, self._extent, self._kept.end = [], {}, NOTHING, 0
-
-    def _load(self) -> None:
-        kept = self._kept.load()
-        if kept is None:
-            return
-        try:
-            self.entries = [self._decoder.decode(content) for content in kept.entries]
-        except msgspec.DecodeError:  # of another version: made again
-            self.entries = []
-            return
-        self._extent = kept.extent
-        for offset, number, reason in kept.damaged:
-            self.damaged[offset] = number
-            self.lines.leave_out(offset, reason)
-
-
-def _is_continued(path: Path, extent: Extent, state: State) -> bool:
-    """Whether the file is the one that was read, perhaps longer. An edit that kept its length is told by its time."""
-    if extent.last is None:
-        return not extent.end
-    if state.inode != extent.state.inode or state.bytes < extent.end:
-        return False
-    if state.bytes == extent.state.bytes and state.changed_ns != extent.state.changed_ns:
-        return False
-    return _mark(path, extent) == extent.mark
+        self.entries, self._extent, self._kept.end = [], Extent(), 0
 
 
 def _mark(path: Path, extent: Extent) -> str:
-    """A hash of the beginning of a file and of the last line read, and of how entries are made."""
     digest = hashlib.sha256(f"{_VERSION} {_tool_error.fingerprint}".encode())
     with path.open("rb") as file:
         digest.update(file.read(min(_MARK_BYTES, extent.end)))
-        if extent.last is not None:
-            file.seek(extent.last)
-            digest.update(file.read(min(extent.end - extent.last, _MARK_BYTES)))
+        file.seek(extent.last)
+        digest.update(file.read(min(extent.end - extent.last, _MARK_BYTES)))
     return digest.hexdigest()[:16]
 
 
@@ -465,92 +411,70 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS file(name TEXT PRIMARY KEY, extent BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS entry(file TEXT, offset INTEGER, content BLOB NOT NULL, PRIMARY KEY (file, offset))
     WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS damaged(file TEXT, offset INTEGER, number INTEGER, reason TEXT, PRIMARY KEY (file, offset));
 """
 _unkept: set[Path] = set()
-"""Folders whose index cannot be written: said once."""
-
-
-class KeptFile(NamedTuple):
-    """What the index on disk has of a file."""
-
-    extent: Extent
-    entries: list[bytes]
-    damaged: list[tuple[int, int, str]]
+"""Indexes that cannot be written: said once."""
 
 
 class _Kept:
-    """The index of a file on disk. end: how far it goes."""
+    """What the index on disk has of one file. end: how far it goes."""
 
     def __init__(self, source: Path) -> None:
-        self._path, self._name = source.parent / FILE_NAME, source.name
-        self._source = source
-        self.end = 0
+        self._source, self._path, self.end = source, source.parent / FILE_NAME, 0
 
-    def load(self) -> KeptFile | None:
-        """What is kept of the file as it is; `None` where there is nothing, or it is of another file or version."""
+    def load(self, decoder: msgspec.json.Decoder[E]) -> tuple[Extent, list[E]] | None:
+        """`None` where there is nothing, or it is of another file or version: it is made again."""
         if not self._path.exists():
             return None
         try:
             with contextlib.closing(sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True)) as index:
                 extent = self._extent(index)
-                if extent is None or not self._fits(extent):
+                if extent is None or not self._is_of(extent):
                     return None
-                rows = index.execute("SELECT content FROM entry WHERE file = ? ORDER BY offset", (self._name,))
-                entries = [content for (content,) in rows]
-                asked = "SELECT offset, number, reason FROM damaged WHERE file = ? ORDER BY offset"
-                damaged = index.execute(asked, (self._name,)).fetchall()
-        except (sqlite3.Error, msgspec.DecodeError):  # damaged, or another version's: made again
+                asked = "SELECT content FROM entry WHERE file = ? ORDER BY offset"
+                entries = [decoder.decode(content) for (content,) in index.execute(asked, (self._source.name,))]
+        except (sqlite3.Error, msgspec.DecodeError):
             return None
         self.end = extent.end
-        return KeptFile(extent, entries, damaged)
+        return extent, entries
 
     def _extent(self, index: sqlite3.Connection) -> Extent | None:
-        row = index.execute("SELECT extent FROM file WHERE name = ?", (self._name,)).fetchone()
+        row = index.execute("SELECT extent FROM file WHERE name = ?", (self._source.name,)).fetchone()
         return msgspec.json.decode(row[0], type=Extent) if row else None
 
-    def _fits(self, extent: Extent) -> bool:
-        status = self._source.stat()
-        return _is_continued(self._source, extent, State(status.st_ino, status.st_size, status.st_mtime_ns))
-
-    def keep(self, extent: Extent, entries: list[E], damaged: list[tuple[int, int, str]]) -> None:
-        """Add what is new to the index, in one transaction. One that does not fit is made anew."""
+    def keep(self, extent: Extent, entries: list[E]) -> None:
+        """Add what is new, in one transaction. An index that cannot be read is made anew."""
         try:
             try:
-                self._write(extent, entries, damaged)
-            except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                self._path.unlink()  # no index, or a damaged one
-                self._write(extent, entries, damaged)
+                self._write(extent, entries)
+            except sqlite3.OperationalError:
+                raise
+            except (sqlite3.DatabaseError, msgspec.DecodeError):
+                self._path.unlink()
+                self._write(extent, entries)
         except (sqlite3.Error, OSError) as error:
             if self._path not in _unkept:
                 _unkept.add(self._path)
                 logger.warning("{}: no index is kept, so the next command reads the run again ({})", self._path, error)
-            return
-        self.end = extent.end
+        else:
+            self.end = extent.end
 
-    def _write(self, extent: Extent, entries: list[E], damaged: list[tuple[int, int, str]]) -> None:
+    def _write(self, extent: Extent, entries: list[E]) -> None:
+        name = self._source.name
         with contextlib.closing(sqlite3.connect(self._path)) as index:
             index.executescript(_TABLES)
             with index:
                 index.execute("BEGIN IMMEDIATE")
-                before = self._extent(index)
-                if before is None or before.end > extent.end or not self._fits(before):
-                    begin = 0
-                    for table, column in (("file", "name"), ("entry", "file"), ("damaged", "file")):
-                        index.execute(f"DELETE FROM {table} WHERE {column} = ?", (self._name,))
-                else:
-                    begin = before.end
-                new = ((self._name, one.offset, msgspec.json.encode(one)) for one in _from(entries, begin))
+                before = self._extent(index)  # another process may have written it meanwhile
+                begin = before.end if before and before.end <= extent.end and self._is_of(before) else 0
+                if not begin:
+                    index.execute("DELETE FROM entry WHERE file = ?", (name,))
+                new = ((name, one.offset, msgspec.json.encode(one)) for one in entries if one.offset >= begin)
                 index.executemany("INSERT INTO entry VALUES (?, ?, ?)", new)
-                new_damaged = [(self._name, *one) for one in damaged if one[0] >= begin]
-                index.executemany("INSERT INTO damaged VALUES (?, ?, ?, ?)", new_damaged)
-                index.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", (self._name, msgspec.json.encode(extent)))
+                index.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", (name, msgspec.json.encode(extent)))
 
-
-def _from(entries: list[E], offset: int) -> Iterator[E]:
-    return (one for one in entries if one.offset >= offset)
+    def _is_of(self, extent: Extent) -> bool:
+        return extent.is_of(self._source, self._source.stat()) and _mark(self._source, extent) == extent.mark
 
 
 # ---- a folder ----
@@ -628,13 +552,15 @@ class Index:
         """Raises InputError for a file that has lines of which none can be read."""
         for file in (self._runs, self._critiques, self._grades):
             if file.damaged and not file.entries:
-                file.lines.refuse_unreadable()
+                raise InputError(
+                    f"{file.damaged[0]}; no line of the file can be read: is it of another version of srft?"
+                )
 
     @property
     def damaged(self) -> dict[str, list[str]]:
         """File name -> why each of its lines that is left out cannot be read, with its place."""
         files = (self._grades, self._runs, self._critiques)
-        return {file.lines.path.name: [file.lines.left_out[offset] for offset in file.damaged] for file in files}
+        return {file.lines.path.name: file.damaged for file in files}
 
     def outcome(self, run: RunEntry) -> Outcome:
         """What a run came to: by the grade of its patch, else as it was recorded elsewhere. An episode that the world

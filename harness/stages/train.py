@@ -20,6 +20,8 @@ import msgspec
 from srft.env.errors import InputError
 from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import read_config
+from srft.harness.run.store import Round
+from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
 from srft.train.fit.finetune import Trained, finetune
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By, refuse_contamination
@@ -46,17 +48,18 @@ def load_recipe(name: str, *, sets: list[str] | None = None) -> Recipe:
     return read_config(Recipe, file=str(recipe_file(name)), sets=sets or ())
 
 
-def rows_folder(round_folder: Path, arm: str | None) -> Path:
+def rows_to_train(round_: Round, arm: str | None) -> Path:
     """The rows of an arm, or of the only one there is. Raises InputError."""
-    found = sorted(path.parent.name for path in round_folder.glob("rows/*/rows.json"))
+    found = arms_on_file(round_)
     if arm is None and len(found) == 1:
         arm = found[0]
     if arm not in found:
         raise InputError(
-            f"{round_folder}: rows of {', '.join(found) or 'no arm'} are there; "
-            + ("name one with --arm" if found else "make some with `srft rows`")
+            f"rows exist for the arms {', '.join(found)} in {round_.path}; choose one with --arm"
+            if found
+            else f"no rows in {round_.path} yet; make them: {rows_command(round_, arm)}"
         )
-    return round_folder / "rows" / str(arm)
+    return rows_folder(round_, str(arm))
 
 
 def train(

@@ -1,17 +1,15 @@
-"""What is known of a run besides itself: the task's reference fix, what the tests said.
+"""What is known of a run besides itself: the task's reference fix.
 
-Reads the tasks that a run was collected on (files alone, never the hub), and the logs beside its grades.
+Reads the tasks that a run was collected on: files alone, never the hub.
 
     book = TaskBook(named=None)
     book.fix(place, "a__b-1")                 # Fix(patch=..., problem=None), or the reason why there is none
-    test_log(place, grade)                    # the text, `None` where no log is there
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
 from srft.env.errors import InputError
-from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
 from srft.harness.look.web.places import Place
 from srft.harness.run.evidence import tasks_source
@@ -45,12 +43,3 @@ class TaskBook:
             return Fix(None, str(error))
         patch = self._fixes[source].get(task_id)
         return Fix(patch, None if patch is not None else f"{source} has no task {task_id}")
-
-
-def test_log(place: Place, grade: Grade) -> Path | None:
-    """The log of a grade, looked for among the round's own logs alone: a run from elsewhere may name any file."""
-    if grade.log_path is None:
-        return None
-    logs = place.round.logs.resolve()
-    path = logs.joinpath(*Path(grade.log_path).parts[-3:]).resolve()
-    return path if path.is_relative_to(logs) and path.is_file() else None

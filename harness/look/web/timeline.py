@@ -14,11 +14,12 @@ from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.harness.look.show import Given
 from srft.harness.look.web.arms import Arms, Mask
-from srft.harness.look.web.evidence import Fix, TaskBook, test_log
+from srft.harness.look.web.evidence import Fix, TaskBook
 from srft.harness.look.web.folding import Diff, Folded, diff, folded, parts
 from srft.harness.look.web.people import Agreement, Person, agreement
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
+from srft.harness.run.evidence import log_of
 from srft.harness.run.index import CODES, RunEntry
 from srft.harness.run.labels import labels_by
 from srft.train.rows.mask import Arm
@@ -233,7 +234,7 @@ def _text(message: dict[str, Any]) -> str:
 
 def _tests(place: Place, entry: RunEntry) -> Tests:
     grade = place.index.grade(entry)
-    path = None if grade is None else test_log(place, grade)
+    path = None if grade is None else log_of(place.round, grade)
     if path is None:
         return Tests(grade, None, 0)
     size = path.stat().st_size

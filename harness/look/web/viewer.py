@@ -12,7 +12,7 @@ from typing import Any
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.contrast import contrast_places, contrast_runs
-from srft.harness.look.web.evidence import TaskBook, test_log
+from srft.harness.look.web.evidence import TaskBook
 from srft.harness.look.web.overview import Overviews
 from srft.harness.look.web.pages import Pages
 from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
@@ -20,6 +20,7 @@ from srft.harness.look.web.places import Library, Place
 from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
 from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
 from srft.harness.look.web.tokens import TokenViews
+from srft.harness.run.evidence import log_of
 from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import ARMS
 from srft.train.rows.show import inert
@@ -148,7 +149,7 @@ class Viewer:
         place, entry = self._entry(key, run_id)
         if part == "log":
             grade = place.index.grade(entry)
-            path = None if grade is None else test_log(place, grade)
+            path = None if grade is None else log_of(place.round, grade)
             text = None if path is None else path.read_bytes().decode(errors="replace")
         elif part == "fix":
             text = self._book.fix(place, entry.task_id).patch
