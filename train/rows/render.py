@@ -39,6 +39,7 @@ import msgspec
 from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
+from srft.agent.models.vocabulary import vocabulary_hash
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InputError
 from srft.train.rows.calls import Syntax, calls_as_text
@@ -162,7 +163,7 @@ class Renderer:
         """A hash of all that decides the token ids."""
         return _hash(
             RENDER_VERSION,
-            self.vocabulary,
+            self._backend.to_str(),
             self.tokenizer.chat_template,
             json.dumps(self.options, sort_keys=True),
             self.thinking,
@@ -170,10 +171,10 @@ class Renderer:
             self.tools,
         )
 
-    @property
+    @cached_property
     def vocabulary(self) -> str:
-        """A hash of the tokenizer without its template: models that share it give the ids one meaning."""
-        return _hash(self._backend.to_str())
+        """A hash of the tokenizer's entries: models that share it give the ids one meaning."""
+        return vocabulary_hash(self._backend)
 
     @property
     def end_id(self) -> int:
@@ -569,6 +570,8 @@ class Renderer:
 
         They must be there for every step, be of this vocabulary, be this reply's, and stand behind this prompt.
         """
+        if trajectory.vocabulary not in (None, self.vocabulary):
+            return "other_tokenizer"
         if not all(step.token_ids and step.prompt_token_ids is not None for step in trajectory.steps):
             return "sampled_incomplete"
         size = len(self.tokenizer)

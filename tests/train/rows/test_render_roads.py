@@ -122,7 +122,7 @@ def cases():
 
 @pytest.mark.parametrize(
     ("template", "run"),
-    cases(),
+    list(cases()),
     ids=[f"{name}-{run}" for name in TEMPLATES for run in [*RUNS, *(CALLING if name in WITH_CALLS else ())]],
 )
 def test_both_roads_lead_to_the_same_rows(tokenizer_with, template, run):
@@ -307,6 +307,9 @@ def test_sampled_ids_that_are_not_these_replies_are_counted_and_not_taken(tokeni
     }.items():
         rendering = renderer.render(replaced(run, number, **changes))
         assert ({row.mask_source for row in rendering.rows}, +rendering.remarks) == ({"rendered"}, {reason: 1})
+    for vocabulary, remarks in {renderer.vocabulary: {}, "another": {"other_tokenizer": 1}}.items():
+        rendering = renderer.render(msgspec.structs.replace(run, vocabulary=vocabulary))
+        assert +rendering.remarks == remarks
     count = len(ids)
     for counted, source in {
         count: "sampled",
