@@ -8,8 +8,8 @@ import pytest
 from srft.env.errors import InputError
 from srft.train.rows.template import MARK, ChatTemplate, Ending, Style, answers, chat_messages, looked_for
 from tests.train.conftest import CHATML, SPACES, TOOLS, make_run
-from tests.train.rows.test_render_roads import CHANNELS, NEXT_ROLE
-from tests.train.rows.test_render_thinking import ALWAYS_OPENS, OPENS
+from tests.train.rows.test_one_pass import CHANNELS, NEXT_ROLE
+from tests.train.rows.test_prepare_thinking import ALWAYS_OPENS, OPENS
 
 CALLS = "{% for c in m.tool_calls or [] %}"
 ARGUMENTS = "{{ c.function.arguments | tojson }}"
