@@ -18,7 +18,7 @@ from srft.agent.records import Step, Trajectory
 from srft.train.rows.template import ChatTemplate, Messages, RenderError, chat_messages
 
 Thinking = Literal["recorded", "empty", "without"]
-"""What a reply's thinking becomes: written as recorded, an empty block, or the reply as the template shows it without."""
+"""What a reply's thinking becomes: as recorded, an empty block, or the reply as the template shows it without."""
 
 Tools = Literal["refuse", "leave_out"]
 """What becomes of tool descriptions that the template does not write: the run is refused, or they are left out."""

@@ -45,7 +45,7 @@ from srft.train.rows.turns import Turn, action_span, check_turn, step_by_step
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
+__all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
 
 RENDER_VERSION = 2
 """Part of the fingerprint: raise it when the same run gives other tokens."""
@@ -58,7 +58,7 @@ class Rendering(NamedTuple):
     remarks: Counter[str]
 
 
-class _Draft(NamedTuple):
+class Draft(NamedTuple):
     """A run on its way: rows in text, to be encoded, or rows that are there."""
 
     turns: list[list[Turn]]
@@ -186,15 +186,21 @@ class Renderer:
 
         source: "auto" takes sampled token ids where a run has them for every step.
         """
-        drafts = [self._draft(trajectory, source) for trajectory in trajectories]
+        return self.encode([self.draft(trajectory, source=source) for trajectory in trajectories])
+
+    def encode(self, drafts: Sequence[Draft]) -> list[Rendering]:
+        """The rows of several runs, whose texts are encoded in parallel, outside of Python's lock. Raises RenderError
+        for the first that the tokenizer does not give back."""
         turns = [turn for draft in drafts for row in draft.turns for turn in row]
         contexts = self._backend.encode_batch_fast([turn.context for turn in turns], add_special_tokens=False)
         encoded = iter(zip(contexts, self._encoded_replies(turns), strict=True))
-        for draft in drafts:
-            draft.rows.extend(self._tokenized(row, encoded) for row in draft.turns)
-        return [Rendering(draft.rows, draft.remarks) for draft in drafts]
+        return [
+            Rendering([*draft.rows, *(self._tokenized(row, encoded) for row in draft.turns)], draft.remarks)
+            for draft in drafts
+        ]
 
-    def _draft(self, trajectory: Trajectory, source: str) -> _Draft:
+    def draft(self, trajectory: Trajectory, *, source: Literal["auto", "rendered"] = "auto") -> Draft:
+        """The run as far as it goes without the tokenizer. Raises RenderError."""
         remarks: Counter[str] = Counter()
         if self.calls is not None:
             trajectory = calls_as_text(trajectory, self.calls)
@@ -203,9 +209,9 @@ class Renderer:
             why = self._why_not_sampled(trajectory, rows)
             if why is None:
                 ids = sampled_rows(trajectory, self.stop_ids, action=self._sampled_action, remarks=remarks)
-                return _Draft([], ids, remarks)
+                return Draft([], ids, remarks)
             remarks[why] += 1
-        return _Draft(rows, [], remarks)
+        return Draft(rows, [], remarks)
 
     def _rows_of_turns(self, trajectory: Trajectory, remarks: Counter[str]) -> list[list[Turn]]:
         """The steps in text, a list a row. Raises RenderError."""
@@ -308,7 +314,7 @@ class Renderer:
         return self._backend.decode(list(ids), skip_special_tokens=False)
 
     def _sampled_action(self, step: Step, ids: list[int]) -> slice:
-        """Which of the sampled tokens are the action's; where sizes cannot tell, by the lengths of decoded beginnings."""
+        """Which of the sampled tokens are the action's: by their sizes, else by the lengths of decoded beginnings."""
         text = self._decode(ids)
         span = action_span(step, text)
         if span is None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
 from srft.train.rows.overlong import Overlong, fit
-from srft.train.rows.render import Renderer, RenderError, Rendering
+from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
 BATCH_RUNS = 16
@@ -182,25 +183,46 @@ def write_rows(
 def _rendered(
     runs: Iterable[RunToRender], renderer: Renderer, settings: RowSettings
 ) -> Iterator[tuple[RunToRender, Rendering | str]]:
-    """Every run with its rendering, or with the reason why there is none."""
-    runs = iter(runs)
-    while batch := list(islice(runs, BATCH_RUNS)):
+    """Every run with its rendering, or with the reason why there is none. One batch is encoded while the next is
+    made into text."""
+
+    def drafted(run: RunToRender) -> Draft | str:
         try:
-            renderings: Sequence[Rendering | str] = renderer.render_all(
-                [run.trajectory for run in batch], source=settings.source
-            )
-        except InputError:
-            renderings = [_render_or_reason(run.trajectory, renderer, settings) for run in batch]
-        yield from zip(batch, renderings, strict=True)
+            return renderer.draft(run.trajectory, source=settings.source)
+        except InputError as error:
+            return _reason(error)
+
+    runs = iter(runs)
+    with ThreadPoolExecutor(1) as pool:
+        before: list[RunToRender] = []
+        encoding: Future[list[Rendering | str]] | None = None
+        while batch := list(islice(runs, BATCH_RUNS)):
+            following = pool.submit(_encoded, [drafted(run) for run in batch], renderer)
+            if encoding is not None:
+                yield from zip(before, encoding.result(), strict=True)
+            before, encoding = batch, following
+        if encoding is not None:
+            yield from zip(before, encoding.result(), strict=True)
 
 
-def _render_or_reason(trajectory: Trajectory, renderer: Renderer, settings: RowSettings) -> Rendering | str:
+def _encoded(drafts: list[Draft | str], renderer: Renderer) -> list[Rendering | str]:
+    whole = [draft for draft in drafts if isinstance(draft, Draft)]
     try:
-        return renderer.render(trajectory, source=settings.source)
-    except RenderError as error:
-        return f"not rendered: {error}"
+        encoded = iter(renderer.encode(whole))
+    except InputError:  # of one of them: each by itself
+        return [_encoded_or_reason(draft, renderer) for draft in drafts]
+    return [draft if isinstance(draft, str) else next(encoded) for draft in drafts]
+
+
+def _encoded_or_reason(draft: Draft | str, renderer: Renderer) -> Rendering | str:
+    try:
+        return draft if isinstance(draft, str) else renderer.encode([draft])[0]
     except InputError as error:
-        return f"not readable: {error}"
+        return _reason(error)
+
+
+def _reason(error: InputError) -> str:
+    return f"not {'rendered' if isinstance(error, RenderError) else 'readable'}: {error}"
 
 
 class _ArmWriter:
