@@ -35,6 +35,7 @@ from srft.agent.models.vocabulary import vocabulary_hash
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InputError
 from srft.train.rows.calls import Syntax, calls_as_text
+from srft.train.rows.mask import Part
 from srft.train.rows.one_pass import OnePass
 from srft.train.rows.prepare import Preparer, Thinking, Tools
 from srft.train.rows.sampled import sampled_rows, why_not_sampled
@@ -194,10 +195,13 @@ class Renderer:
         turns = [turn for draft in drafts for row in draft.turns for turn in row]
         contexts = self._backend.encode_batch_fast([turn.context for turn in turns], add_special_tokens=False)
         encoded = iter(zip(contexts, self._encoded_replies(turns), strict=True))
-        return [
-            Rendering([*draft.rows, *(self._tokenized(row, encoded) for row in draft.turns)], draft.remarks)
-            for draft in drafts
-        ]
+        renderings = []
+        for draft in drafts:
+            rows = [self._tokenized(row, encoded) for row in draft.turns]
+            if again := sum(int(numpy.argmax(row.part != Part.CONTEXT)) for row in rows[1:]):
+                draft.remarks["tokens_repeated"] += again
+            renderings.append(Rendering([*draft.rows, *rows], draft.remarks))
+        return renderings
 
     def draft(self, trajectory: Trajectory, *, source: Literal["auto", "rendered"] = "auto") -> Draft:
         """The run as far as it goes without the tokenizer. Raises RenderError."""
@@ -302,6 +306,13 @@ class Renderer:
         for text, number in entries.items():  # a letter of the byte-level alphabet is a byte
             sizes_V[number] = len(text.encode()) if text in added else len(text)
         return sizes_V
+
+    def keeps_history(self) -> str | None:
+        """The setting with which a template that rewrites history would not, `None` where none is known."""
+        if options := self.template.option_that_keeps_history():
+            ((name, value),) = options.items()
+            return f"template.{name}={json.dumps(value)} (when serving too)"
+        return "thinking=without" if self.template.thinks and self.thinking != "without" else None
 
     # ---- from sampled ids ----
 

@@ -105,9 +105,9 @@ class Manifest(msgspec.Struct, kw_only=True):
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
     whose sampled ids are not this tokenizer's; other_prompt, other_reply, sampled_incomplete: runs whose ids stand
     behind another prompt, are not this reply's or not all there; end_not_trained: replies that end otherwise in later
-    prompts; characters_repeated: what the rewritten prompts repeat; thinking_left_out: steps whose thinking is not in
-    the row;
-    steps_cut: steps behind the cut of an overlong row).
+    prompts; tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out:
+    steps whose thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the
+    setting with which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     """
@@ -132,6 +132,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     left_out: dict[str, int] = {}
     dropped: dict[str, int] = {}
     remarks: dict[str, int] = {}
+    keeps_history: str | None = None
     mask_sources: dict[str, int] = {}
     critics: list[str] = []
     task_ids: list[str] = []
@@ -242,6 +243,7 @@ class _ArmWriter:
             policy=policy,
             settings=settings,
         )
+        self._renderer = renderer
         self._left_out: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
@@ -326,6 +328,8 @@ class _ArmWriter:
         manifest = self.manifest
         manifest.left_out, manifest.dropped = dict(self._left_out), dict(+self._dropped)
         manifest.remarks, manifest.mask_sources = dict(+self._remarks), dict(self._sources)
+        if manifest.remarks.get("history_rewritten"):
+            manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"

@@ -277,13 +277,15 @@ class ChatTemplate:
         return ChatTemplate(self.tokenizer, options={**self.options, **options})
 
     def option_that_keeps_history(self) -> dict[str, Any] | None:
-        """An option under which earlier thinking stays in later prompts, where the template has one."""
+        """An option under which earlier thinking stays in later prompts, where it does not without and the template has
+        one."""
         key = self.thinking_key
         if key is None:
             return None
         said = {"role": "assistant", "content": _TEXT, key: _THOUGHT}
         asked: Messages = [{"role": "user", "content": "x"}, said, {"role": "user", "content": "y"}]
-        for options in _KEEPS_THINKING:
+        shown = self._rendered(asked, prompt=True)
+        for options in _KEEPS_THINKING if shown is not None and _THOUGHT not in shown else ():
             text = self.with_options(options)._rendered(asked, prompt=True)
             if text is not None and _THOUGHT in text:
                 return options

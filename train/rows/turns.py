@@ -53,22 +53,18 @@ class Said(NamedTuple):
 
 
 def step_by_step(run: PreparedRun, remarks: Counter[str]) -> list[list[Turn]]:
-    """The turns, a list a row. Counts rewritten histories, and the characters of the prompts that they repeat."""
+    """The turns, a list a row. Counts rewritten histories."""
     rows: list[list[Turn]] = []
-    before, again = "", 0
+    before = ""
     for step, place in zip(run.steps, run.places, strict=True):
         prompt = run.render(run.messages[:place], prompt=True)
         if not rows or not prompt.startswith(before):
-            if rows:
-                again += len(prompt)
-                remarks["history_rewritten"] += 1
+            remarks["history_rewritten"] += bool(rows)
             rows.append([])
             before = ""
         said = reply_behind(run, step, place, prompt)
         rows[-1].append(turn_of(step, prompt[len(before) :], said))
         before = prompt + said.reply + said.shown
-    if again:
-        remarks["characters_repeated"] += again
     return rows
 
 

@@ -98,9 +98,11 @@ def test_each_step_is_behind_what_a_server_would_show(tokenizer_with, template, 
 def test_a_template_that_drops_thinking_splits_the_run(tokenizer_with):
     renderer = Renderer(tokenizer_with(DROPS_THINKING))
     replies = ["<think>a</think>one", "<think>b</think>two", "three"]
-    rendering = renderer.render(make_run(replies))
+    run = make_run(replies)
+    rendering = renderer.render(run)
+    again = [renderer.tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts_of(renderer, run)[1:]]
     assert [whole(renderer, row).count("<think>") for row in rendering.rows] == [1, 1, 0]
-    assert rendering.remarks == {"history_rewritten": 2, "characters_repeated": 502}
+    assert rendering.remarks == {"history_rewritten": 2, "tokens_repeated": sum(map(len, again))}
     assert [said(renderer, row, step)[0] for step, row in enumerate(rendering.rows)] == replies
 
 
@@ -157,7 +159,7 @@ def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokeniz
     assert texts == ["<think>Hm.</think>Look." + written, written]
     assert rendering.remarks == {
         "history_rewritten": 1,
-        "characters_repeated": 253,
+        "tokens_repeated": 126,
     }  # the messages were sent back without the reasoning
     assert '"name": "bash"' in whole(renderer, rendering.rows[0])
 
@@ -171,7 +173,7 @@ def test_thinking_kept_apart_is_left_out_and_counted_unless_asked_for(tokenizer_
     assert (len(without.rows), without.remarks["thinking_left_out"]) == (1, 1)
     assert "Hm." not in whole(renderer, without.rows[0])
     assert said(renderer, trained.rows[0], 0)[0] == "<think>Hm.</think>" + ACT
-    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1, "characters_repeated": 224})
+    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1, "tokens_repeated": 88})
 
 
 def test_demonstrations_are_context(tokenizer_with):

@@ -178,7 +178,8 @@ def test_options_of_the_template(tokenizer_with):
         "false": None,
     }.items():
         assert template(tokenizer_with, keeps.replace("KEEPS", variable)).option_that_keeps_history() == option
-    assert template(tokenizer_with, CHATML).option_that_keeps_history() is None
+    for text in (CHATML, TOOLS, OPENS.replace("m.reasoning_content or ''", "m.reasoning_content")):
+        assert template(tokenizer_with, text).option_that_keeps_history() is None
 
 
 def test_a_strict_template_is_tried_with_whole_messages(tokenizer_with):
