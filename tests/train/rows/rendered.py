@@ -73,6 +73,11 @@ GROUPS = TOOLS.replace(
           "<|im_end|>\n{% endif %}{% endfor %}{% if add")  # fmt: skip
 
 
+CALLS_END_OTHERWISE = TOOLS.replace(
+    "{% endfor %}<|im_end|>", "{% endfor %}{{ '<|im_start|>' if m.tool_calls else '<|im_end|>' }}"
+)
+
+
 def calling_run(steps, *, calls=1, text="I look.", thinking=None, last="Done."):
     """A run of so many steps with calls, and a last one of text."""
     run = make_run([text] * steps + ([last] if last else []))

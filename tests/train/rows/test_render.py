@@ -12,7 +12,7 @@ from srft.env.errors import InputError
 from srft.train.rows.mask import Part
 from srft.train.rows.render import Renderer, RenderError, is_byte_level
 from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
-from tests.train.rows.rendered import ACT, CALLING, RUNS, calling_run, columns, prompts_of, sampled
+from tests.train.rows.rendered import ACT, CALLING, CALLS_END_OTHERWISE, RUNS, calling_run, columns, prompts_of, sampled
 
 
 def said(renderer, row, step):
@@ -269,10 +269,7 @@ def test_steps_and_messages_that_do_not_match(tokenizer_with):
 
 
 def test_a_call_may_end_otherwise_than_a_text(tokenizer_with):
-    other = TOOLS.replace(
-        "{% endfor %}<|im_end|>", "{% endfor %}{{ '<|im_start|>' if m.tool_calls else '<|im_end|>' }}"
-    )
-    renderer = Renderer(tokenizer_with(other))
+    renderer = Renderer(tokenizer_with(CALLS_END_OTHERWISE))
     expected = renderer.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
     assert list(renderer.stop_ids) == expected
     assert list(Renderer(tokenizer_with(CHATML)).stop_ids) == expected[:1]

@@ -7,7 +7,7 @@ from srft.agent.records import Usage
 from srft.train.rows.mask import Part
 from srft.train.rows.render import Renderer
 from tests.train.conftest import CHATML, TOOLS, make_run
-from tests.train.rows.rendered import ACT, calling_run, columns, sampled, sampled_run
+from tests.train.rows.rendered import ACT, CALLS_END_OTHERWISE, calling_run, columns, sampled, sampled_run
 
 
 def test_sampled_ids_are_taken_as_they_are(tokenizer_with):
@@ -25,7 +25,7 @@ def test_sampled_ids_are_taken_as_they_are(tokenizer_with):
 def test_a_prompt_that_does_not_repeat_what_was_sampled_starts_a_row(tokenizer_with):
     renderer = Renderer(tokenizer_with(CHATML))
     rendering = renderer.render(sampled_run(renderer, [ACT, ACT, "Done."], drift_at=1))
-    assert (len(rendering.rows), rendering.remarks) == (2, {"sampled_drift": 1})
+    assert ([row.mask_source for row in rendering.rows], rendering.remarks) == (["sampled"] * 2, {"sampled_drift": 1})
     assert [sorted({int(s) for s in row.step_index if s >= 0}) for row in rendering.rows] == [[0], [1, 2]]
 
 
@@ -67,7 +67,7 @@ def test_sampled_ids_that_are_not_these_replies_are_counted_and_not_taken(tokeni
     other = renderer.tokenizer("I cannot help.<|im_end|>").input_ids
     for reason, changes in {
         "sampled_incomplete": {"token_ids": None},
-        "other_tokenizer": {"token_ids": (*ids, 999_999)},
+        "other_tokenizer": {"token_ids": (*ids, len(renderer.tokenizer))},
         "other_reply": {"token_ids": tuple(other)},
         "other_prompt": {"prompt_token_ids": (*asked[:-1], asked[0])},
     }.items():
@@ -85,6 +85,7 @@ def test_sampled_ids_that_are_not_these_replies_are_counted_and_not_taken(tokeni
     }.items():
         rendering = renderer.render(replaced(run, number, usage=Usage(completion_tokens=counted)))
         assert {row.mask_source for row in rendering.rows} == {source}
+        assert +rendering.remarks == ({} if source == "sampled" else {"sampled_incomplete": 1})
     assert renderer.render(run, source="rendered").rows[0].mask_source == "rendered"
 
 
@@ -95,3 +96,16 @@ def test_ids_of_another_prompt_are_not_taken_where_the_beginning_is_shared(token
     asked = run.steps[1].prompt_token_ids
     rendering = renderer.render(replaced(run, 1, prompt_token_ids=(*asked[:-2], asked[0], asked[-1])))
     assert (rendering.rows[0].mask_source, +rendering.remarks) == ("rendered", {"other_prompt": 1})
+
+
+def test_an_end_that_the_server_kept_to_itself_is_that_of_a_call_or_of_a_text(tokenizer_with):
+    renderer = Renderer(tokenizer_with(CALLS_END_OTHERWISE))
+    run = sampled(renderer, calling_run(1))
+    reasons = ("tool_calls", "stop")
+    for number, reason in enumerate(reasons):
+        run = replaced(run, number, token_ids=run.steps[number].token_ids[:-1], finish_reason=reason)
+    (row,) = renderer.render(run).rows
+    assert row.mask_source == "sampled"
+    assert row.input_ids[row.part == Part.END].tolist() == list(reversed(renderer.stop_ids))
+    cut = renderer.render(replaced(run, 1, finish_reason="length")).rows[0]
+    assert (cut.part == Part.END).sum() == 1
