@@ -21,6 +21,8 @@ from srft.train.rows.prepare import PreparedRun
 from srft.train.rows.template import MARK, Messages, answers
 from srft.train.rows.turns import Said, Turn, kind_of, reply_behind, turn_of
 
+_NO_HEADERS = ("", "")
+
 
 class _Shape(NamedTuple):
     """What of the messages around a turn a template may look at besides their texts. later_*: what comes after it."""
@@ -36,21 +38,35 @@ class _Shape(NamedTuple):
 
 
 class OnePass:
-    """What is known of the shapes of one renderer's runs."""
+    """What is known of the shapes of one renderer's runs.
 
-    def __init__(self) -> None:
-        self._headers: dict[tuple[int, _Shape], str | None] = {}
+    append: where the template's generation prompt ends otherwise than its history begins a reply (`headers`), the row
+    keeps what each prompt ended with; else such a run has a row a step.
+    """
+
+    def __init__(self, *, append: bool = False) -> None:
+        self._append = append
+        self._headers: dict[tuple[int, tuple[str, str], _Shape], str | None] = {}
 
     def turns(self, run: PreparedRun) -> list[Turn] | None:
         """The turns of the one row; `None` where the template may do more than append."""
         if not run.steps or not _is_plain(run):
             return None
+        turns = self._turns(run, _NO_HEADERS)
+        if turns is None and self._append and run.template.headers not in (None, _NO_HEADERS):
+            turns = self._turns(run, run.template.headers)
+        return turns
+
+    def _turns(self, run: PreparedRun, headers: tuple[str, str]) -> list[Turn] | None:
+        """headers: what the generation prompt ends with and history has in its place, where that is to be kept."""
+        asked, shown = headers
         whole = run.messages[: run.places[-1]]  # the last prompt of the run, which a server was asked
         marked = [message if message["role"] == "assistant" else {**message, "content": MARK} for message in whole]
-        real, skeleton = run.try_render(whole, prompt=True), run.try_render(marked, prompt=True)
-        if real is None or skeleton is None:
+        prompt, skeleton = run.try_render(whole, prompt=True), run.try_render(marked, prompt=True)
+        if prompt is None or skeleton is None:
             return None
-        pieces = skeleton.split(MARK)
+        real = prompt.removesuffix(asked) + shown
+        pieces = (skeleton.removesuffix(asked) + shown).split(MARK)
         starts = _aligned(real, pieces, [m["content"] for m in whole if m["role"] != "assistant"])
         if starts is None:
             return None
@@ -58,21 +74,22 @@ class OnePass:
         numbers = list(accumulate((message["role"] != "assistant" for message in whole), initial=0))
         turns, end = [], 0
         for step, place in zip(run.steps[:-1], run.places[:-1], strict=True):
-            piece, header = pieces[numbers[place]], self._header(run, whole, place)
+            piece, header = pieces[numbers[place]], self._header(run, whole, place, headers)
             ending = run.template.ending(kind_of(whole[place]), whole[place + 1]["role"])
             behind = ending.shown + ending.header
             if header is None or not piece.startswith(header) or not piece[len(header) :].endswith(behind):
                 return None
             reply = piece[len(header) : len(piece) - len(behind)]
-            if run.thought(step) not in reply:
+            if run.thought(step) not in reply or (asked and reply.startswith(asked)):
                 return None
             begin = starts[numbers[place]] + len(header)
-            turns.append(turn_of(step, real[end:begin], Said(reply, ending.written, ending.shown)))
+            context = real[end:begin].removesuffix(shown) + asked
+            turns.append(turn_of(step, context, Said(reply, ending.written, ending.shown)))
             end = begin + len(reply) + len(ending.shown)
-        last = reply_behind(run, run.steps[-1], run.places[-1], real)
-        return [*turns, turn_of(run.steps[-1], real[end:], last)]
+        last = reply_behind(run, run.steps[-1], run.places[-1], prompt)
+        return [*turns, turn_of(run.steps[-1], prompt[end:], last)]
 
-    def _header(self, run: PreparedRun, whole: Messages, place: int) -> str | None:
+    def _header(self, run: PreparedRun, whole: Messages, place: int, headers: tuple[str, str]) -> str | None:
         """What stands before a reply, from the last text of its prompt on; `None` where a later prompt rewrites it."""
         first = run.places[0]
         begin = first if place == first else _reply_before(whole, place)
@@ -88,9 +105,10 @@ class OnePass:
             tools=bool(run.trajectory.tools),
             thinking=run.thinking,
         )
-        key = (id(run.template), shape)
+        key = (id(run.template), headers, shape)
         if key not in self._headers:
-            self._headers[key] = _tried(run, [*whole[:first], *whole[begin:place]], whole[place:after], shape)
+            before = [*whole[:first], *whole[begin:place]]
+            self._headers[key] = _tried(run, before, whole[place:after], shape, headers)
         return self._headers[key]
 
 
@@ -129,7 +147,7 @@ def _shape_of(message: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _tried(run: PreparedRun, before: Messages, turn: Messages, shape: _Shape) -> str | None:
+def _tried(run: PreparedRun, before: Messages, turn: Messages, shape: _Shape, headers: tuple[str, str]) -> str | None:
     """The header, if the turn reads the same right behind its prompt and much later."""
     window, said = _blank(before), _blank(turn)
     later: Messages = []
@@ -144,6 +162,7 @@ def _tried(run: PreparedRun, before: Messages, turn: Messages, shape: _Shape) ->
     late = run.try_render([*window, *said, *later], prompt=True)
     if prompt is None or soon is None or late is None:
         return None
+    prompt = prompt.removesuffix(headers[0]) + headers[1]
     number = prompt.count(MARK)
     same = soon.split(MARK)[: number + 1] == late.split(MARK)[: number + 1]
     if not soon.startswith(prompt) or late.count(MARK) <= number or not same:

@@ -88,6 +88,11 @@ class Preparer:
         if calling and trajectory.tools and self.tools == "refuse":
             system = messages[0]["role"] == "system"
             needs["tool descriptions" if system else "tool descriptions without a system message"] = True
+        if calling and self.template.wants_tools and not trajectory.tools:
+            raise RenderError(
+                "the chat template writes tool calls only where tools are described, and this run has no descriptions; "
+                "import it with --tools FILE, or set rows.calls=xml (or json) to write calls as text"
+            )
         for feature, needed in needs.items():
             if needed and (why := self.template.lost(feature)):
                 also = ", rows.tools=leave_out to do without" if feature.startswith("tool descriptions") else ""

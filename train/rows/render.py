@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
 
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 """Part of the fingerprint: raise it when the same run gives other tokens."""
 
 
@@ -76,6 +76,7 @@ class Renderer:
     thinking and the template writes it, else without; a template that opens the thinking itself wants a choice.
     calls: write tool calls and their answers as text, in this syntax, for a template that has none.
     tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions.
+    append: keep what each prompt ended with in the row, where the template's history begins replies otherwise.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Renderer:
         thinking: Thinking | None = None,
         calls: Syntax | None = None,
         tools: Tools = "refuse",
+        append: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError(f"{tokenizer.name_or_path}: expected a tokenizer with a tokenizer.json")
@@ -99,7 +101,7 @@ class Renderer:
         thinking = thinking or None
         if thinking not in (None, "recorded", "empty", "without"):
             raise InputError(f"thinking: expected recorded, empty or without, got {thinking!r}")
-        self.calls, self.tools = calls, tools
+        self.calls, self.tools, self.append = calls, tools, append
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
@@ -109,7 +111,7 @@ class Renderer:
         self.end_text = self.template.ending("text", "user").written
         self.end_ids = self._ids(self.end_text)
         self._preparer = Preparer(self.template, thinking=thinking, tools=tools)
-        self._one_pass = OnePass()
+        self._one_pass = OnePass(append=append)
 
     @property
     def thinking(self) -> Thinking | None:
@@ -128,6 +130,7 @@ class Renderer:
         thinking: Thinking | None = None,
         calls: Syntax | None = None,
         tools: Tools = "refuse",
+        append: bool = False,
     ) -> Renderer:
         """From a folder or a hub name. Raises InputError."""
         from transformers import AutoTokenizer  # takes seconds, which who only looks at rows need not wait
@@ -139,7 +142,7 @@ class Renderer:
                 f"--tokenizer {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a folder with "
                 "tokenizer.json and a chat template, or a name on the hub"
             ) from None
-        return cls(tokenizer, options=options, thinking=thinking, calls=calls, tools=tools)
+        return cls(tokenizer, options=options, thinking=thinking, calls=calls, tools=tools, append=append)
 
     @property
     def fingerprint(self) -> str:
@@ -152,6 +155,7 @@ class Renderer:
             self.thinking,
             self.calls,
             self.tools,
+            self.append,
         )
 
     @cached_property
@@ -309,6 +313,8 @@ class Renderer:
 
     def keeps_history(self) -> str | None:
         """The setting with which a template that rewrites history would not, `None` where none is known."""
+        if self.template.headers not in (None, ("", "")) and not self.append:
+            return "rows.rewritten=append"
         if options := self.template.option_that_keeps_history():
             ((name, value),) = options.items()
             return f"template.{name}={json.dumps(value)} (when serving too)"

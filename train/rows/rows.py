@@ -60,15 +60,16 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: longer rows are handled by `overlong`: "cut" after the last whole step that fits, "drop", or "slide"
     on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
     run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
-    rewrites: "split" into a row a rewrite, or "refuse". calls: write tool calls as text in this syntax,
-    xml or json, for models whose template has none. tools: "refuse" runs whose tool descriptions the template does not
-    write, or "leave_out" the descriptions.
+    rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ (say, a
+    thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended with. calls:
+    write tool calls as text in this syntax, xml or json, for models whose template has none. tools: "refuse" runs whose
+    tool descriptions the template does not write, or "leave_out" the descriptions.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
     overlong: Overlong = "cut"
     source: Literal["auto", "rendered"] = "auto"
-    rewritten: Literal["split", "refuse"] = "split"
+    rewritten: Literal["split", "append", "refuse"] = "split"
     calls: Syntax | None = None
     tools: Literal["refuse", "leave_out"] = "refuse"
 

@@ -91,14 +91,29 @@ def reply_behind(run: PreparedRun, step: Step, place: int, prompt: str) -> Said:
     forms: list[Callable[[PreparedRun, dict[str, Any], int, str], Said | None]] = [_as_history, _as_last, _alone]
     if thought or run.thinking == "empty":
         forms = [_as_last, _alone, _as_history]
-    forms.append(partial(_behind_opening, thought=thought))
+    forms += [partial(_behind_opening, thought=thought), partial(_behind_header, thought=thought)]
     for form in forms:
         found = form(run, message, place, prompt)
         if found is not None and step.content.strip() in found.reply and thought in found.reply:
             return found
-    raise RenderError(
-        f"step {step.index}: the chat template does not write the reply behind its generation prompt; try another "
-        "template option, another choice of thinking, or another template"
+    raise RenderError(f"step {step.index}: {_why_not(run, message, place, thought)}")
+
+
+def _why_not(run: PreparedRun, message: dict[str, Any], place: int, thought: str) -> str:
+    """Why no form of a reply was found, and what to do."""
+    try:
+        run.render([*run.messages[:place], message], prompt=False)
+    except RenderError as error:
+        return f"{error}; set thinking=without or rows.calls=xml, or take another template"
+    if thought and run.template.headers != ("", ""):
+        options = run.template.option_that_opens_thinking()
+        ways = [f"template.{name}={json.dumps(value)} (when serving too)" for name, value in (options or {}).items()]
+        return "the chat template's generation prompt closes the thinking, and this run has some; set " + " or ".join(
+            [*ways, "thinking=without"]
+        )
+    return (
+        "the chat template does not write the reply behind its generation prompt; try another template option, another "
+        "choice of thinking, or another template"
     )
 
 
@@ -131,12 +146,14 @@ def _as_last(run: PreparedRun, message: dict[str, Any], place: int, prompt: str)
 
 def _alone(run: PreparedRun, message: dict[str, Any], place: int, prompt: str) -> Said | None:
     """The reply as the template writes it right behind the task, for templates that rewrite what came before."""
-    head = run.messages[: run.places[0]]
-    asked, bare = run.try_render(head, prompt=True), run.try_render(head, prompt=False)
-    if asked is None or bare is None or not asked.startswith(bare) or not prompt.endswith(asked[len(bare) :]):
-        return None
-    alone = run._replace(messages=[*head, message, *run.messages[place + 1 : place + 2]], places=[len(head)])
-    return _as_last(alone, message, len(head), asked)
+    for head in (run.messages[: run.places[0]], [{"role": "user", "content": MARK}]):
+        asked, bare = run.try_render(head, prompt=True), run.try_render(head, prompt=False)
+        if asked is None or bare is None or not asked.startswith(bare) or not prompt.endswith(asked[len(bare) :]):
+            continue
+        alone = run._replace(messages=[*head, message, *run.messages[place + 1 : place + 2]], places=[len(head)])
+        if found := _as_last(alone, message, len(head), asked):
+            return found
+    return None
 
 
 def _behind_opening(run: PreparedRun, message: dict[str, Any], place: int, prompt: str, *, thought: str) -> Said | None:
@@ -151,8 +168,19 @@ def _behind_opening(run: PreparedRun, message: dict[str, Any], place: int, promp
         return None
     if found.reply.startswith(tag):
         return None if thought else found._replace(reply=found.reply[len(tag) :])
-    closing = tag[0] + "/" + tag[1:]
+    closing = tag.replace("START", "END") if "START" in tag else f"{tag[0]}/{tag[1:]}"
     return found._replace(reply=f"{thought}{space}{closing}{space * 2}{found.reply}")
+
+
+def _behind_header(run: PreparedRun, message: dict[str, Any], place: int, prompt: str, *, thought: str) -> Said | None:
+    """The reply of a template whose history begins it with another header than its generation prompt."""
+    if thought or run.template.headers is None:
+        return None
+    asked, shown = run.template.headers
+    if not asked or not prompt.endswith(asked):
+        return None
+    before = prompt.removesuffix(asked) + shown
+    return _as_history(run, message, place, before) or _as_last(run, message, place, before)
 
 
 def kind_of(message: dict[str, Any]) -> Kind:

@@ -6,7 +6,7 @@ import msgspec
 
 from srft.agent.records import Action
 from srft.train.rows.mask import Part
-from tests.train.conftest import TOOLS, make_run
+from tests.train.conftest import CHATML, TOOLS, make_run
 
 ACT = "I look.\n```bash\nls\n```"
 
@@ -163,3 +163,6 @@ CALLING = {
     "no text": calling_run(3, text=""),
     "ends with a call": calling_run(2, last=""),
 }
+
+# The generation prompt closes a thinking that history does not show, as Qwen3.5's and Gemma 4's do.
+CLOSES = CHATML.replace("assistant\n{% endif %}", "assistant\n{{ '<think>\n\n</think>\n\n' }}{% endif %}")

@@ -4,7 +4,7 @@ import pytest
 
 from srft.train.rows.render import Renderer
 from tests.train.conftest import CHATML, SPACES, TOOLS, TRIMS, make_run
-from tests.train.rows.rendered import CALLING, CHANNELS, GROUPS, NEXT_ROLE, RUNS, calling_run, columns
+from tests.train.rows.rendered import CALLING, CHANNELS, CLOSES, GROUPS, NEXT_ROLE, RUNS, calling_run, columns, texts
 
 TEMPLATES = {
     "chatml": CHATML,
@@ -76,3 +76,50 @@ def test_thinking_that_stays_in_the_history_keeps_one_row(tokenizer_with, templa
 
 
 # ---- sampled ids ----
+
+
+BLOCK = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CLOSES,
+        TOOLS.replace("assistant\n{% endif %}", f"assistant\n{{{{ '{BLOCK}' }}}}{{% endif %}}"),
+        # History has another white space before a reply.
+        CHATML.replace("add_generation_prompt %}<", "add_generation_prompt %}{{ '\n' }}<"),
+    ],
+    ids=["closes", "tools", "white space"],
+)
+def test_a_row_may_keep_what_each_prompt_ended_with(tokenizer_with, template):
+    run = calling_run(3) if "tool_calls" in template else make_run(["I look.", "Now.", "Done."])
+    split, kept = Renderer(tokenizer_with(template)), Counting(tokenizer_with(template), append=True)
+    assert len(split.render(run).rows) == len(run.steps)
+    assert (len(kept.render(run).rows), +kept.render(run).remarks) == (1, {})
+    asked, shown = kept.template.headers
+    before = ""
+    for (prompt, trained), (expected, said) in zip(texts(kept, run), texts(split, run), strict=True):
+        assert trained == said
+        assert prompt.startswith(before)
+        # With what earlier prompts ended with taken out, it is the prompt that a server shows.
+        assert prompt.removesuffix(asked).replace(asked, shown) + asked == expected
+        before = prompt + trained
+    assert kept.keeps_history() == ("thinking=without" if kept.template.thinks else None)
+
+
+def test_where_history_shows_the_block_nothing_is_appended(tokenizer_with):
+    shows = CLOSES.replace(
+        "{{ m.content", f"{{% if m.role == 'assistant' %}}{{{{ '{BLOCK}' }}}}{{% endif %}}{{{{ m.content"
+    )
+    run = make_run(["I look.", "Done."])
+    rows = [columns(Renderer(tokenizer_with(shows), append=append).render(run)) for append in (False, True)]
+    assert (len(rows[0]), rows[0]) == (1, rows[1])
+    # It does in later turns alone: what it shows is not told twice.
+    later = shows.replace("m.role == 'assistant' %}{{", "m.role == 'assistant' and loop.index0 > 3 %}{{")
+    assert [
+        said for _, said in texts(Renderer(tokenizer_with(later), append=True), make_run(["One.", "Two.", "Three."]))
+    ] == [
+        "One.<|im_end|>",
+        "Two.<|im_end|>",
+        "Three.<|im_end|>",
+    ]

@@ -6,9 +6,10 @@ import pytest
 from srft.agent.records import Action, Step
 from srft.env.errors import InputError
 from srft.train.rows.render import Renderer
+from srft.train.rows.template import RenderError
 from srft.train.rows.turns import action_span
 from tests.train.conftest import CHATML, TOOLS, make_run
-from tests.train.rows.rendered import CHANNELS, NEXT_ROLE, calling_run, texts
+from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE, calling_run, prompts_of, texts
 
 THINKS = TOOLS.replace(
     "{% if m.reasoning_content %}", "{% if m.reasoning_content and (loop.last or messages[-1].role != 'user') %}"
@@ -80,3 +81,72 @@ def test_action_spans():
     xml = Step(index=0, content="", action=Action(tool="bash", format="xml"))
     assert action_span(xml, "Look.\n<function=bash>\n</function>\n") == (6, 33)
     assert action_span(Step(index=0, content="No action."), "No action.") is None
+
+
+def test_a_block_that_the_prompt_closes_stands_before_each_reply(tokenizer_with):
+    run = make_run(["I look.", "Done."])
+    renderer = Renderer(tokenizer_with(CLOSES))
+    assert texts(renderer, run) == [
+        (prompt, f"{step.content}<|im_end|>") for prompt, step in zip(prompts_of(renderer, run), run.steps, strict=True)
+    ]
+    assert renderer.render(run).remarks["history_rewritten"] == 1
+    assert renderer.keeps_history() == "rows.rewritten=append"
+
+
+def test_a_reply_behind_a_header_of_words_is_refused(tokenizer_with):
+    steps = CHATML.replace("assistant\n{% endif %}", "assistant\nMy steps:\n{% endif %}")
+    with pytest.raises(RenderError, match=r"^step 0: the chat template does not write the reply behind its generation"):
+        Renderer(tokenizer_with(steps)).render(make_run(["Done."]))
+
+
+@pytest.mark.parametrize(
+    ("block", "ways"),
+    [
+        ("{{ '<think>\n\n</think>\n\n' }}", "set thinking=without$"),
+        (
+            "{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}",
+            r"set template.enable_thinking=true \(when serving too\) or thinking=without$",
+        ),
+    ],
+)
+def test_thinking_behind_a_prompt_that_closes_it_is_refused(tokenizer_with, block, ways):
+    closes = TOOLS.replace("assistant\n{% endif %}", f"assistant\n{block}{{% endif %}}")
+    run = make_run(["Done."])
+    run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."),))
+    with pytest.raises(RenderError, match=f"^step 0: .* prompt closes the thinking, and this run has some; {ways}"):
+        Renderer(tokenizer_with(closes)).render(run)
+    without = Renderer(tokenizer_with(closes), thinking="without")
+    assert [said for _, said in texts(without, run)] == ["Done.<|im_end|>"]
+
+
+def test_the_templates_own_refusal_is_told(tokenizer_with):
+    both = "{% if m.content and m.reasoning_content and m.tool_calls %}{{ raise_exception('Not both!') }}{% endif %}"
+    strict = TOOLS.replace("{% for c in m", both + "{% for c in m")
+    with pytest.raises(
+        RenderError, match=r"^step 0: the chat template refuses the messages \(Not both!\); set thinking="
+    ):
+        Renderer(tokenizer_with(strict)).render(calling_run(1, thinking="Hm."))
+
+
+def test_a_system_message_that_stands_before_the_last_question_alone(tokenizer_with):
+    begin = "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}"
+    last = (
+        f"{{% for m in messages %}}{{% if m.role == 'user' %}}<|im_start|>{begin}{{{{ m.content }}}}[/INST]"
+        "{% elif m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    )
+    run = make_run(["I look.", "Done."])
+    assert texts(Renderer(tokenizer_with(last)), run) == [
+        ("<|im_start|>You mend code. The total is wrong.[/INST]", "I look.<|im_end|>"),
+        (
+            "<|im_start|>The total is wrong.[/INST]I look.<|im_end|><|im_start|>You mend code. "
+            f"{run.messages[3]['content']}[/INST]",
+            "Done.<|im_end|>",
+        ),
+    ]
+
+
+def test_thinking_in_tags_of_start_and_end(tokenizer_with):
+    opens = CHATML.replace("assistant\n{% endif %}", "assistant\n<|START_THINKING|>{% endif %}")
+    run = make_run(["Done."])
+    run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."),))
+    assert [said for _, said in texts(Renderer(tokenizer_with(opens)), run)] == ["Hm.<|END_THINKING|>Done.<|im_end|>"]
