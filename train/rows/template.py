@@ -268,8 +268,12 @@ class ChatTemplate:
         text = self._rendered([user, *said, *answers(said[0], "tool", MARK)])
         if text is None:
             return False
-        wanted = [_ARGUMENT, *([_THOUGHT] if several else []), *([_TEXT] if beside else []), MARK]
-        return all(sentinel in text for sentinel in wanted) and text.count(MARK) == len(calls)
+        if beside:
+            return _TEXT in text
+        if feature == "observations":
+            return text.count(MARK) == 1
+        answered = text.count(MARK) == 2 or self.lost("observations") is not None
+        return _ARGUMENT in text and _THOUGHT in text and answered
 
     # ---- thinking ----
 

@@ -11,9 +11,9 @@ from tests.train.conftest import CHATML, SPACES, TOOLS, make_run
 from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE
 from tests.train.rows.test_prepare_thinking import ALWAYS_OPENS, OPENS
 
+SECOND_LOST = "{% if loop.first or loop.previtem.role != 'tool' %}{{ m.content }}{% endif %}"
 CALLS = "{% for c in m.tool_calls or [] %}"
 ARGUMENTS = "{{ c.function.arguments | tojson }}"
-ANSWERS = {"observations", "several calls in a reply", "text beside a call"}
 LOOKING = ["startswith", "endswith", "split", "rsplit", "partition", "rpartition", "replace", "find", "index", "count"]
 # Refuses whatever is no complete message, call, answer or tool.
 STRICT = (
@@ -128,7 +128,8 @@ def test_calls_are_given_as_they_are_wanted(tokenizer_with):
         (CALLS, "{% for c in [] %}", {"tool calls", "several calls in a reply", "text beside a call", "observations"}),
         (CALLS, "{% for c in (m.tool_calls or [])[:1] %}", {"several calls in a reply"}),
         ("{{ m.content }}", "{% if not m.tool_calls %}{{ m.content }}{% endif %}", {"text beside a call"}),
-        ("{{ m.content }}", "{% if m.role != 'tool' %}{{ m.content }}{% endif %}", ANSWERS),
+        ("{{ m.content }}", "{% if m.role != 'tool' %}{{ m.content }}{% endif %}", {"observations"}),
+        ("{{ m.content }}", SECOND_LOST, {"several calls in a reply"}),
         ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.name }}{% endfor %}", {"tool descriptions"}),
         ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.description }}{% endfor %}", {"tool descriptions"}),
         ("{% if tools %}", "{% if tools %}{{ raise_exception('no tools') }}", {"tool descriptions"}),
