@@ -10,11 +10,14 @@ Reads a round's grades and test logs, and the tasks' reference fixes. Writes not
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
+from srft.harness.run.index import RunEntry, entry_of
 from srft.harness.run.run_yaml import config_folder, kept_config
 from srft.harness.run.store import Round
 
@@ -69,27 +72,32 @@ class EvidenceBook:
         self._gold_patches = gold_patches or {}
         self._index = round_.index()
 
-    def outcome(self, trajectory: Trajectory) -> bool | None:
-        return self._index.outcome(self._index.by_id[trajectory.id]).resolved
-
     def of(self, trajectory: Trajectory) -> Evidence:
         """The evidence on a run. Raises InputError for a test log that cannot be read."""
+        run = self._short(trajectory)
         wants_patch = self._information == "gold_patch"
         return Evidence(
-            resolved=self.outcome(trajectory),
-            test_log=self._test_log(trajectory) if self._information == "test_log" else None,
-            gold_patch=self._gold_patches.get(trajectory.task_id) if wants_patch else None,
+            resolved=self._index.outcome(run).resolved,
+            test_log=self._test_log(run) if self._information == "test_log" else None,
+            gold_patch=self._gold_patches.get(run.task_id) if wants_patch else None,
         )
 
-    def missing(self, trajectory: Trajectory) -> str | None:
+    def _short(self, run: Trajectory | RunEntry) -> RunEntry:
+        if isinstance(run, RunEntry):
+            return run
+        # A debugger's run is neither on file nor over: the verdict on its patch counts as it is.
+        return self._index.by_id.get(run.id) or msgspec.structs.replace(entry_of(run), stop_reason="submitted")
+
+    def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
         """What the information arm wants and this run does not have."""
         if self._information == "none":
             return None
-        if self.outcome(trajectory) is None:
+        run = self._short(trajectory)
+        if self._index.outcome(run).resolved is None:
             return "outcome"
-        if self._information == "gold_patch" and trajectory.task_id not in self._gold_patches:
+        if self._information == "gold_patch" and run.task_id not in self._gold_patches:
             return "reference fix"
-        grade = self._grade(trajectory)
+        grade = self._index.grade(run) if self._information == "test_log" else None
         if self._information == "test_log" and (grade is None or (grade.log_path and not log_of(self._round, grade))):
             return "test log"
         return None
@@ -110,12 +118,9 @@ class EvidenceBook:
                 "judge.information to what is known of all of them"
             )
 
-    def _grade(self, trajectory: Trajectory) -> Grade | None:
-        return self._index.grade(self._index.by_id[trajectory.id])
-
-    def _test_log(self, trajectory: Trajectory) -> str | None:
+    def _test_log(self, run: RunEntry) -> str | None:
         """The tests' output without what stands around it; of a grade without tests, why there were none."""
-        grade = self._grade(trajectory)
+        grade = self._index.grade(run)
         if grade is None:
             return None
         if grade.log_path is None:

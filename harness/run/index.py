@@ -218,6 +218,11 @@ class CritiqueEntry(Entry, frozen=True, array_like=True):
         return {label.step: label for label in self.critique().labels if label.verdict is not None}
 
     @property
+    def says_something(self) -> bool:
+        """As `srft.critic.labels.labels.says_something`: a model that gave no verdict at all has failed."""
+        return self.source != "model" or bool(self.verdicts.strip("-"))
+
+    @property
     def codes(self) -> str:
         """The verdicts in the order of their steps."""
         if self.steps is None:
@@ -251,7 +256,8 @@ def failed_tool(step: Step) -> bool | None:
     return step.exit_code != 0
 
 
-def _run(run: Trajectory, offset: int) -> RunEntry:
+def entry_of(run: Trajectory, offset: int = -1) -> RunEntry:
+    """A trajectory in short. offset: where its line begins, if it is on file."""
     same = ("id", "task_id", "repo", "model", "attempt", "stop_reason", "recorded_resolved", "wall_s")
     usage = Tally()
     for step in run.steps:
@@ -491,7 +497,7 @@ class Index:
 
     def __init__(self, round_: Round) -> None:
         self.round = round_
-        self._runs = FileIndex(round_.trajectories, _run, RunEntry)
+        self._runs = FileIndex(round_.trajectories, entry_of, RunEntry)
         self._critiques = FileIndex(round_.critiques, _critique, CritiqueEntry)
         self._grades = FileIndex(round_.grades, _grade, GradeEntry)
         self._patches = JsonLines(round_.trajectories.path, _Patch)

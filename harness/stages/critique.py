@@ -31,6 +31,7 @@ from srft.env.errors import InfrastructureError, InputError, StorageError
 from srft.harness.config.config import RayConfig
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.find import find_round
+from srft.harness.run.index import RunEntry
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster
@@ -178,36 +179,35 @@ class _Subjects(NamedTuple):
 
 
 def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: CritiqueConfig) -> _Subjects:
+    index = round_.index()
     on_file = {
-        told.trajectory_id
-        for told in round_.critiques.read()
-        if told.fingerprint == critic.fingerprint and says_something(told)
+        told.trajectory_id for told in index.critiques if told.fingerprint == critic.fingerprint and told.says_something
     }
     subjects = _Subjects({}, set(), Counter(), defaultdict(list))
     known_tasks = set()
-    for trajectory in round_.finished():
-        known_tasks.add(trajectory.task_id)
-        outcome = evidence.outcome(trajectory)
-        if reason := _skipped(trajectory, outcome, config):
+    for run in index.standing:
+        known_tasks.add(run.task_id)
+        outcome = index.outcome(run).resolved
+        if reason := _skipped(run, outcome, config):
             subjects.skipped[reason] += 1
             continue
-        subjects.outcomes[trajectory.id] = outcome
-        if trajectory.id in on_file:
+        subjects.outcomes[run.id] = outcome
+        if run.id in on_file:
             continue
-        subjects.pending.add(trajectory.id)
-        if what := evidence.missing(trajectory):
-            subjects.missing[what].append(f"{trajectory.task_id} attempt {trajectory.attempt}")
+        subjects.pending.add(run.id)
+        if what := evidence.missing(run):
+            subjects.missing[what].append(f"{run.task_id} attempt {run.attempt}")
     if unknown := sorted(set(config.only) - known_tasks):
         raise InputError(f"{round_.path}: no run on {', '.join(unknown)}; check the ids given to --only")
     return subjects
 
 
-def _skipped(trajectory: Trajectory, outcome: bool | None, config: CritiqueConfig) -> str | None:
-    if config.only and trajectory.task_id not in config.only:
+def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig) -> str | None:
+    if config.only and run.task_id not in config.only:
         return "not named by --only"
-    if trajectory.stop_reason == "infra_error":
+    if run.stop_reason == "infra_error":
         return "ended by the world"
-    if not trajectory.steps:
+    if not run.steps:
         return "no steps"
     return "resolved" if config.only_unresolved and outcome else None
 
@@ -248,8 +248,8 @@ class _Stage:
                 running = self._finished(running)
 
     def _pending(self) -> Iterator[Trajectory]:
-        if self.subjects.pending:
-            yield from (run for run in self.round.finished() if run.id in self.subjects.pending)
+        standing = self.round.index().standing
+        yield from self.round.trajectories.read_at(run.offset for run in standing if run.id in self.subjects.pending)
 
     def _finished(self, running: set[Future[None]]) -> set[Future[None]]:
         """Wait for one to end; returns the others. Raises what is more than a failure of the critic."""

@@ -56,7 +56,7 @@ def read_labels(on_file: Index | None) -> Labels:
         if on_file is None or told.trajectory_id not in on_file.by_id:
             critic.of_others += 1
             continue
-        if told.source == "model" and not told.verdicts.strip("-"):
+        if not told.says_something:
             continue  # it failed: the run counts as not judged
         critic.told[told.trajectory_id] = told
     return labels

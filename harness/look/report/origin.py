@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srft.harness.look.report.files import read_yaml
 from srft.harness.look.report.records import Origin, Round
+from srft.harness.run.files import read_yaml
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from srft.harness.look.report.files import PracticeFile, read_json
 from srft.harness.look.report.records import Practice, PracticeSource
+from srft.harness.run.files import PracticeFile, read_json
 
 
 def practice_of(run: Path) -> Practice | None:

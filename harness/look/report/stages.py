@@ -17,8 +17,8 @@ import msgspec
 
 from srft.env.errors import InputError
 from srft.harness.look.report.episodes import relative
-from srft.harness.look.report.files import TrainingFile, read_json
 from srft.harness.look.report.records import ArmRows, Promotion, Training
+from srft.harness.run.files import TrainingFile, read_json
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round as RoundFiles
 from srft.harness.run.trained import rows_folder, rows_on_file

@@ -6,9 +6,10 @@ import pytest
 
 from srft.env.errors import InputError
 from srft.harness.loop import budget as budget_module
-from srft.harness.loop.budget import BudgetWatch, TokenCount
+from srft.harness.loop.budget import BudgetWatch
 from srft.harness.loop.loop_config import Budget
 from srft.harness.run.stages import set_aside
+from srft.harness.run.tokens import TokenCount
 
 TRAJECTORY = b'{"id":"a","steps":[{"usage":{"prompt_tokens":10,"completion_tokens":5}},{"usage":null},{}]}\n'
 CRITIQUE = b'{"trajectory_id":"a","usage":{"prompt_tokens":100,"completion_tokens":null}}\n'
@@ -69,7 +70,7 @@ def test_without_limits_nothing_stops(tmp_path):
 def test_a_broken_line_is_named(tmp_path, name, line, kind):
     (tmp_path / name).write_bytes(CRITIQUE + line)
     message = (
-        rf"{name}:2: not a {kind} of this version of srft \(.*\); move the file away to begin anew, or mend the line"
+        rf"{name}:2: not a {kind} of this version of srft \(.*\); move the file away to begin anew, or correct the line"
     )
     with pytest.raises(InputError, match=message), BudgetWatch(Budget(tokens=10**6), tmp_path, threading.Event()):
         pass

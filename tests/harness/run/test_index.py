@@ -37,8 +37,8 @@ def always_kept(monkeypatch):
 def decoded(monkeypatch):
     """The tasks whose lines were read."""
     seen = []
-    shorten = index_module._run
-    monkeypatch.setattr(index_module, "_run", lambda run, offset: seen.append(run.task_id) or shorten(run, offset))
+    shorten = index_module.entry_of
+    monkeypatch.setattr(index_module, "entry_of", lambda run, offset: seen.append(run.task_id) or shorten(run, offset))
     return seen
 
 
