@@ -61,7 +61,7 @@ def evaluate(
         asked = _of_run(required(run, "--run (or --predictions)"), round_number, tasks=tasks, only=ids(only))
     else:
         path = Path(run or _default_run(tasks, predictions))
-        asked = _of_predictions(path, round_number or 0, predictions, tasks=tasks, only=ids(only))
+        asked = _of_predictions(path, round_number, predictions, tasks=tasks, only=ids(only))
     grading = asked.config.grading if asked.config else GradingConfig(workers=4)
     kind = sandbox or (asked.config.sandbox.kind if asked.config else "auto")
     with stopping() as stop, Run(asked.run) as opened:
@@ -151,14 +151,17 @@ def _of_run(name: str, number: int | None, *, tasks: str | None, only: Any) -> A
     return Asked(place.run, place.folder, submissions, config)
 
 
-def _of_predictions(path: Path, number: int, predictions: str, *, tasks: str | None, only: Any) -> Asked:
+def _of_predictions(path: Path, number: int | None, predictions: str, *, tasks: str | None, only: Any) -> Asked:
     """The patches of a file."""
     from functools import partial
 
     from srft.env.tasks.task import load_tasks
+    from srft.harness.run.find import round_folders
     from srft.harness.run.predictions import keep_predictions, read_predictions
     from srft.harness.stages.evaluate import Submission
 
+    if number is not None and number not in dict(round_folders(path)):
+        raise InputError(f"{path}: no round {number}; check --round and --run, or leave --round out")
     loaded = load_tasks(required(tasks, "--tasks"), only=only)
     read = read_predictions(predictions, loaded, subset=only is not None)
     submissions = [
@@ -168,7 +171,7 @@ def _of_predictions(path: Path, number: int, predictions: str, *, tasks: str | N
         for task in loaded
     ]
     keep = partial(keep_predictions, predictions=read, asked=[task.instance_id for task in loaded])
-    return Asked(path, path / f"round-{number:03d}", submissions, None, keep)
+    return Asked(path, path / f"round-{number or 0:03d}", submissions, None, keep)
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 
 Reads trajectories.jsonl and grades.jsonl; writes nothing, locks nothing. A side is a run, or a folder of one: a
 round's, or an evaluation's. Of a run with evaluations it is the model that the run ended with: the one promoted last,
-else the best of the last round; else it is the run's only round.
+else the best of the last round; else it is the run's newest round with episodes.
 """
 
 from __future__ import annotations
@@ -139,11 +139,7 @@ def _chosen(folder: Path) -> Path:
         tried = any(one.promotion for _, one in measured)  # and all rolled back: it ended with the first, the base
         place, one = promoted[-1] if promoted else measured[0 if tried else -1]
         return place / "evaluation" / str(one.known_by)
-    with_runs = [
+    with_episodes = [
         place for place in rounds if (place / "trajectories.jsonl").exists() or (place / "grades.jsonl").exists()
     ]
-    if len(with_runs) != 1:
-        raise InputError(
-            f"{folder}: {len(with_runs)} rounds have episodes, and none was evaluated; name one, say {folder}:round-000"
-        )
-    return with_runs[0]
+    return with_episodes[-1] if with_episodes else rounds[-1]

@@ -95,13 +95,12 @@ def test_an_empty_folder(tmp_path):
         read_side(str(tmp_path))
 
 
-def test_several_rounds_of_episodes_must_be_named(tmp_path):
+def test_of_several_rounds_of_episodes_it_is_the_newest(tmp_path):
     with LoopRun(tmp_path) as run:
         for number in (0, 1):
             run.add(run.round(number), episode("t-1"), True)
-    with pytest.raises(InputError, match="2 rounds have episodes"):
-        read_side(str(tmp_path))
-    assert read_side(f"{tmp_path}:round-001").folder == tmp_path / "round-001"
+    assert read_side(str(tmp_path)).folder == tmp_path / "round-001"
+    assert read_side(f"{tmp_path}:round-000").folder == tmp_path / "round-000"
 
 
 def test_the_command(path, srft):

@@ -110,6 +110,7 @@ def test_an_import_and_an_evaluation_of_nothing_make_nothing(tmp_path):
         ("evaluate", "--tasks", tasks, "--predictions", tmp_path / "nothing.jsonl"),
         ("evaluate", "--tasks", tasks, "--predictions", tmp_path / "bad.jsonl"),
         ("evaluate", "--tasks", tmp_path / "no.jsonl", "--predictions", "gold"),
+        ("evaluate", "--tasks", tasks, "--predictions", "gold", "--round", 7),
     ):
         done = invoke(*arguments, "--run", tmp_path / "new")
         assert isinstance(done.exception, InputError), done.output
