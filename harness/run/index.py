@@ -52,6 +52,8 @@ UNFINISHED = {"infra_error": ENDED_BY_THE_WORLD, "cancelled": CANCELLED}
 """Stop reasons of episodes that say nothing of the model -> why."""
 
 _VERSION = 1
+"""Raise it when what an entry holds changes, and not its fields alone."""
+
 _MARK_BYTES = 1 << 16
 _tool_error = ToolErrorCritic()
 
@@ -403,7 +405,8 @@ class FileIndex(Generic[R, E]):
 
 
 def _mark(path: Path, extent: Extent) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {_tool_error.fingerprint}".encode())
+    kinds = [kind.__struct_fields__ for kind in (RunEntry, CritiqueEntry, GradeEntry, Tally)]
+    digest = hashlib.sha256(f"{_VERSION} {_tool_error.fingerprint} {kinds}".encode())
     with path.open("rb") as file:
         digest.update(file.read(min(_MARK_BYTES, extent.end)))
         file.seek(extent.last)
@@ -471,8 +474,9 @@ class _Kept:
             index.executescript(_TABLES)
             with index:
                 index.execute("BEGIN IMMEDIATE")
-                before = self._extent(index)  # another process may have written it meanwhile
-                begin = before.end if before and before.end <= extent.end and self._is_of(before) else 0
+                before = self._extent(index)
+                # What another process has written meanwhile, or what could not be read, is written anew.
+                begin = self.end if before and before.end == self.end and self._is_of(before) else 0
                 if not begin:
                     index.execute("DELETE FROM entry WHERE file = ?", (name,))
                 new = ((name, one.offset, msgspec.json.encode(one)) for one in entries if one.offset >= begin)

@@ -142,8 +142,8 @@ def test_small_files_have_no_index_on_disk(round_):
     assert not (round_.path / FILE_NAME).exists()
 
 
-@pytest.mark.parametrize("spoil", ["junk", "another schema", "an older version", "a directory"])
-def test_an_index_that_does_not_fit_is_made_again(round_, always_kept, spoil, monkeypatch):
+@pytest.mark.parametrize("spoil", ["junk", "another schema", "an older version", "a damaged entry", "a directory"])
+def test_an_index_that_does_not_fit_is_made_again(round_, always_kept, decoded, spoil, monkeypatch):
     path = round_.path / FILE_NAME
     round_.trajectories.append(episode("t-1"))
     round_.index()
@@ -154,6 +154,9 @@ def test_an_index_that_does_not_fit_is_made_again(round_, always_kept, spoil, mo
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE file(name, extent)")
             other.execute("INSERT INTO file VALUES ('trajectories.jsonl', '[9]')")
+    elif spoil == "a damaged entry":
+        with sqlite3.connect(path) as index:
+            index.execute("UPDATE entry SET content = '[1]'")
     elif spoil == "an older version":
         monkeypatch.setattr(index_module, "_VERSION", 2)
     else:
@@ -161,6 +164,9 @@ def test_an_index_that_does_not_fit_is_made_again(round_, always_kept, spoil, mo
         path.mkdir()
     for _ in range(2):
         assert tasks(Round(round_.path).index()) == ["t-1"]
+    decoded.clear()
+    assert tasks(Round(round_.path).index()) == ["t-1"]
+    assert decoded == (["t-1"] if spoil == "a directory" else [])  # it is on disk again
 
 
 def test_two_readers_bring_one_index_up_to_date(round_, always_kept, decoded):
