@@ -166,3 +166,39 @@ CALLING = {
 
 # The generation prompt closes a thinking that history does not show, as Qwen3.5's and Gemma 4's do.
 CLOSES = CHATML.replace("assistant\n{% endif %}", "assistant\n{{ '<think>\n\n</think>\n\n' }}{% endif %}")
+
+
+def run_with(*thoughts, key="reasoning_content", back=True):
+    """A run of so many steps with their thinking; back: the history shows it too."""
+    run = make_run([f"Reply {number}." for number in range(len(thoughts))])
+    steps = tuple(
+        msgspec.structs.replace(step, reasoning=thought) for step, thought in zip(run.steps, thoughts, strict=True)
+    )
+    messages, said = [], iter(thoughts)
+    for message in run.messages:
+        thought = next(said) if message["role"] == "assistant" else None
+        messages.append({**message, key: thought} if thought and back else message)
+    return msgspec.structs.replace(run, messages=tuple(messages), steps=steps)
+
+
+def trained(renderer, run):
+    """(rows, what is trained of each step, remarks that count something)"""
+    rendering = renderer.render(run)
+    decode = renderer.tokenizer.backend_tokenizer.decode
+    texts = {}
+    for row in rendering.rows:
+        for step in set(row.step_index.tolist()) - {-1}:
+            mine = row.input_ids[(row.step_index == step) & (row.part != Part.CONTEXT)]
+            texts[step] = decode(mine.tolist(), skip_special_tokens=False).removesuffix("<|im_end|>")
+    return len(rendering.rows), [texts[step] for step in sorted(texts)], dict(+rendering.remarks)
+
+
+# (The newline behind a block's tag is cut off when templates are compiled, so it is written as text.)
+# The generation prompt begins the thinking, as that of Qwen3.5 and of Nemotron does; `enable_thinking` closes it.
+OPENS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content or '' }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n</think>\n\n' }}{% endif %}{% endif %}"
+)

@@ -8,8 +8,7 @@ import pytest
 from srft.train.rows.prepare import Preparer
 from srft.train.rows.template import ChatTemplate, RenderError
 from tests.train.conftest import CHATML, TOOLS, make_run
-from tests.train.rows.rendered import calling_run
-from tests.train.rows.test_prepare_thinking import OPENS
+from tests.train.rows.rendered import OPENS, calling_run
 
 OFFERED = ({"type": "function", "function": {"name": "bash", "description": "Runs.", "parameters": {}}},)
 INSTEAD = "set rows.calls=xml (or json) to write calls as text, or take a tokenizer whose template writes them"

@@ -8,7 +8,6 @@ import pytest
 from srft.agent.records import Action
 from srft.env.errors import InputError
 from srft.train.rows.render import Renderer
-from srft.train.rows.template import RenderError
 from tests.train.conftest import TOOLS, make_run
 
 OFFERED = {"name": "bash", "description": "Runs a command.", "parameters": {"type": "object", "properties": {}}}
@@ -102,19 +101,3 @@ def test_a_template_that_loses_something_is_refused(tokenizer_with, written, ins
 def test_what_a_run_has_not_cannot_be_lost(tokenizer_with, written, instead, run):
     whole = trained(Renderer(tokenizer_with(TOOLS)), run)
     assert trained(Renderer(tokenizer_with(TOOLS.replace(written, instead))), run) == whole
-
-
-def test_a_text_that_a_template_changes_is_refused(tokenizer_with):
-    renderer = Renderer(tokenizer_with(TOOLS.replace("{{ m.content }}", "{{ m.content | replace('ook', 'uck') }}")))
-    with pytest.raises(InputError):
-        renderer.render(make_run(["I look.", "Done."]))
-
-
-def test_special_tokens_of_the_template_in_a_reply_are_tokens_and_a_mixture_is_refused(tokenizer_with):
-    marked = TOOLS.replace("<tool_call>", "<|im_start|>call ").replace("</tool_call>", "<|im_start|>over")
-    renderer = Renderer(tokenizer_with(marked))
-    (row,) = renderer.render(run_of_calls(text="I say it now.")).rows
-    start = renderer.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    assert (row.input_ids[(row.step_index == 0) & (row.part != 0)] == start).sum() == 2
-    with pytest.raises(RenderError, match="spells a special token"):
-        renderer.render(run_of_calls(text="I say <|im_start|> now."))

@@ -8,8 +8,8 @@ import pytest
 from srft.env.errors import InputError
 from srft.train.rows.template import MARK, ChatTemplate, Ending, Style, answers, chat_messages, looked_for
 from tests.train.conftest import CHATML, SPACES, TOOLS, make_run
-from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE
-from tests.train.rows.test_prepare_thinking import ALWAYS_OPENS, OPENS
+from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE, OPENS
+from tests.train.rows.test_prepare_thinking import ALWAYS_OPENS
 
 SECOND_LOST = "{% if loop.first or loop.previtem.role != 'tool' %}{{ m.content }}{% endif %}"
 CALLS = "{% for c in m.tool_calls or [] %}"

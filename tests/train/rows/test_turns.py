@@ -1,15 +1,34 @@
 """The turns of a run in text: what each prompt shows, and what the model is to write behind it."""
 
+import json
+from collections import Counter
+
 import msgspec
 import pytest
 
 from srft.agent.records import Action, Step
 from srft.env.errors import InputError
+from srft.train.rows.mask import Part
+from srft.train.rows.prepare import Preparer
 from srft.train.rows.render import Renderer
-from srft.train.rows.template import RenderError
-from srft.train.rows.turns import action_span
-from tests.train.conftest import CHATML, TOOLS, make_run
-from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE, calling_run, prompts_of, texts
+from srft.train.rows.template import ChatTemplate, RenderError
+from srft.train.rows.turns import Said, Turn, action_span, check_turn, holds, step_by_step, turn_of
+from tests.train.conftest import CHATML, SPACES, TOOLS, TRIMS, make_run
+from tests.train.rows.rendered import (
+    CALLING,
+    CHANNELS,
+    CLOSES,
+    GROUPS,
+    NEXT_ROLE,
+    OPENS,
+    RUNS,
+    calling_run,
+    prompts_of,
+    run_with,
+    texts,
+    trained,
+)
+from tests.train.rows.test_prepare_losses import run_of_calls
 
 THINKS = TOOLS.replace(
     "{% if m.reasoning_content %}", "{% if m.reasoning_content and (loop.last or messages[-1].role != 'user') %}"
@@ -109,8 +128,10 @@ def test_a_reply_behind_a_header_of_words_is_refused(tokenizer_with):
         ),
     ],
 )
-def test_thinking_behind_a_prompt_that_closes_it_is_refused(tokenizer_with, block, ways):
+@pytest.mark.parametrize("shown", ["", "</think>"])
+def test_thinking_behind_a_prompt_that_closes_it_is_refused(tokenizer_with, block, ways, shown):
     closes = TOOLS.replace("assistant\n{% endif %}", f"assistant\n{block}{{% endif %}}")
+    closes = closes.replace("</think>{% endif %}", "</think>{% elif m.role == 'assistant' %}" + shown + "{% endif %}")
     run = make_run(["Done."])
     run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."),))
     with pytest.raises(RenderError, match=f"^step 0: .* prompt closes the thinking, and this run has some; {ways}"):
@@ -150,3 +171,274 @@ def test_thinking_in_tags_of_start_and_end(tokenizer_with):
     run = make_run(["Done."])
     run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."),))
     assert [said for _, said in texts(Renderer(tokenizer_with(opens)), run)] == ["Hm.<|END_THINKING|>Done.<|im_end|>"]
+
+
+NEVER_WRITES = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "replies", "trained"),
+    [
+        (None, ["<think>\nHm.\n</think>\n\nDone."], "Hm.\n</think>\n\nDone."),
+        (None, ["Hm.\n</think>\n\nDone."], "Hm.\n</think>\n\nDone."),
+        ("empty", ["Done."], "\n</think>\n\nDone."),
+        ("empty", ["<think>Hm.</think>Done."], "\n</think>\n\nDone."),
+    ],
+)
+def test_a_tag_that_the_prompt_opens_is_closed_behind_the_thinking(tokenizer_with, thinking, replies, trained):
+    renderer = Renderer(tokenizer_with(NEVER_WRITES), thinking=thinking)
+    (row,) = renderer.render(make_run(replies)).rows
+    ids = row.input_ids[(row.step_index == 0) & (row.part != Part.END)].tolist()
+    assert renderer.tokenizer.decode(ids) == trained
+
+
+@pytest.mark.parametrize(("thinking", "trained"), [("recorded", "Hm, the"), ("empty", "")])
+def test_a_reply_that_was_cut_off_in_its_thinking_closes_nothing(tokenizer_with, thinking, trained):
+    run = run_with("Hm, the")
+    cut = msgspec.structs.replace(run.steps[0], content="", finish_reason="length")
+    messages = tuple({**m, "content": ""} if m["role"] == "assistant" else m for m in run.messages)
+    run = msgspec.structs.replace(run, messages=messages, steps=(cut, *run.steps[1:]))
+    renderer = Renderer(tokenizer_with(OPENS), thinking=thinking)
+    row = renderer.render(run).rows[0]
+    assert renderer.tokenizer.decode(row.input_ids[row.step_index == 0].tolist()) == trained
+
+
+@pytest.mark.parametrize("thinking", [None, "recorded"])
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_recorded_thinking_is_written_as_the_template_writes_it(tokenizer_with, thinking, key):
+    run = run_with("Hm.", "Ho.", key=key)
+    assert trained(Renderer(tokenizer_with(TOOLS), thinking=thinking), run) == (
+        1,
+        ["<think>Hm.</think>Reply 0.", "<think>Ho.</think>Reply 1."],
+        {},
+    )
+    opened = trained(Renderer(tokenizer_with(OPENS), thinking=thinking), run)
+    assert opened == (1, ["Hm.\n</think>\n\nReply 0.", "Ho.\n</think>\n\nReply 1."], {})
+
+
+def test_thinking_that_was_not_sent_back_gives_a_row_a_step(tokenizer_with):
+    rows, texts, remarks = trained(Renderer(tokenizer_with(TOOLS)), run_with("Hm.", "Ho.", back=False))
+    assert (rows, texts) == (2, ["<think>Hm.</think>Reply 0.", "<think>Ho.</think>Reply 1."])
+    assert remarks.keys() == {"history_rewritten", "tokens_repeated"}
+    assert remarks["history_rewritten"] == 1
+
+
+def test_an_empty_block_is_trained_where_it_is_chosen(tokenizer_with):
+    run = run_with("Hm.", None)
+    rows, texts, remarks = trained(Renderer(tokenizer_with(OPENS), thinking="empty"), run)
+    assert (rows, texts, remarks) == (1, ["\n</think>\n\nReply 0.", "\n</think>\n\nReply 1."], {"thinking_left_out": 1})
+
+
+def test_special_tokens_of_the_template_in_a_reply_are_tokens_and_a_mixture_is_refused(tokenizer_with):
+    marked = TOOLS.replace("<tool_call>", "<|im_start|>call ").replace("</tool_call>", "<|im_start|>over")
+    renderer = Renderer(tokenizer_with(marked))
+    (row,) = renderer.render(run_of_calls(text="I say it now.")).rows
+    start = renderer.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert (row.input_ids[(row.step_index == 0) & (row.part != 0)] == start).sum() == 2
+    with pytest.raises(RenderError, match="spells a special token"):
+        renderer.render(run_of_calls(text="I say <|im_start|> now."))
+
+
+def test_a_text_that_a_template_changes_is_refused(tokenizer_with):
+    renderer = Renderer(tokenizer_with(TOOLS.replace("{{ m.content }}", "{{ m.content | replace('ook', 'uck') }}")))
+    with pytest.raises(InputError):
+        renderer.render(make_run(["I look.", "Done."]))
+
+
+# ---- each part by itself ----
+
+
+def by_steps(tokenizer, run, *, thinking=None):
+    """The turns of the exact road, a list a row, and what is counted."""
+    remarks = Counter()
+    prepared = Preparer(ChatTemplate(tokenizer, options={}), thinking=thinking, tools="refuse").prepare(run, remarks)
+    return step_by_step(prepared, remarks), dict(+remarks)
+
+
+def server_prompts(tokenizer, run):
+    """What a server shows before each reply: the template's own words, by transformers."""
+    places = [n for n, m in enumerate(run.messages) if m["role"] == "assistant" and n >= run.demo_messages]
+    messages = []
+    for message in run.messages:
+        calls = [
+            {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+            for call in message.get("tool_calls") or ()
+        ]
+        messages.append({**message, "tool_calls": calls} if calls else message)
+    return [
+        tokenizer.apply_chat_template(messages[:place], tokenize=False, add_generation_prompt=True) for place in places
+    ]
+
+
+WRITTEN = {
+    "chatml": (CHATML, "", "<|im_end|>"),
+    "trims": (TRIMS, "", "<|im_end|>"),
+    "spaces": (SPACES, " ", " <|im_end|>"),
+    "tools": (TOOLS, "", "<|im_end|>"),
+    "groups": (GROUPS, "", "<|im_end|>"),
+    "channels": (CHANNELS, "<final>", "<|endoftext|>"),
+}
+"""Template -> what it writes before and behind a reply."""
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [(name, run) for name in WRITTEN for run in [*RUNS, *(CALLING if name in ("tools", "groups") else ())]],
+)
+def test_every_prompt_is_the_servers_and_every_reply_the_templates(tokenizer_with, name, run):
+    (template, before, end), run = WRITTEN[name], (RUNS | CALLING)[run]
+    tokenizer = tokenizer_with(template)
+    rows, remarks = by_steps(tokenizer, run)
+    (row,) = rows
+    assert (len(row), remarks) == (len(run.steps), {})
+    shown = ""
+    for turn, step, prompt in zip(row, run.steps, server_prompts(tokenizer, run), strict=True):
+        assert shown + turn.context == prompt
+        calls = "".join(
+            f"<tool_call>bash {json.dumps(json.loads(call['function']['arguments']))}</tool_call>"
+            for call in step.tool_calls
+        )
+        content = step.content.strip() if template == TRIMS else step.content
+        assert (turn.step, turn.reply, turn.end) == (step.index, before + content + calls, end)
+        shown = prompt + turn.reply + turn.shown
+
+
+def test_a_reply_that_ends_a_conversation_is_written_as_its_middle_shows_it(tokenizer_with):
+    """By the message behind it, of whatever role, or one made up."""
+    run = calling_run(1, last="")
+    for following in ([], [{"role": "tool", "tool_call_id": "c000x0000", "content": "seen"}]):
+        (row,), _ = by_steps(
+            tokenizer_with(NEXT_ROLE), msgspec.structs.replace(run, messages=(*run.messages, *following))
+        )
+        assert (row[0].end, row[0].shown) == ("<|endoftext|>", "<|endoftext|>")
+    text = make_run(["Done."])
+    for following, end in (
+        ([], "<|im_start|>"),
+        ([{"role": "user", "content": "And?"}], "<|im_start|>"),
+        ([{"role": "assistant", "content": "More."}], "<|im_end|>"),
+    ):
+        more = make_run(["Done.", "More."]) if following and following[0]["role"] == "assistant" else text
+        messages = (*text.messages, *following)
+        (row,), _ = by_steps(tokenizer_with(NEXT_ROLE), msgspec.structs.replace(more, messages=messages))
+        assert (row[0].reply, row[0].end) == ("Done.", end)
+
+
+def test_a_template_that_forgets_replies(tokenizer_with):
+    forgets = CHATML.replace(
+        "{{ m.content }}", "{{ '...' if m.role == 'assistant' and loop.revindex > 2 else m.content }}"
+    )
+    rows, remarks = by_steps(tokenizer_with(forgets), make_run(["I look.", "Now.", "Done."]))
+    assert [[turn.reply for turn in row] for row in rows] == [["I look.", "Now."], ["Done."]]
+    assert "assistant\n...<|im_end|>" in rows[1][0].context
+    assert remarks == {"history_rewritten": 1}
+
+
+def test_a_template_that_writes_first_replies_alone(tokenizer_with):
+    """What it would write of another is told by the same reply behind the task."""
+    first = CHATML.replace("{{ m.content }}", "{{ '' if m.role == 'assistant' and loop.index0 > 2 else m.content }}")
+    run = make_run(["I look.", "Done."])
+    rows, _ = by_steps(tokenizer_with(first), run)
+    assert [[turn.reply for turn in row] for row in rows] == [["I look.", "Done."]]
+    other = first.replace("assistant\n{% endif %}", "assistant\n{{ '>' if messages | length > 2 }}{% endif %}")
+    with pytest.raises(RenderError, match=r"^step 1: the chat template does not write the reply behind"):
+        by_steps(tokenizer_with(other), run)
+
+
+def call_of(arguments, name="edit"):
+    return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "held"),
+    [
+        ('{"a": "x y"}', "edit x y", True),
+        ('{"a": "x y"}', "edit x", False),
+        ('{"a": "x y"}', "x y", False),
+        ('{"a": " x "}', "edit x.", True),
+        ('{"a": "x\\n\\"y\\""}', 'edit {"a": "x\\n\\"y\\""}', True),
+        ('{"a": "é\\u2028"}', 'edit {"a": "é\u2028"}', True),
+        ('{"a": "é"}', 'edit {"a": "\\u00e9"}', True),
+        ('{"a": "<b> & \'c\'"}', 'edit {"a": "\\u003cb\\u003e \\u0026 \\u0027c\\u0027"}', True),
+        ('{"a": "it\'s a \\\\ \\n"}', r"edit('it\'s a \\ \n')", True),
+        ('{"a": "it\'s a \\\\ \\n"}', "edit('it\\'s a \\\\ \n')", True),
+        ('{"a": "say \\"x\\" \\\\"}', 'edit("say \\"x\\" \\")', True),
+        ('{"a": "it\'s"}', "edit('its')", False),
+        ('{"a": ["x", {"b": "y"}]}', "edit x y", True),
+        ('{"a": ["x", {"b": "y"}]}', "edit x", False),
+        ('{"a": 3, "b": null, "c": true}', "edit", True),
+        ("", "edit", True),
+        (None, "edit", True),
+        ({"a": "x"}, "edit x", True),
+        ({"a": "x"}, "edit y", False),
+        ("{", "edit", True),
+    ],
+)
+def test_what_a_text_holds_of_a_call(arguments, text, held):
+    step = Step(index=0, content=" I look. ", tool_calls=(call_of(arguments),))
+    assert holds(step, f"I look. {text}") is held
+    assert holds(step, text) is False
+    both = msgspec.structs.replace(step, tool_calls=(call_of(arguments), call_of('{"a": "zz"}', "run")))
+    assert holds(both, f"I look. {text} run zz") is held
+    assert holds(both, f"I look. {text} run") is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "reply", "shown"),
+    [
+        ({"content": "I lo"}, "<t>I lo</t>", "<end>"),
+        ({"reasoning": "Hm"}, "<t>Hm", "</t><end>"),
+        ({"reasoning": " Hm\n"}, "<t>Hm", "</t><end>"),
+        ({"reasoning": "t"}, "<t", ">Hm</t><end>"),
+        ({"reasoning": "Other"}, "", "<t>Hm</t><end>"),
+        ({"reasoning": None}, "", "<t>Hm</t><end>"),
+        ({"tool_calls": ({},)}, "<t>Hm</t>", "<end>"),
+    ],
+)
+def test_a_reply_that_was_cut_off(changes, reply, shown):
+    """What the template writes behind the thinking is not the model's where the model never came so far."""
+    whole = "<t>I lo</t>" if changes.get("content") else "<t>Hm</t>"
+    step = Step(index=7, content="", finish_reason="length")
+    turn = turn_of(msgspec.structs.replace(step, **changes), "asked", Said(whole, "<stop>", "<end>"))
+    assert turn == Turn(7, "asked", reply, None, False, "<stop>", shown)
+    ended = msgspec.structs.replace(step, finish_reason="stop", reasoning="Hm")
+    assert turn_of(ended, "", Said(whole, "<stop>", "<end>")) == Turn(7, "", whole, None, True, "<stop>", "<end>")
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "span"),
+    [
+        ({"action": "native", "tool_calls": ({},), "content": "I"}, "I <c>I</c>", (1, 10)),
+        ({"action": "native", "tool_calls": ({},), "content": "Not there"}, "<c>I</c>", (0, 8)),
+        ({"action": "json"}, "I\n<tool_call>\n{}\n</tool_call>.", (2, 29)),
+        ({"action": "xml"}, "<function=a>\n</function> <function=b>\n</function>.", (25, 49)),
+        ({"action": "backtick"}, "```\na\n``` and ```py \nb\n``` so", (14, 26)),
+        ({"action": "backtick"}, "no fence", (0, 8)),
+        ({}, "```\na\n```", None),
+    ],
+)
+def test_where_an_action_is(step, reply, span):
+    action = Action(tool="bash", format=step["action"]) if "action" in step else None
+    made = Step(index=0, content=step.get("content", ""), tool_calls=step.get("tool_calls", ()), action=action)
+    assert action_span(made, reply) == span
+
+
+def test_whose_a_special_token_in_a_reply_is(tokenizer_with):
+    """The template's where the model's texts hold none; the model's where they hold all of them."""
+    marked = TOOLS.replace("<tool_call>", "<|im_start|>").replace("</tool_call>", "")
+    run = calling_run(1)
+    said = msgspec.structs.replace(run.steps[1], content="Say <|im_start|>.")
+    messages = (*run.messages[:-1], {"role": "assistant", "content": "Say <|im_start|>."})
+    run = msgspec.structs.replace(run, messages=messages, steps=(run.steps[0], said))
+    prepared = Preparer(ChatTemplate(tokenizer_with(marked), options={}), thinking=None, tools="refuse").prepare(
+        run, Counter()
+    )
+    (row,) = step_by_step(prepared, Counter())
+    checked = [check_turn(prepared, step, turn) for step, turn in zip(prepared.steps, row, strict=True)]
+    assert [turn.template_specials for turn in checked] == [True, False]
+    assert [turn.template_specials for turn in row] == [False, False]
+    plain = row[0]._replace(reply=row[0].reply.replace("<|im_start|>", ""))
+    assert check_turn(prepared, prepared.steps[0], plain) is plain
+    with pytest.raises(RenderError, match=r"^step 1: the reply spells a special token"):
+        check_turn(prepared, prepared.steps[1], row[1]._replace(reply="<|im_end|>Say <|im_start|>."))
+    with pytest.raises(RenderError, match=r"^step 1: the chat template does not write all of the reply"):
+        check_turn(prepared, prepared.steps[1], row[1]._replace(reply="Say."))
