@@ -21,8 +21,10 @@ from srft.agent.loop import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
+from srft.env.identity import ADDS, MAY_CHANGE, adds_by, decides_by
 from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
+from srft.harness.config.identity import model_id, prompt_id, tasks_id
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -30,9 +32,12 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent's sandboxes are made. `null` is no limit."""
+    """How the agent's sandboxes are made. `null` is no limit.
 
-    kind: Kind = "auto"
+    kind: what `auto` came to is kept in run.yaml, and a run that goes on in another kind is refused.
+    """
+
+    kind: Annotated[Kind, MAY_CHANGE] = "auto"
     mode: Mode = "stateless"
     network: str = "none"
     memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
@@ -48,24 +53,24 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
 
-    disk_budget_gib: Annotated[float, MORE_THAN_0] | None = None
-    pulls_per_minute: Annotated[float, MORE_THAN_0] | None = None
+    disk_budget_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    pulls_per_minute: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
 
 
 class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How patches are graded."""
 
-    enabled: bool = True
-    workers: Annotated[int, MORE_THAN_0] = 2
-    timeout_s: Annotated[float, MORE_THAN_0] = 1800.0
+    enabled: Annotated[bool, ADDS] = True
+    workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 2
+    timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1800.0
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Ray cluster to work on. address: `auto` (the one this machine belongs to) or HOST:PORT; `null`: threads of this
     machine. cpus: that one episode, grading or critique takes of a node."""
 
-    address: str | None = None
-    cpus: Annotated[float, MORE_THAN_0] = 1.0
+    address: Annotated[str | None, MAY_CHANGE] = None
+    cpus: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1.0
 
 
 class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,12 +82,12 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     demonstrator: the teacher that needs no endpoint. ray: many machines.
     """
 
-    attempts: Annotated[int, MORE_THAN_0] = 1
-    workers: Annotated[int, MORE_THAN_0] = 4
+    attempts: Annotated[int, MORE_THAN_0, ADDS] = 1
+    workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 4
     seed: int = 0
-    warm: bool = True
-    infra_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
-    prompt: str = "default"
+    warm: Annotated[bool, MAY_CHANGE] = True
+    infra_retries: Annotated[int, msgspec.Meta(ge=0), MAY_CHANGE] = 2
+    prompt: Annotated[str, decides_by(prompt_id)] = "default"
     format: Literal["backtick", "xml", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
@@ -103,9 +108,9 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
     KEPT_AS: ClassVar[str] = "collect"
 
-    tasks: str
-    model: str
-    only: tuple[str, ...] = ()
+    tasks: Annotated[str, adds_by(tasks_id)]
+    model: Annotated[str, decides_by(model_id)]
+    only: Annotated[tuple[str, ...], ADDS] = ()
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:

@@ -28,7 +28,7 @@ class EvidenceBook:
         self, round_: Round, *, information: Information, gold_patches: Mapping[str, str] | None = None
     ) -> None:
         self._logs = round_.logs
-        self._information = information
+        self.information = information
         self._gold_patches = gold_patches or {}
         self._grades = round_.grades_by_patch()
 
@@ -37,23 +37,23 @@ class EvidenceBook:
 
     def of(self, trajectory: Trajectory) -> Evidence:
         """The evidence on a run. Raises InputError for a test log that cannot be read."""
-        wants_patch = self._information == "gold_patch"
+        wants_patch = self.information == "gold_patch"
         return Evidence(
             resolved=self.outcome(trajectory),
-            test_log=self._test_log(trajectory) if self._information == "test_log" else None,
+            test_log=self._test_log(trajectory) if self.information == "test_log" else None,
             gold_patch=self._gold_patches.get(trajectory.task_id) if wants_patch else None,
         )
 
     def missing(self, trajectory: Trajectory) -> str | None:
         """What the information arm wants and this run does not have."""
-        if self._information == "none":
+        if self.information == "none":
             return None
         if self.outcome(trajectory) is None:
             return "outcome"
-        if self._information == "gold_patch" and trajectory.task_id not in self._gold_patches:
+        if self.information == "gold_patch" and trajectory.task_id not in self._gold_patches:
             return "reference fix"
         grade = self._grade(trajectory)
-        if self._information == "test_log" and (grade is None or (grade.log_path and not self._log_file(grade))):
+        if self.information == "test_log" and (grade is None or (grade.log_path and not self._log_file(grade))):
             return "test log"
         return None
 
@@ -69,7 +69,7 @@ class EvidenceBook:
         ]
         if lacks:
             raise InputError(
-                f"judge.information is {self._information}, but of the runs to judge {'; '.join(lacks)}; or set "
+                f"judge.information is {self.information}, but of the runs to judge {'; '.join(lacks)}; or set "
                 "judge.information to what is known of all of them"
             )
 

@@ -5,7 +5,8 @@ Reads trajectories.jsonl, labels.jsonl and grades.jsonl; writes `rows/<arm>/` in
     with Run("runs/first") as run:
         manifests = make_rows(RowsConfig(tokenizer="models/base", arms=("srft", "all")), run.round(0))
 
-An arm whose inputs and configuration are those of the rows on file is not made again.
+An arm whose inputs and configuration are those of the rows on file is not made again. Of labels and outcomes counts what
+they come to in the arm: a label changes no arm that does not use it.
 """
 
 import hashlib
@@ -17,15 +18,17 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels, is_by
 from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
+from srft.env.identity import ADDS, adds_by, decides_by, identity, key
 from srft.env.tasks.task import load_tasks
-from srft.harness.run.store import JsonLines, Round, resolved
+from srft.harness.config.identity import tasks_ids, tokenizer_id
+from srft.harness.run.store import Round, resolved
 from srft.train.rows.contamination import By, refuse_contamination
-from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
+from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
 from srft.train.rows.render import Renderer, Thinking
-from srft.train.rows.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
+from srft.train.rows.rows import ROWS_VERSION, Manifest, RowSettings, RowTable, RunToRender, write_rows
 
 
 class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,14 +43,14 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     repository or by instance alone.
     """
 
-    tokenizer: str
-    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
+    tokenizer: Annotated[str, decides_by(tokenizer_id)]
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)
     critics: tuple[str, ...] = ()
     template: dict[str, Any] = {}
     thinking: Thinking | None = None
     policy: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
-    evaluation: tuple[str, ...] = ()
+    evaluation: Annotated[tuple[str, ...], adds_by(tasks_ids)] = ()
     contamination: By = "repository"
 
 
@@ -78,9 +81,10 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     policies: dict[str, MaskPolicy] = {
         arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
     }
-    digest = "".join(_digest(one) for one in rounds)
+    made_of = _made_of(rounds, critiques, critics, policies)
+    settings = identity(config.rows, base=Path())
     fingerprints: dict[str, str] = {
-        arm: _hash(digest, renderer.fingerprint, policy, config.rows, critics) for arm, policy in policies.items()
+        arm: key("rows", made_of[arm], renderer.fingerprint, ROWS_VERSION, settings) for arm in policies
     }
     folder = round_.path / "rows"
     kept = {arm: table for arm in policies if (table := _kept(folder / arm, fingerprints[arm]))}
@@ -120,7 +124,7 @@ def critics_used(
         return ()
     counts = {c.critic: c.source for all_of_run in critiques.values() for c in all_of_run}
     known = sorted(name for name, source in counts.items() if source in ("model", "rule"))
-    if unknown := [name for name in named if name not in counts]:
+    if unknown := [name for name in named if not any(is_by(c, name) for one in critiques.values() for c in one)]:
         raise InputError(
             f"{round_.critiques.path}: no labels by {', '.join(unknown)}; there are some by "
             f"{', '.join(sorted(counts)) or 'nobody'}: name one of these, or run `srft critique` first"
@@ -179,41 +183,40 @@ def refuse_evaluated(round_: Round, evaluation: Sequence[str], *, by: By) -> Non
         )
 
 
-class _TrainedStep(msgspec.Struct):
-    """Of a step, what its tokens and its weight depend on besides the messages, which the run's id stands for."""
-
-    reasoning: str | None = None
-    prompt_token_ids: tuple[int, ...] | None = None
-    token_ids: tuple[int, ...] | None = None
-    finish_reason: str | None = None
-    exit_code: int | None = None
-    timed_out: bool = False
-    error: str | None = None
-
-
-class _TrainedRun(msgspec.Struct):
-    """Of a trajectory, the same."""
-
-    task_id: str
-    attempt: int
-    id: str
-    patch: str | None
-    stop_reason: str
-    recorded_resolved: bool | None = None
-    steps: tuple[_TrainedStep, ...] = ()
+def _made_of(
+    rounds: Iterable[Round],
+    critiques: Mapping[str, list[Critique]],
+    critics: Sequence[str],
+    policies: Mapping[str, MaskPolicy],
+) -> dict[str, str]:
+    """Arm -> a hash of all that its rows are made of: the runs, and what the mask makes of each. Where the runs were
+    made, when, and in which order the threads were ready, does not count."""
+    digests = {arm: hashlib.sha256() for arm in policies}
+    arms: Sequence[Any] = list(policies)
+    for run in chain.from_iterable(runs_with_facts(one, critiques, critics, arms) for one in rounds):
+        rendered = _rendered_of(run.trajectory)
+        for arm, policy in policies.items():
+            digests[arm].update(msgspec.json.encode((rendered, _masked(run.facts[arm], policy))))
+    settings = {arm: identity(policy, base=Path()) for arm, policy in policies.items()}
+    used = {arm: critics if label_source(policy.arm) == "critic" else () for arm, policy in policies.items()}
+    return {arm: key(arm, used[arm], settings[arm], digest.hexdigest()) for arm, digest in digests.items()}
 
 
-def _digest(round_: Round) -> str:
-    """A hash of all that rows are made of. Times and the order in which threads were ready do not count."""
-    lines = JsonLines(round_.trajectories.path, _TrainedRun, whole=Trajectory)
-    runs = {(run.task_id, run.attempt): _hash(run) for run in lines.read()}
-    labels = [
-        (told.trajectory_id, told.critic, told.source, told.fingerprint, told.labels)
-        for told in sorted(round_.critiques.read(), key=lambda told: (told.trajectory_id, told.source, told.critic))
+def _masked(facts: RunFacts, policy: MaskPolicy) -> tuple[bool | None, str | list[float]]:
+    """What an arm does with a run: by which outcome, and why it leaves the run out or the weight of each step."""
+    outcome = None if policy.arm == "all" else facts.resolved
+    return outcome, left_out(facts, policy) or step_weights(facts, policy).tolist()
+
+
+_NOT_RENDERED = ("sampling", "scaffold", "prompt", "seed", "detail", "failure", "started_at", "wall_s", "recorded_resolved")
+_NOT_RENDERED_OF_STEP = ("wall_s", "elided_chars", "logprobs", "usage")
+
+
+def _rendered_of(trajectory: Trajectory) -> str:
+    """A hash of all of a run that its tokens may depend on; a field that is new counts until it is named above."""
+    content = {name: value for name, value in msgspec.structs.asdict(trajectory).items() if name not in _NOT_RENDERED}
+    content["steps"] = [
+        {name: value for name, value in msgspec.structs.asdict(step).items() if name not in _NOT_RENDERED_OF_STEP}
+        for step in trajectory.steps
     ]
-    grades = {key: grade.resolved for key, grade in round_.grades_by_patch().items()}
-    return _hash(sorted(runs.items()), labels, sorted(grades.items()))
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+    return key(content)
