@@ -72,7 +72,8 @@ def adds_by(read: Read) -> Mark:
 def identity(config: msgspec.Struct, *, base: Path) -> dict[str, Any]:
     """Setting -> value, of all that decides the result; nested settings by dotted names. Raises InputError.
 
-    base: the folder that relative paths start from.
+    base: the run's folder, where paths begin that are written as `run:practice/train`; all others are as they are
+    for whoever gave them, absolute or from the working directory.
     """
     return dict(sorted(_settings(config, "decides", base)))
 
@@ -152,12 +153,12 @@ def key(*parts: Any) -> str:
 
 
 def resolved_path(value: str, base: Path) -> Path:
-    """Where a configured path leads.
+    """Where a configured path leads. base: the run's folder.
 
     >>> resolved_path("run:practice/train", Path("runs/demo")), resolved_path("/tasks.jsonl", Path("runs/demo"))
     (PosixPath('runs/demo/practice/train'), PosixPath('/tasks.jsonl'))
     """
-    return base / value.removeprefix(INSIDE_RUN)
+    return base / value.removeprefix(INSIDE_RUN) if value.startswith(INSIDE_RUN) else Path(value)
 
 
 def file_id(path: Path, *, whole_bytes: int = WHOLE_BYTES) -> str:
@@ -187,4 +188,3 @@ def content_parts(path: Path, *, whole_bytes: int) -> Iterator[bytes]:
 def named_file(value: str, *, base: Path, record: Any) -> str:
     """A `Read` for a field that names a file."""
     return file_id(resolved_path(value, base))
-

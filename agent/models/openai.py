@@ -49,7 +49,8 @@ _TAKEN_BACK = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which server, and how it samples. `None` leaves a setting to the server.
 
-    name: the model's name there; in the identity it counts with whatever names the model. api_key_env: the environment variable with the key; none for servers that want none.
+    name: the model's name there, which counts where the model is named. api_key_env: the environment variable with the
+    key; none for servers that want none.
     logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
     extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
     send_reasoning: whether earlier thinking is sent back: `always`, `never`, or `auto`: with tool calls under the name

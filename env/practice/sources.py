@@ -115,7 +115,7 @@ def package_source(package: str, *, requirements: tuple[str, ...] = ()) -> Sourc
 
 def packages_id(packages: tuple[str, ...], *, base: Path, record: Any) -> list[str]:
     """A package of an index by name and version, a git directory by its name and the files of its HEAD."""
-    return [_package_id(package, base / package) for package in packages]
+    return [_package_id(package, Path(package)) for package in packages]
 
 
 def _package_id(package: str, folder: Path) -> str:

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 import msgspec
 import yaml
@@ -21,7 +21,7 @@ from srft.agent.loop import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
-from srft.env.identity import ADDS, MAY_CHANGE, adds_by, decides_by
+from srft.env.identity import ADDS, INSIDE_RUN, MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
 from srft.harness.config.identity import model_id, prompt_id, tasks_id
@@ -121,7 +121,7 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
     merged: dict[str, Any] = _read_yaml(Path(file)) if file else {}
     kept_as: str = getattr(kind, "KEPT_AS", "")
     if "srft" in merged and isinstance(merged.get(kept_as), dict):
-        merged = merged[kept_as]  # beside it stand the versions that it ran with
+        merged = from_run(merged[kept_as], Path(str(file)).parent)  # beside it stand the versions that it ran with
     _refuse_unknown(kind, merged, file or "")
     given: list[Given] = []
     for text in sets:
@@ -135,6 +135,26 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
         raise wrong_value(kind, error, file=file, given=given) from None
+
+
+def run_root(folder: Path) -> Path:
+    """The run that a folder with a run.yaml belongs to: a loop keeps those of its rounds below its own folder."""
+    return next((above for above in (folder, *folder.parents[:3]) if (above / "loop.yaml").exists()), folder)
+
+
+def from_run(kept: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A kept configuration with its paths inside the run as they are from here. folder: where it is kept."""
+    tasks = kept.get("tasks")
+    if not isinstance(tasks, str) or not tasks.startswith(INSIDE_RUN):
+        return kept
+    return {**kept, "tasks": str(resolved_path(tasks, run_root(folder)))}
+
+
+def inside_run(path: str, folder: Path) -> str:
+    """A path as a configuration keeps it: relative to the run where it lies there, so that the run may be moved."""
+    root = run_root(folder).resolve()
+    absolute = Path(path).resolve()
+    return f"{INSIDE_RUN}{absolute.relative_to(root)}" if absolute.is_relative_to(root) else path
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -185,28 +205,9 @@ def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], wher
 
 
 def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
-    """The record type that an annotation names, alone or in a union."""
-    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
-
-
-def without_defaults(config: msgspec.Struct) -> dict[str, Any]:
-    """What a configuration says beyond its defaults, as plain values: an option that is new changes no key of old runs.
-
-    >>> without_defaults(SandboxConfig(mode="persistent"))
-    {'mode': 'persistent'}
-    """
-    given: dict[str, Any] = {}
-    for field in msgspec.structs.fields(config):
-        value = getattr(config, field.name)
-        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        if value == default:
-            continue
-        given[field.name] = without_defaults(value) if isinstance(value, msgspec.Struct) else msgspec.to_builtins(value)
-    return given
-
-
-def differing_keys(one: msgspec.Struct, other: msgspec.Struct, *, besides: Iterable[str] = ()) -> list[str]:
-    """The top-level keys in which two configurations of one type differ."""
-    names = [field.name for field in msgspec.structs.fields(one) if field.name not in set(besides)]
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    """The record type that an annotation names, alone, in a union or with marks."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    if not isinstance(annotation, types.UnionType) and typing.get_origin(annotation) not in (Annotated, Union):
+        return None
+    return next((found for one in typing.get_args(annotation) if (found := _struct_in(one))), None)

@@ -153,7 +153,8 @@ def model_id(name: str, *, base: Path, record: Any) -> str:
     if kind == "local" and file:
         return f"local {base_model_id(file, base=base, record=record)}"
     if kind in {"replay", "script"} and file:
-        return f"{kind} {file_id(resolved_path(file, base))}"
+        path = resolved_path(file, base)
+        return f"{kind} {file_id(path)}" if path.exists() else f"{kind} that is not there: {file}"
     return name
 
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,11 +192,12 @@ def remove(path: Path) -> None:
 
 
 class Aside(NamedTuple):
-    """Something that was set aside. of: the path whose place it had."""
+    """Something that was set aside. of: the path whose place it had; what: what it holds, in words."""
 
     path: Path
     of: Path
     size_bytes: int
+    what: str
 
 
 _ASIDE = re.compile(r"\.(.+)\.([0-9a-f]{16})")
@@ -208,7 +210,23 @@ def set_aside_below(folder: Path) -> Iterator[Aside]:
     for place in (round_ / name for round_ in rounds for name in _PLACES):
         for path in sorted(place.glob(".*.*")):
             if match := _ASIDE.fullmatch(path.name):
-                yield Aside(path, path.with_name(match[1]), _bytes_in(path))
+                yield Aside(path, path.with_name(match[1]), _bytes_in(path), _what(path))
+
+
+def _what(path: Path) -> str:
+    """What a path holds, in words: a model with what it was trained on, or how many lines a file has."""
+    record = path / "training.json"
+    if record.is_file():
+        try:
+            trained = msgspec.json.decode(record.read_bytes())
+            return f"a model, trained on the arm {trained['arm']} from {trained['model']}"
+        except (msgspec.DecodeError, OSError, KeyError, TypeError):
+            return "a model whose training.json cannot be read"
+    runs = path / "trajectories.jsonl" if path.is_dir() else path
+    if runs.suffix == ".jsonl" or ".jsonl." in runs.name:
+        with suppress(OSError), runs.open("rb") as lines:
+            return f"{'an evaluation of ' if path.is_dir() else ''}{sum(1 for _ in lines)} runs"
+    return "a training that was not finished" if path.parent.name == "model" else "a record of this round"
 
 
 def _bytes_in(path: Path) -> int:

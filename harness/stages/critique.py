@@ -205,10 +205,12 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
 
 
 class _Subjects(NamedTuple):
-    """outcomes: run -> its outcome, of all that are to be judged; evidence: run -> a hash of what the critic is shown of
-    it. pending: those not on file. again: what is on file, but is not this critic's last word. spoken: those on which it has said
-    something, with whatever settings. missing: see
-    EvidenceBook."""
+    """What is to be judged, and what of it is on file.
+
+    outcomes: run -> its outcome, of all that are to be judged; evidence: run -> a hash of what the critic is shown of
+    it. pending: those not on file. again: what is on file, but is not this critic's last word. spoken: those on which
+    it has said something, with whatever settings. missing: see EvidenceBook.
+    """
 
     outcomes: dict[str, bool | None]
     evidence: dict[str, str]
@@ -253,8 +255,11 @@ def _told_on(trajectory: Trajectory, on_file: "_OnFile", evidence: EvidenceBook)
 
 
 class _OnFile(NamedTuple):
-    """of: (run, evidence) -> what was said with these settings; judged: run -> the last of it. last: run -> fingerprint and evidence of this critic's
-    last word."""
+    """What a critic said of a round's runs.
+
+    of: (run, evidence) -> what was said with these settings; judged: run -> the last of it. last: run -> fingerprint
+    and evidence of this critic's last word, with whatever settings.
+    """
 
     of: dict[tuple[str, str], Critique]
     judged: dict[str, Critique]

@@ -5,7 +5,7 @@ Reads trajectories.jsonl, labels.jsonl and grades.jsonl; writes `rows/<arm>/` in
     with Run("runs/first") as run:
         manifests = make_rows(RowsConfig(tokenizer="models/base", arms=("srft", "all")), run.round(0))
 
-An arm whose inputs and configuration are those of the rows on file is not made again. Of labels and outcomes counts what
+An arm whose inputs and configuration are those of the rows on file is not made again. Labels and outcomes count by what
 they come to in the arm: a label changes no arm that does not use it.
 """
 
@@ -208,7 +208,17 @@ def _masked(facts: RunFacts, policy: MaskPolicy) -> tuple[bool | None, str | lis
     return outcome, left_out(facts, policy) or step_weights(facts, policy).tolist()
 
 
-_NOT_RENDERED = ("sampling", "scaffold", "prompt", "seed", "detail", "failure", "started_at", "wall_s", "recorded_resolved")
+_NOT_RENDERED = (
+    "sampling",
+    "scaffold",
+    "prompt",
+    "seed",
+    "detail",
+    "failure",
+    "started_at",
+    "wall_s",
+    "recorded_resolved",
+)
 _NOT_RENDERED_OF_STEP = ("wall_s", "elided_chars", "logprobs", "usage")
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from srft.env.errors import InputError
-from srft.env.identity import MAY_CHANGE, adds_by, decides_by
+from srft.env.identity import MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import read_config
 from srft.harness.config.identity import base_model_id, tasks_ids
@@ -30,7 +30,7 @@ from srft.train.rows.rows import RowTable
 
 def _rows_id(folder: Path, *, base: Path, record: Any) -> str:
     """Rows by what they were made of."""
-    return RowTable.open(base / folder).manifest.fingerprint
+    return RowTable.open(resolved_path(str(folder), base)).manifest.fingerprint
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,6 +29,7 @@ PATHS = frozenset(("_name_or_path", "name_or_path", "base_model_name_or_path", "
 WHOLE_BYTES = 4 << 30
 """A larger file is identified by its size and by samples: reading a 32B model through takes minutes."""
 
+
 def is_hub_name(model: str | Path) -> bool:
     """Whether this is a model's name on the hub (owner/name) and not a folder that is missing here: a path that goes
     on from a folder of this machine is a path."""

@@ -1,8 +1,9 @@
 import pytest
 
+from srft.env import identity
 from srft.env.errors import InputError
-from srft.harness.loop import weights
-from srft.harness.loop.weights import weights_id
+from srft.train.fit import weights
+from srft.train.fit.weights import weights_id
 
 
 def folder(path, content=b"weights", config=b"{}"):
@@ -26,7 +27,7 @@ def test_any_other_byte_gives_another(tmp_path, changed):
 
 def test_a_large_file_is_sampled(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "WHOLE_BYTES", 1 << 20)
-    monkeypatch.setattr(weights, "SAMPLE_BYTES", 1 << 10)
+    monkeypatch.setattr(identity, "SAMPLE_BYTES", 1 << 10)
     content = bytearray(4 << 20)
     one = folder(tmp_path / "a", bytes(content))
     content[3 << 20] = 1  # the first byte of a sample
