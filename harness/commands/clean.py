@@ -54,7 +54,9 @@ def _clean_run(run: str, *, dry: bool, json: bool) -> None:
             if not dry:
                 remove(aside.path)
     if json:
-        content = [{"path": str(one.path), "of": str(one.of), "bytes": one.size_bytes} for one in found]
+        content = [
+            {"path": str(one.path), "of": str(one.of), "bytes": one.size_bytes, "what": one.what} for one in found
+        ]
         print_json({"set_aside" if dry else "removed": content})
         return
     for one in found:

@@ -1,5 +1,5 @@
-"""Loops that take seconds: a real if tiny model, really trained, served and proved, and every stage's own code. Only the
-sandbox and the grader are doubles: an episode is one reply of the model, and the verdict is a digit of a hash of it.
+"""Loops that take seconds: a real if tiny model, really trained, served and proved, and every stage's own code. Only
+the sandbox and the grader are doubles: an episode is three replies of the model, and the verdict is a digit of a hash.
 
     python -m tests.harness.loop.small_loop          # reads a command a line (JSON), runs each in a process of its own
 
@@ -23,6 +23,7 @@ from typing import Any, Self
 import msgspec
 import yaml
 
+from srft.agent.prompts import prompt
 from srft.agent.records import Step, Trajectory, trajectory_id
 from srft.critic.labels.labels import Critique, StepLabel, Verdict
 from srft.env.grading.grade import Grade, grade_key, patch_hash
@@ -36,13 +37,7 @@ from tests.train.conftest import CHATML
 from tests.train.training import tiny_model
 
 TASKS = ("small__t-1", "small__t-2")
-PROMPT = {
-    "system": "Mend it.",
-    "instance": "{{ problem_statement }}",
-    "observation": "{{ output }}",
-    "timeout": "late",
-    "format_error": "what",
-}
+PROMPT = Path(prompt.__file__).with_name("short.yaml")
 
 
 def make_folder(folder: Path) -> Path:
@@ -55,13 +50,13 @@ def make_folder(folder: Path) -> Path:
     write_tasks(folder / "held_out.jsonl", ("held__h-1", "held__h-2"))
     script = {task: [f"I look at {task}.", "I am wrong.", f"I mend {task}."] for task in (*TASKS, "small__t-3")}
     (folder / "script.yaml").write_text(yaml.safe_dump(script))
-    (folder / "labels.jsonl").write_text("")
+    (folder / "prompt.yaml").write_text(PROMPT.read_text())
     (folder / "loop.yaml").write_text(yaml.safe_dump(configuration(folder)))
     return folder
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    short = {"workers": 1, "openai": {"temperature": 0.0, "max_tokens": 6}}
+    short = {"workers": 1, "prompt": str(folder / "prompt.yaml"), "openai": {"temperature": 0.0, "max_tokens": 6}}
     return {
         "tasks": str(folder / "tasks.jsonl"),
         "evaluation": str(folder / "held_out.jsonl"),
@@ -72,6 +67,7 @@ def configuration(folder: Path) -> dict[str, Any]:
         "collect": short,
         "evaluate": short,
         "critic": "tool_error",
+        "mask": {"mask_resolved": True},
         "arms": ["srft", "all"],
         "recipe": str(folder / "recipe.yaml"),
         "rows": {"max_tokens": 512},
@@ -181,7 +177,7 @@ class _Episodes:
     def run(self, task: Any, attempt: int, *, stop: threading.Event, on_step: Any = None) -> Trajectory:
         type(self).note(f"episode {task.instance_id} {attempt}")
         model = self._model.for_episode(task.instance_id, attempt, self._config.seed + attempt)
-        messages = [{"role": "system", "content": self._prompt.text.system}, {"role": "user", "content": "Mend it."}]
+        messages = [{"role": "system", "content": self._prompt.fingerprint}, {"role": "user", "content": "Mend it."}]
         steps = []
         for index in range(3):
             reply = model.reply(messages)
@@ -247,7 +243,7 @@ def _train(note: Any) -> Any:
     """In the place of a process: the same function, here."""
     from srft.harness.stages.train import TrainConfig, load_recipe, train
 
-    def in_process(*, rows: Path, model: str, out: Path, recipe: str, sets: list[str], processes: int, stop: Any) -> Any:
+    def in_process(*, rows: Path, model: str, out: Path, recipe: str, sets: list[str], stop: Any, **more: Any) -> Any:
         note(f"training {out.parent.parent.name} {out.name}")
         config = TrainConfig(rows=rows, model=model, out=out, recipe=load_recipe(recipe, sets=sets))
         return train(config, stop=stop)
