@@ -166,7 +166,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
-    return content
+    return {key: _unshared(value) for key, value in content.items()}
+
+
+def _unshared(value: Any) -> Any:
+    """Without YAML's anchors: a group that stands in two places is set in each by itself."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _set(kind: type[msgspec.Struct], merged: dict[str, Any], text: str) -> None:

@@ -2,7 +2,7 @@
 
 weights_id("models/base")         # 'a 16-digit hash': equal weights and configuration give the same, whatever the path
 
-Of an adapter it is both: the adapter's own weights and those of its base.
+Of an adapter it is both: the adapter's own weights, and what says which base they were trained on.
 """
 
 import hashlib
@@ -55,19 +55,19 @@ def weights_id(model: str | Path) -> str:
     for path in sorted(weights | {path for path in folder.iterdir() if path.name in CONFIGS + TEXTS}):
         for part in _parts(path):
             digest.update(part)
-    if (base := base_of_adapter(folder)) is not None:
-        digest.update(weights_id(base).encode())
+    if (config := _json(folder / ADAPTER)) is not None:
+        digest.update(_base_of(config, folder).encode())
     return digest.hexdigest()[:16]
 
 
-def base_of_adapter(folder: Path) -> str | None:
-    """The model that an adapter's configuration names as its base; `None` for full weights, and where it names none."""
-    config = _json(folder / ADAPTER)
-    base = config.get("base_model_name_or_path") if config else None
-    if not base:
-        return None
-    inside = folder / str(base)
-    return str(inside) if not Path(base).is_absolute() and inside.is_dir() else str(base)
+def _base_of(adapter: dict[str, Any], folder: Path) -> str:
+    """What stands for an adapter's base: its training's fingerprint, which has the base's weights in it and no path;
+    of an adapter made elsewhere the base's weights."""
+    trained = _json(folder / "training.json") or {}
+    if fingerprint := trained.get("fingerprint"):
+        return str(fingerprint)
+    base = adapter.get("base_model_name_or_path")
+    return weights_id(str(base)) if base else ""
 
 
 def _parts(path: Path) -> Iterator[bytes]:

@@ -128,7 +128,7 @@ ONE_AT_A_TIME = [text for text in MAY_CHANGE if "workers" not in text]
         ("collect.episode.steps=3", "collect.episode.steps (was the default, now 3)"),
         ("collect.openai.temperature=0.5", "collect.openai.temperature (was 0.0, now 0.5)"),
         ("training={learning_rate: 0.1}", "recipe.learning_rate (was 0.05, now 0.1)"),
-        ("critic=edits", "critic (was the default, now edits)"),
+        ("critic=edits", "critic (was tool_error, now edits)"),
         ("mask.mistake=0.5", "mask.mistake (was the default, now 0.5)"),
         ("serve.dtype=bfloat16", "serve.dtype (was float32, now bfloat16)"),
         ("start=base", "start (was promoted, now the default)"),
@@ -258,8 +258,7 @@ def test_a_third_round_goes_on_from_the_second(folder, loops):
 
 
 def test_stages_of_several_rounds(folder, loops):
-    two = ("rounds=2", f"teachers=['script:{folder / 'script.yaml'}', demonstrator]", "start=base")
-    two = (*two[:1], f"teachers=['script:{folder / 'script.yaml'}']", two[2])
+    two = ("rounds=2", f"teachers=['script:{folder / 'script.yaml'}']", "start=base")
     assert loops(folder, folder / "two", *two, only=["collect", "critique"]) == {"code": 0, "error": ""}
     for number in (1, 2):
         names = [name for name, _ in Stages.read(folder / "two" / f"round-{number:03d}").items()]
@@ -270,6 +269,7 @@ def test_stages_of_several_rounds(folder, loops):
     assert "(train, evaluate, promote) to --stages" in refused["error"]
 
 
+@pytest.mark.slow
 def test_what_the_old_student_did_is_not_the_new_ones(folder, loops):
     """Killed while the round is collected anew, it does not take what is there for the new student's."""
     run = folder / "run"
@@ -329,9 +329,8 @@ def goes_on(folder: Path, loops: Loops, *, seed: int, steps: int) -> None:
     assert sum(times - 1 for times in done(folder).values()) == twice, history
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_is_done_to_it_a_loop_ends_as_a_fresh_one(folder, loops, seed):
-    goes_on(folder, loops, seed=seed, steps=5)
+def test_whatever_is_done_to_it_a_loop_ends_as_a_fresh_one(folder, loops):
+    goes_on(folder, loops, seed=1, steps=6)
 
 
 @pytest.mark.slow
