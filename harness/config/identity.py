@@ -10,6 +10,7 @@ it stands for: a file by its content, a model by its weights, an endpoint by its
 is not on this machine (a dataset or model of the hub) counts by its name.
 """
 
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -126,7 +127,18 @@ def _named(name: str, base: Path) -> str:
 def tasks_id(name: str, *, base: Path, record: Any) -> dict[str, str] | str:
     """Task id -> a hash of all in it that an agent or a grader sees. A dataset of the hub counts by its name."""
     path = resolved_path(name, base)
-    return task_ids(load_tasks(str(path))) if path.exists() else f"dataset {name}"
+    if not path.exists():
+        return f"dataset {name}"
+    if path.is_dir():
+        return task_ids(load_tasks(str(path)))
+    state = path.stat()
+    return dict(_task_ids_in(str(path), state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=20)
+def _task_ids_in(file: str, inode: int, size: int, modified_ns: int) -> dict[str, str]:
+    """A command asks for the same file several times, and it may have many rows."""
+    return task_ids(load_tasks(file))
 
 
 def task_ids(tasks: list[Task]) -> dict[str, str]:

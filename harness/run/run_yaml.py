@@ -132,9 +132,14 @@ def write_config(
         **software(),
         "backend": backend,
         CollectConfig.KEPT_AS: msgspec.to_builtins(config),
-        "images": {**_read(folder).get("images", {}), **(images or {})},
+        "images": _known_images(_read(folder).get("images", {}), images or {}),
     }
     write_atomic(folder / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _known_images(before: dict[str, str | None], now: dict[str, str | None]) -> dict[str, str | None]:
+    """What an image was is not forgotten when it is not here any more."""
+    return {name: now.get(name) or before.get(name) for name in (*before, *now)}
 
 
 def software(*further: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ weights_id("models/base")         # 'a 16-digit hash': equal weights and configu
 Of an adapter it is both: the adapter's own weights, and what says which base they were trained on.
 """
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,7 @@ def weights_id(model: str | Path) -> str:
     if not weights:
         raise InputError(f"{folder}: no model weights in it ({', '.join(WEIGHTS)}); expected a Hugging Face folder")
     for path in sorted(weights | {path for path in folder.iterdir() if path.name in CONFIGS + TEXTS}):
-        for part in _parts(path):
-            digest.update(part)
+        digest.update(_content_of(path))
     if (config := _json(folder / ADAPTER)) is not None:
         digest.update(_base_of(config, folder).encode())
     return digest.hexdigest()[:16]
@@ -70,17 +69,26 @@ def _base_of(adapter: dict[str, Any], folder: Path) -> str:
     return weights_id(str(base)) if base else ""
 
 
-def _parts(path: Path) -> Iterator[bytes]:
+def _content_of(path: Path) -> bytes:
     """What of a file counts. Raises InputError."""
     if path.name in CONFIGS and path.name != "tokenizer.json" and (config := _json(path)) is not None:
         known = {name: value for name, value in config.items() if name not in PATHS}
-        yield path.name.encode() + b"\0" + msgspec.json.encode(_ordered(known), order="sorted")
-        return
+        return path.name.encode() + b"\0" + msgspec.json.encode(_ordered(known), order="sorted")
     try:
-        yield f"{path.name}\0{path.stat().st_size}\0".encode()
-        yield from content_parts(path, whole_bytes=WHOLE_BYTES)
+        state = path.stat()
+        hashed = _hash_of(path, state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from None
+    return f"{path.name}\0{state.st_size}\0{hashed}".encode()
+
+
+@functools.lru_cache(maxsize=1000)
+def _hash_of(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    """Of a file's bytes; every stage of a loop asks for the same few gigabytes again."""
+    digest = hashlib.sha256()
+    for part in content_parts(path, whole_bytes=WHOLE_BYTES):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -250,11 +250,14 @@ def test_more_attempts_and_tasks_are_added(folder, loops):
 
 
 @pytest.mark.slow
-def test_a_third_round_goes_on_from_the_second(folder, loops):
-    assert loops(folder, folder / "run", "rounds=3")["code"] == 0
-    assert {name.partition(" ")[0] for name in did(folder)} == {"round-003"}
-    assert loops(folder, folder / "other", "rounds=3", log="fresh.log")["code"] == 0
-    assert came(folder / "run", rounds=3) == came(folder / "other", rounds=3)
+@pytest.mark.parametrize("more", [(), ("carry=new",), ("carry=1",), ("start=base", "carry=2")])
+def test_one_round_more_and_again_one_more(folder, loops, more):
+    for rounds in (1, 2, 3):
+        assert loops(folder, folder / "grown", f"rounds={rounds}", *more)["code"] == 0
+        assert {name.partition(" ")[0] for name in did(folder)} >= {f"round-{rounds:03d}"}
+    assert set(done(folder).values()) == {1}
+    assert loops(folder, folder / "other", "rounds=3", *more, log="fresh.log")["code"] == 0
+    assert came(folder / "grown", rounds=3) == came(folder / "other", rounds=3)
 
 
 def test_stages_of_several_rounds(folder, loops):

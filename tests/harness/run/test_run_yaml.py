@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from srft.agent.loop import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
@@ -104,3 +105,10 @@ def test_a_run_that_keeps_no_identity_is_compared_by_its_configuration(tmp_path,
     (tmp_path / "run" / "identity.json").unlink()
     with pytest.raises(InputError, match="begun with another seed"):
         begin(tmp_path / "run", msgspec.structs.replace(config, seed=7))
+
+
+def test_what_an_image_was_is_kept_when_it_is_gone(tmp_path, config):
+    for images in ({"a": "sha256:1", "b": None}, {"a": None, "b": "sha256:2"}, {}):
+        write_config(config, tmp_path, backend="docker", images=images)
+    kept = yaml.safe_load((tmp_path / "run.yaml").read_text())["images"]
+    assert kept == {"a": "sha256:1", "b": "sha256:2"}
