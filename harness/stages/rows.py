@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from srft.agent.records import Trajectory
+from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels, is_by
 from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
@@ -226,8 +226,11 @@ _NOT_RENDERED_OF_STEP = ("wall_s", "elided_chars", "logprobs", "usage")
 def _rendered_of(trajectory: Trajectory) -> str:
     """A hash of all of a run that its tokens may depend on; a field that is new counts until it is named above."""
     content = {name: value for name, value in msgspec.structs.asdict(trajectory).items() if name not in _NOT_RENDERED}
-    content["steps"] = [
-        {name: value for name, value in msgspec.structs.asdict(step).items() if name not in _NOT_RENDERED_OF_STEP}
-        for step in trajectory.steps
-    ]
+    content["steps"] = [_rendered_of_step(step) for step in trajectory.steps]
     return key(content)
+
+
+def _rendered_of_step(step: Step) -> dict[str, Any]:
+    content = {name: value for name, value in msgspec.structs.asdict(step).items() if name not in _NOT_RENDERED_OF_STEP}
+    counted = step.usage and (step.usage.prompt_tokens, step.usage.completion_tokens)  # as sampled; the rest is cost
+    return content | {"usage": counted}
