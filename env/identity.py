@@ -188,3 +188,11 @@ def content_parts(path: Path, *, whole_bytes: int) -> Iterator[bytes]:
 def named_file(value: str, *, base: Path, record: Any) -> str:
     """A `Read` for a field that names a file."""
     return file_id(resolved_path(value, base))
+
+
+def tokenizer_id(name: str, *, base: Path, record: Any) -> str:
+    """A folder's tokenizer and chat template by their contents."""
+    folder = resolved_path(name, base)
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
+    found = [folder / file for file in names if (folder / file).is_file()]
+    return key([(path.name, file_id(path)) for path in found]) if found else f"hub {name}"

@@ -33,7 +33,7 @@ from srft.agent.models.stream import OnText, gathered
 from srft.agent.models.vocabulary import vocabulary_of
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
-from srft.env.identity import MAY_CHANGE
+from srft.env.identity import MAY_CHANGE, decides_by, tokenizer_id
 
 CONNECT_S = 30.0
 
@@ -71,7 +71,7 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_tokens: int | None = None
     logprobs: bool | Literal["auto"] = "auto"
     return_token_ids: bool | Literal["auto"] = "auto"
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, decides_by(tokenizer_id)] = None
     extra_body: dict[str, Any] = {}
     send_reasoning: Literal["auto", "always", "never"] = "auto"
     reasoning_field: str | None = None

@@ -211,11 +211,3 @@ def report_id(name: str, *, base: Path, record: Any) -> list[str]:
 def tools_id(name: str, *, base: Path, record: Any) -> str:
     """The tools of a scaffold that is known by its name; of a file by its content."""
     return name if name in KNOWN_TOOLS else file_id(resolved_path(name, base))
-
-
-def tokenizer_id(name: str, *, base: Path, record: Any) -> str:
-    """A folder's tokenizer and chat template by their contents."""
-    folder = resolved_path(name, base)
-    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
-    found = [folder / file for file in names if (folder / file).is_file()]
-    return key([(path.name, file_id(path)) for path in found]) if found else f"hub {name}"

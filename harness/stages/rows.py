@@ -21,9 +21,9 @@ from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels, is_by
 from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
-from srft.env.identity import ADDS, adds_by, decides_by, identity, key
+from srft.env.identity import ADDS, adds_by, decides_by, identity, key, tokenizer_id
 from srft.env.tasks.task import load_tasks
-from srft.harness.config.identity import tasks_ids, tokenizer_id
+from srft.harness.config.identity import tasks_ids
 from srft.harness.run.store import Round, resolved
 from srft.train.rows.contamination import By, refuse_contamination
 from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights

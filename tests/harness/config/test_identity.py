@@ -66,7 +66,7 @@ SETTINGS = {
         "",
     ),
     "OpenAIConfig": (
-        "extra_body logprobs max_tokens reasoning_field return_token_ids send_reasoning temperature top_p",
+        "extra_body logprobs max_tokens reasoning_field return_token_ids send_reasoning temperature tokenizer top_p",
         "api_key_env base_url max_retries name retry_s timeout_s usd_per_million_cached usd_per_million_completion "
         "usd_per_million_prompt",
         "",
@@ -102,6 +102,7 @@ CONTENTS = {
     "EpisodesConfig": {"prompt"},
     "JudgeConfig": {"model", "prompt"},
     "LoopConfig": {"critic", "evaluation", "model", "recipe", "tasks", "teachers"},
+    "OpenAIConfig": {"tokenizer"},
     "PracticeConfig": {"packages"},
     "RowsConfig": {"evaluation", "tokenizer"},
     "RunsConfig": {"report", "sources", "tools"},
