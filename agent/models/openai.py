@@ -18,7 +18,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +33,7 @@ from srft.agent.models.stream import OnText, gathered
 from srft.agent.models.vocabulary import vocabulary_of
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
+from srft.env.identity import MAY_CHANGE, decides_by, tokenizer_id
 
 CONNECT_S = 30.0
 
@@ -49,7 +50,8 @@ _TAKEN_BACK = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which server, and how it samples. `None` leaves a setting to the server.
 
-    name: the model's name there. api_key_env: the environment variable with the key; none for servers that want none.
+    name: the model's name there, which counts where the model is named. api_key_env: the environment variable with the
+    key; none for servers that want none.
     logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
     tokenizer: the served model's, a folder or a name on the hub. Its vocabulary is noted beside sampled token ids, so
     that they are never taken for another model's.
@@ -61,24 +63,24 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     first failure on; `Retry-After` is obeyed within it. max_retries: a bound on the number of tries besides.
     """
 
-    base_url: str = ""
-    name: str = ""
-    api_key_env: str | None = None
+    base_url: Annotated[str, MAY_CHANGE] = ""
+    name: Annotated[str, MAY_CHANGE] = ""
+    api_key_env: Annotated[str | None, MAY_CHANGE] = None
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     logprobs: bool | Literal["auto"] = "auto"
     return_token_ids: bool | Literal["auto"] = "auto"
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, decides_by(tokenizer_id)] = None
     extra_body: dict[str, Any] = {}
     send_reasoning: Literal["auto", "always", "never"] = "auto"
     reasoning_field: str | None = None
-    timeout_s: float = 600.0
-    retry_s: float = 600.0
-    max_retries: int | None = None
-    usd_per_million_prompt: float | None = None
-    usd_per_million_completion: float | None = None
-    usd_per_million_cached: float | None = None
+    timeout_s: Annotated[float, MAY_CHANGE] = 600.0
+    retry_s: Annotated[float, MAY_CHANGE] = 600.0
+    max_retries: Annotated[int | None, MAY_CHANGE] = None
+    usd_per_million_prompt: Annotated[float | None, MAY_CHANGE] = None
+    usd_per_million_completion: Annotated[float | None, MAY_CHANGE] = None
+    usd_per_million_cached: Annotated[float | None, MAY_CHANGE] = None
 
 
 class _Shared:

@@ -10,13 +10,16 @@ thinking_tokens: 0
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from srft.agent.models.openai import OpenAIConfig
+from srft.critic.judge.prompt import JudgePrompt
 from srft.critic.labels.labels import Information
 from srft.env.errors import InputError
+from srft.env.identity import MAY_CHANGE, decides_by, identity, resolved_path
 
 # Raise it when code changes what comes of the same answers (reading, merging, voting, the leak guard).
 JUDGE_VERSION = 2
@@ -26,6 +29,17 @@ ENTRY_CHARS = 100
 
 _MORE_THAN_0 = msgspec.Meta(gt=0)
 _NOT_NEGATIVE = msgspec.Meta(ge=0)
+
+
+def _served_name(model: str, *, base: Path, record: Any) -> str:
+    """The model's name at its endpoint, wherever that is."""
+    return model.partition("#")[2] or str(record.openai.name)
+
+
+def _prompt_id(name: str, *, base: Path, record: Any) -> str:
+    """The prompt by its texts."""
+    is_file = Path(name).suffix in {".yaml", ".yml"}
+    return JudgePrompt.load(resolved_path(name, base) if is_file else name).fingerprint
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,10 +61,10 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     limit holds. `openai.max_tokens` is a limit of its own, the same for each call.
     """
 
-    name: str = "judge"
-    model: str = ""
+    name: Annotated[str, MAY_CHANGE] = "judge"
+    model: Annotated[str, decides_by(_served_name)] = ""
     openai: OpenAIConfig = OpenAIConfig()
-    prompt: str = "default"
+    prompt: Annotated[str, decides_by(_prompt_id)] = "default"
     information: Information = "none"
     votes: Annotated[int, _MORE_THAN_0] = 1
     seed: Annotated[int, _NOT_NEGATIVE] = 0
@@ -96,15 +110,8 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self.openai, base_url=url, name=served_name, logprobs=False, return_token_ids=False
         )
 
-    def settings(self, *, prompt_fingerprint: str) -> dict[str, Any]:
-        """All that the verdicts depend on: not where the server is, how it is reached, or what it costs."""
-        content = msgspec.to_builtins(self)
-        sampling = {key: content["openai"][key] for key in ("temperature", "top_p", "max_tokens", "extra_body")}
-        left_out = {"name", "model", "openai", "prompt"}
-        return {
-            "judge_version": JUDGE_VERSION,
-            "model": self.endpoint().name,
-            "prompt": prompt_fingerprint,
-            "sampling": sampling,
-            **{key: value for key, value in content.items() if key not in left_out},
-        }
+    def settings(self) -> dict[str, Any]:
+        """All that the verdicts depend on: not where the server is, how it is reached, or what it costs. Raises
+        InputError for a model or a prompt that cannot be."""
+        self.endpoint()
+        return {"judge_version": JUDGE_VERSION, **identity(self, base=Path())}

@@ -43,16 +43,17 @@ from srft.critic.judge.prompt import JudgePrompt, elide
 from srft.critic.judge.transcript import Transcript
 from srft.critic.judge.votes import label
 from srft.critic.judge.windows import Window, merge, plan_windows
-from srft.critic.labels.labels import Critique, Evidence, Information, Source, StepLabel, check_complete, critique_by
+from srft.critic.labels.labels import (
+    SHOWN,
+    Critique,
+    Evidence,
+    Information,
+    Source,
+    StepLabel,
+    check_complete,
+    critique_by,
+)
 from srft.env.errors import InputError, ModelError
-
-# What each information arm shows of the evidence: the outcome in all of them but `none`.
-SHOWN: dict[Information, tuple[str, ...]] = {
-    "none": (),
-    "outcome": ("resolved",),
-    "test_log": ("resolved", "test_log"),
-    "gold_patch": ("resolved", "gold_patch"),
-}
 
 MIN_ROOM_CHARS = 400
 """With less room than this for a step there is nothing to judge."""
@@ -72,7 +73,7 @@ class Judge:
         """Raises InputError for a prompt, a model or settings that cannot be."""
         self.config = config
         self.prompt = JudgePrompt.load(config.prompt)
-        self.settings = config.settings(prompt_fingerprint=self.prompt.fingerprint)
+        self.settings = config.settings()
         self.fingerprint = hashlib.sha256(msgspec.json.encode(self.settings, order="sorted")).hexdigest()[:16]
         self._model = OpenAIModel(config.endpoint())
         self._schema_refused = threading.Event()

@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels.labels import Critique, Evidence, Source, StepLabel, Verdict, critique_by
+from srft.critic.labels.labels import FILE_PREFIX, Critique, Evidence, Source, StepLabel, Verdict, critique_by
 from srft.env.errors import InputError
 
 T = TypeVar("T")
@@ -166,7 +166,10 @@ def _by_step(labels: tuple[StepLabel, ...], where: str) -> dict[int, StepLabel]:
 
 
 class FileCritic:
-    """Gives the labels that a file has; steps without one are abstained from. Its name is its source.
+    """Gives the labels that a file has; steps without one are abstained from.
+
+    A file of people's labels is named `file:` and its own name, so that no person who labels here is called so; an
+    oracle's file is `oracle`.
 
     A run is found by its trajectory id, by "task:attempt", or by its task id alone. Where a file has several lines for
     a run, the last counts if all are of one critic (a run's labels.jsonl only grows); else the file is refused.
@@ -174,7 +177,7 @@ class FileCritic:
 
     def __init__(self, path: str | Path, *, source: Literal["human", "oracle"] = "human") -> None:
         self.source: Source = source
-        self.name: str = source
+        self.name: str = f"{FILE_PREFIX}{Path(path).name}" if source == "human" else source
         self._lines = _by_run(Path(path))
         content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         self.settings: dict[str, Any] = {"file": Path(path).name, "sha256": content}

@@ -10,6 +10,7 @@ The verdicts are those of Step Rejection Fine-Tuning (arXiv 2605.10674). `None` 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -19,6 +20,9 @@ from srft.agent.records import Trajectory, Usage
 from srft.env.errors import InputError
 
 SCHEMA_VERSION = 1
+
+FILE_PREFIX = "file:"
+"""Begins the name of a file of people's labels; no person who labels here is called so."""
 
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 Source = Literal["model", "rule", "human", "oracle"]
@@ -46,8 +50,9 @@ class Critique(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One critic's word on one trajectory. `labels` has every step once, in their order.
 
     critic: its name, by which it is asked for. fingerprint: a hash of all that its verdicts depend on (model, prompt,
-    settings, information): equal fingerprints need not be asked twice. information: what the critic was shown besides
-    the run. calls, usage: what it cost. remarks: counts of what went wrong and was mended, say {"repaired": 1}.
+    settings, information) besides the run and what is known of it. information: what the critic was shown besides
+    the run. evidence: a hash of that (`evidence_id`). Of one run, equal fingerprints with equal evidence need not be
+    asked twice. calls, usage: what it cost. remarks: counts of what went wrong and was mended, say {"repaired": 1}.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -57,6 +62,7 @@ class Critique(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fingerprint: str
     source: Source
     information: Information = "none"
+    evidence: str = ""
     labels: tuple[StepLabel, ...]
     calls: int = 0
     usage: Usage | None = None
@@ -70,6 +76,27 @@ class Evidence(NamedTuple):
     resolved: bool | None = None
     test_log: str | None = None
     gold_patch: str | None = None
+
+
+SHOWN: dict[Information, tuple[str, ...]] = {
+    "none": (),
+    "outcome": ("resolved",),
+    "test_log": ("resolved", "test_log"),
+    "gold_patch": ("resolved", "gold_patch"),
+}
+"""What each information arm shows of the evidence: the outcome in all of them but `none`."""
+
+
+def evidence_id(evidence: Evidence, information: Information) -> str:
+    """A hash of what a critic is shown of the evidence; "" for one that is shown nothing.
+
+    >>> evidence_id(Evidence(resolved=True), "none")
+    ''
+    >>> evidence_id(Evidence(resolved=True), "outcome") == evidence_id(Evidence(resolved=False), "outcome")
+    False
+    """
+    shown = [getattr(evidence, name) for name in SHOWN[information]]
+    return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:16] if shown else ""
 
 
 class Critic(Protocol):
@@ -127,9 +154,11 @@ def says_something(critique: Critique) -> bool:
 def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -> dict[int, StepLabel]:
     """Step -> its label, of one trajectory's critiques. Steps without any verdict are missing.
 
-    critics: the names of those that count. A person's verdict wins over every other, whether named or not; among
-    several of them that of the one who spoke last. Of whoever judged twice, person or critic, the last critique counts
-    alone: a verdict that is not in it was taken back. Where several critics judge a step, the verdict that stands first
+    critics: the names of those that count; `name@fingerprint` takes what that critic said with these settings. A
+    person's verdict wins over every other, whether named or not: those given here over those of label files, and among
+    several people that of the one who spoke last.
+    Of whoever judged twice, person or critic, the last critique counts alone: a verdict that is not in it was taken
+    back. Where several critics judge a step, the verdict that stands first
     in `SEVERITY` counts.
     """
     last: dict[str, Critique] = {}
@@ -138,8 +167,8 @@ def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -
         if critique.source == "human":
             people.pop(critique.critic, None)  # so that they stand in the order of their last words
             people[critique.critic] = critique
-        elif critique.critic in critics and says_something(critique):
-            last[critique.critic] = critique
+        elif says_something(critique):
+            last |= {name: critique for name in critics if is_by(critique, name)}
     labels: dict[int, StepLabel] = {}
     for critique in last.values():
         for label in critique.labels:
@@ -148,9 +177,24 @@ def effective_labels(critiques: Iterable[Critique], *, critics: Sequence[str]) -
             before = labels.get(label.step)
             if before is None or _severity(label) < _severity(before):
                 labels[label.step] = label
-    for critique in people.values():
+    for critique in sorted(people.values(), key=lambda told: not told.critic.startswith(FILE_PREFIX)):
         labels |= {label.step: label for label in critique.labels if label.verdict is not None}
     return labels
+
+
+class Signed(Protocol):
+    """What bears the name of a critic and a hash of its settings: a Critique, or a short form of one."""
+
+    @property
+    def critic(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def is_by(critique: Signed, name: str) -> bool:
+    """Whether a critique is of the critic that is named: `judge`, or `judge@3f2a0c9d12ab34cd` with its fingerprint."""
+    return name in (critique.critic, f"{critique.critic}@{critique.fingerprint}")
 
 
 def _severity(label: StepLabel) -> int:

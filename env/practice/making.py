@@ -27,13 +27,14 @@ import msgspec
 
 from srft.env.backends import Backend
 from srft.env.errors import InputError
+from srft.env.identity import MAY_CHANGE, decides_by
 from srft.env.practice.bench import Bench
 from srft.env.practice.choice import held_out, in_order, shares, split_families
 from srft.env.practice.families import families
 from srft.env.practice.issue_text import Length
 from srft.env.practice.mutations import Mutant
 from srft.env.practice.record import Manifest, SourceRecord, TaskRecord, TrialFile, kept_manifest, write_manifest
-from srft.env.practice.sources import Source, family_source, package_source
+from srft.env.practice.sources import Source, family_source, package_name, package_source, packages_id
 from srft.env.practice.task_repo import write_repo, write_task
 from srft.env.practice.trials import Project, Trial, open_project
 
@@ -54,13 +55,13 @@ class PracticeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     train: Annotated[int, AT_LEAST_0]
     test: Annotated[int, AT_LEAST_0]
     families: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
+    packages: Annotated[tuple[str, ...], decides_by(packages_id)] = ()
     requirements: tuple[str, ...] = ()
     split: Literal["family", "mutant"] = "family"
     issue: Length = "full"
     seed: int = 0
     runs: Annotated[int, AT_LEAST_1] = 2
-    workers: Annotated[int, AT_LEAST_1] = 2
+    workers: Annotated[int, AT_LEAST_1, MAY_CHANGE] = 2
 
 
 class Counts(NamedTuple):
@@ -127,6 +128,7 @@ def _settings(config: PracticeConfig) -> dict[str, Any]:
     """What decides which tasks come out."""
     settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))  # as practice.json gives it back
     del settings["workers"]
+    settings["packages"] = [package_name(package) for package in config.packages]
     return settings
 
 

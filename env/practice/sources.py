@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from srft.env.errors import InputError
 from srft.env.practice.families import family_files
@@ -111,6 +111,22 @@ def package_source(package: str, *, requirements: tuple[str, ...] = ()) -> Sourc
             "path of a git directory"
         )
     return _git_source(Path(package).resolve(), requirements)
+
+
+def packages_id(packages: tuple[str, ...], *, base: Path, record: Any) -> list[str]:
+    """A package of an index by name and version, a git directory by its name and the files of its HEAD."""
+    return [_package_id(package, Path(package)) for package in packages]
+
+
+def _package_id(package: str, folder: Path) -> str:
+    if not folder.is_dir():
+        return package
+    return f"{package_name(package)} {_git_source(folder.resolve(), ()).fingerprint}"
+
+
+def package_name(package: str) -> str:
+    """What a package is called wherever it lies: a git directory by its folder's name."""
+    return _plain(Path(package).resolve().name) if Path(package).is_dir() else package
 
 
 def _plain(name: str) -> str:

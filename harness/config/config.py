@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 import msgspec
 import yaml
@@ -21,8 +21,10 @@ from srft.agent.loop import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError
+from srft.env.identity import ADDS, INSIDE_RUN, MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
+from srft.harness.config.identity import model_id, prompt_id, tasks_id
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -30,9 +32,12 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent's sandboxes are made. `null` is no limit."""
+    """How the agent's sandboxes are made. `null` is no limit.
 
-    kind: Kind = "auto"
+    kind: what `auto` came to is kept in run.yaml, and a run that goes on in another kind is refused.
+    """
+
+    kind: Annotated[Kind, MAY_CHANGE] = "auto"
     mode: Mode = "stateless"
     network: str = "none"
     memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
@@ -48,24 +53,24 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
 
-    disk_budget_gib: Annotated[float, MORE_THAN_0] | None = None
-    pulls_per_minute: Annotated[float, MORE_THAN_0] | None = None
+    disk_budget_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    pulls_per_minute: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
 
 
 class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How patches are graded."""
 
-    enabled: bool = True
-    workers: Annotated[int, MORE_THAN_0] = 2
-    timeout_s: Annotated[float, MORE_THAN_0] = 1800.0
+    enabled: Annotated[bool, ADDS] = True
+    workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 2
+    timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1800.0
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Ray cluster to work on. address: `auto` (the one this machine belongs to) or HOST:PORT; `null`: threads of this
     machine. cpus: that one episode, grading or critique takes of a node."""
 
-    address: str | None = None
-    cpus: Annotated[float, MORE_THAN_0] = 1.0
+    address: Annotated[str | None, MAY_CHANGE] = None
+    cpus: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1.0
 
 
 class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,12 +82,12 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     demonstrator: the teacher that needs no endpoint. ray: many machines.
     """
 
-    attempts: Annotated[int, MORE_THAN_0] = 1
-    workers: Annotated[int, MORE_THAN_0] = 4
+    attempts: Annotated[int, MORE_THAN_0, ADDS] = 1
+    workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 4
     seed: int = 0
-    warm: bool = True
-    infra_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
-    prompt: str = "default"
+    warm: Annotated[bool, MAY_CHANGE] = True
+    infra_retries: Annotated[int, msgspec.Meta(ge=0), MAY_CHANGE] = 2
+    prompt: Annotated[str, decides_by(prompt_id)] = "default"
     format: Literal["backtick", "xml", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
@@ -103,9 +108,9 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
     KEPT_AS: ClassVar[str] = "collect"
 
-    tasks: str
-    model: str
-    only: tuple[str, ...] = ()
+    tasks: Annotated[str, adds_by(tasks_id)]
+    model: Annotated[str, decides_by(model_id)]
+    only: Annotated[tuple[str, ...], ADDS] = ()
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
@@ -116,7 +121,7 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
     merged: dict[str, Any] = _read_yaml(Path(file)) if file else {}
     kept_as: str = getattr(kind, "KEPT_AS", "")
     if "srft" in merged and isinstance(merged.get(kept_as), dict):
-        merged = merged[kept_as]  # beside it stand the versions that it ran with
+        merged = from_run(merged[kept_as], Path(str(file)).parent)  # beside it stand the versions that it ran with
     _refuse_unknown(kind, merged, file or "")
     given: list[Given] = []
     for text in sets:
@@ -132,6 +137,26 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
         raise wrong_value(kind, error, file=file, given=given) from None
 
 
+def run_root(folder: Path) -> Path:
+    """The run that a folder with a run.yaml belongs to: a loop keeps those of its rounds below its own folder."""
+    return next((above for above in (folder, *folder.parents[:3]) if (above / "loop.yaml").exists()), folder)
+
+
+def from_run(kept: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A kept configuration with its paths inside the run as they are from here. folder: where it is kept."""
+    tasks = kept.get("tasks")
+    if not isinstance(tasks, str) or not tasks.startswith(INSIDE_RUN):
+        return kept
+    return {**kept, "tasks": str(resolved_path(tasks, run_root(folder)))}
+
+
+def inside_run(path: str, folder: Path) -> str:
+    """A path as a configuration keeps it: relative to the run where it lies there, so that the run may be moved."""
+    root = run_root(folder).resolve()
+    absolute = Path(path).resolve()
+    return f"{INSIDE_RUN}{absolute.relative_to(root)}" if absolute.is_relative_to(root) else path
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
@@ -141,7 +166,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
-    return content
+    return {key: _unshared(value) for key, value in content.items()}
+
+
+def _unshared(value: Any) -> Any:
+    """Without YAML's anchors: a group that stands in two places is set in each by itself."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _set(kind: type[msgspec.Struct], merged: dict[str, Any], text: str) -> None:
@@ -180,28 +212,9 @@ def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], wher
 
 
 def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
-    """The record type that an annotation names, alone or in a union."""
-    candidates = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, msgspec.Struct)), None)
-
-
-def without_defaults(config: msgspec.Struct) -> dict[str, Any]:
-    """What a configuration says beyond its defaults, as plain values: an option that is new changes no key of old runs.
-
-    >>> without_defaults(SandboxConfig(mode="persistent"))
-    {'mode': 'persistent'}
-    """
-    given: dict[str, Any] = {}
-    for field in msgspec.structs.fields(config):
-        value = getattr(config, field.name)
-        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        if value == default:
-            continue
-        given[field.name] = without_defaults(value) if isinstance(value, msgspec.Struct) else msgspec.to_builtins(value)
-    return given
-
-
-def differing_keys(one: msgspec.Struct, other: msgspec.Struct, *, besides: Iterable[str] = ()) -> list[str]:
-    """The top-level keys in which two configurations of one type differ."""
-    names = [field.name for field in msgspec.structs.fields(one) if field.name not in set(besides)]
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    """The record type that an annotation names, alone, in a union or with marks."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    if not isinstance(annotation, types.UnionType) and typing.get_origin(annotation) not in (Annotated, Union):
+        return None
+    return next((found for one in typing.get_args(annotation) if (found := _struct_in(one))), None)

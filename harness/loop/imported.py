@@ -6,7 +6,6 @@ Reads files of runs; appends to the round's trajectories.jsonl.
     import_into(config.runs, run, round_)            # {"read": 60, "added": 60, "resolved": 12, ...}
 """
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,10 @@ from srft.agent.importing.columns import KNOWN_TOOLS, known_tools
 from srft.agent.importing.readers.dialects import tool_descriptions
 from srft.agent.importing.readers.source import sources
 from srft.env.errors import InputError
-from srft.harness.config.config import without_defaults
+from srft.env.identity import identity, key
 from srft.harness.loop.loop_config import RunsConfig
-from srft.harness.loop.stage_keys import stage_key
-from srft.harness.loop.weights import content_parts
 from srft.harness.run.store import Round, Run
 from srft.harness.stages.import_runs import Choice, import_runs
-
-WHOLE_BYTES = 256 << 20
-"""A larger file is told by its size and by samples: a loop looks at its files each time that it is started."""
 
 
 def check_sources(config: RunsConfig) -> None:
@@ -38,33 +32,7 @@ def runs_id(config: RunsConfig) -> str:
 
     What is no file or folder is a dataset, told by its name.
     """
-    settings = without_defaults(config)
-    files = [_source_id(source) for source in settings.pop("sources")]
-    besides = {name: _source_id(settings.pop(name)) for name in ("report", "tools") if name in settings}
-    return stage_key("runs", files, besides, settings)
-
-
-def _source_id(source: str) -> list[str]:
-    path, split = Path(source), ""
-    if not path.exists():
-        folder, _, split = source.rpartition(":")
-        if not folder or not Path(folder).is_dir():
-            return [f"dataset {source}"]
-        path = Path(folder)
-    if path.is_file():
-        return [f"{path.name} {_file_id(path)}"]
-    below = sorted(file for file in path.rglob("*") if file.is_file())
-    return [split, *(f"{file.relative_to(path)} {_file_id(file)}" for file in below)]
-
-
-def _file_id(path: Path) -> str:
-    try:
-        digest = hashlib.sha256(str(path.stat().st_size).encode())
-        for part in content_parts(path, whole_bytes=WHOLE_BYTES):
-            digest.update(part)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its rights, or leave it out") from None
-    return digest.hexdigest()
+    return key("runs", identity(config, base=Path()))
 
 
 def import_into(config: RunsConfig, run: Run, round_: Round, *, stop: threading.Event) -> dict[str, Any]:

@@ -15,8 +15,18 @@ import msgspec
 
 from srft.critic.judge.config import JudgeConfig
 from srft.env.errors import InputError
+from srft.env.identity import ADDS, MAY_CHANGE, adds_by, decides_by, identity
 from srft.env.practice import PracticeConfig
 from srft.harness.config.config import MORE_THAN_0, EpisodesConfig, read_config
+from srft.harness.config.identity import (
+    base_model_id,
+    critic_id,
+    model_ids,
+    report_id,
+    runs_ids,
+    tasks_id,
+    tools_id,
+)
 from srft.harness.serve.server import ServeConfig
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By
@@ -59,12 +69,12 @@ class RunsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     or a scaffold that is known, for runs without their descriptions.
     """
 
-    sources: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = msgspec.field(name="from")
+    sources: Annotated[tuple[str, ...], msgspec.Meta(min_length=1), decides_by(runs_ids)] = msgspec.field(name="from")
     format: str = "auto"
-    report: str | None = None
+    report: Annotated[str | None, decides_by(report_id)] = None
     limit: Annotated[int, MORE_THAN_0] | None = None
     outcome: Literal["all", "resolved", "unresolved"] = "all"
-    tools: str | None = None
+    tools: Annotated[str | None, decides_by(tools_id)] = None
 
 
 class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +105,11 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     judge_usd_per_million_completion: float | None = None
 
 
+def _recipe_id(name: str, *, base: Path, record: Any) -> dict[str, Any]:
+    """The recipe with the loop's `training` over it, whatever its name; the seeds add cells of their own."""
+    return {name: value for name, value in identity(record.recipe_of(0), base=base).items() if name != "seed"}
+
+
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rounds of collect, critique, rows, train, serve, evaluate, promote.
 
@@ -108,39 +123,40 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     runs a round trains on: `all` up to it, only its own (`new`), or those of the last n.
     critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
     may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
-    recipe: one of ours or a YAML file; training: keys of it that differ. processes: of the training, one a GPU.
+    recipe: one of ours or a YAML file; training: keys of it that differ, which count with the recipe. processes: of the
+    training, one a GPU.
     KEPT_AS: the key under which loop.yaml has it.
     """
 
     KEPT_AS: ClassVar[str] = "loop"
 
-    preset: str = ""
-    runs: RunsConfig | None = None
+    preset: Annotated[str, MAY_CHANGE] = ""
+    runs: Annotated[RunsConfig | None, ADDS] = None
     practice: PracticeConfig | None = None
-    tasks: str | None = None
-    evaluation: str | None = None
+    tasks: Annotated[str | None, adds_by(tasks_id)] = None
+    evaluation: Annotated[str | None, adds_by(tasks_id)] = None
     contamination: By = "repository"
-    model: str
-    rounds: Annotated[int, MORE_THAN_0] = 1
-    teachers: tuple[str, ...] = ()
+    model: Annotated[str, decides_by(base_model_id)]
+    rounds: Annotated[int, MORE_THAN_0, ADDS] = 1
+    teachers: Annotated[tuple[str, ...], adds_by(model_ids)] = ()
     start: Literal["base", "promoted"] = "base"
     carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
     collect: EpisodesConfig = EpisodesConfig()
-    critic: str = "tool_error"
+    critic: Annotated[str, decides_by(critic_id)] = "tool_error"
     judge: JudgeConfig = JudgeConfig()
-    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
-    seeds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] = (0,)
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)
+    seeds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1), ADDS] = (0,)
     mask: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
-    recipe: str
-    training: dict[str, Any] = {}
-    processes: Annotated[int, MORE_THAN_0] = 1
+    recipe: Annotated[str, decides_by(_recipe_id)]
+    training: Annotated[dict[str, Any], MAY_CHANGE] = {}
+    processes: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 1
     serve: ServeConfig = ServeConfig()
     evaluate: EpisodesConfig = EpisodesConfig()
     promote: Promotion = Promotion()
-    may_fail: Share = 0.0
-    budget: Budget = Budget()
-    plan: LoopAssumptions = LoopAssumptions()
+    may_fail: Annotated[Share, MAY_CHANGE] = 0.0
+    budget: Annotated[Budget, MAY_CHANGE] = Budget()
+    plan: Annotated[LoopAssumptions, MAY_CHANGE] = LoopAssumptions()
 
     @property
     def promoted_arm(self) -> Arm:

@@ -4,14 +4,14 @@ Reads and writes stages.json of a round, the link `model` of the run, and what a
 stages in their order.
 
     work = LoopWork(config, run, stop, Displays(), known_stages(None))
-    work.stage(stages, "train.srft", key, train, stage="train", made=[folder])     # its figures; not done twice
+    work.stage(stages, "train.srft", key, train, stage="train")     # its figures; not done twice
     work.promote(model, evaluation)
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -20,18 +20,19 @@ from loguru import logger
 
 from srft.agent.models.contract import Model
 from srft.env.errors import InputError, SrftError
+from srft.env.identity import additions, identity, key
 from srft.harness.config.config import CollectConfig, EpisodesConfig
 from srft.harness.look.report import write_report
 from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.loop.served import ServedModels
-from srft.harness.loop.stage_keys import Sources, essence, stage_key
-from srft.harness.loop.weights import weights_id
-from srft.harness.run.stages import Stages, set_aside
+from srft.harness.loop.sources import Sources
+from srft.harness.run.stages import Stages, joint_key
 from srft.harness.run.store import Round, Run
 from srft.harness.stages.collect import Episodes, collect
 from srft.harness.stages.critique import Runs
 from srft.harness.stages.evaluate import as_json
 from srft.harness.stages.practice import Making
+from srft.train.fit.weights import weights_id
 
 StageName = str
 STAGES = ("practice", "import", "collect", "critique", "rows", "train", "evaluate", "promote", "report")
@@ -66,9 +67,22 @@ def known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
     return stages
 
 
+def made_by(name: str, folder: Path) -> list[Path]:
+    """What a stage leaves in its round's folder that is of no use for other inputs, the thing itself first. Labels and
+    grades stay: each line of theirs says of which run and patch it is."""
+    stage, _, cell = name.partition(".")
+    if stage in ("collect", "import"):
+        names = {path.name for path in folder.glob("predictions*.jsonl")}
+        names |= {path.stem.removeprefix(".") for path in folder.glob(".predictions*.jsonl.*")}  # set aside
+        return [folder / name for name in ("trajectories.jsonl", "run.yaml", "identity.json", *sorted(names))]
+    places = {"train": folder / "model" / cell, "evaluate": folder / "evaluation" / cell}
+    return [places[stage]] if stage in places else []
+
+
 class LoopWork:
     """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against,
-    `unmeasured` the folders of trained models where there are no tasks to measure them on."""
+    `unmeasured` the folders of trained models where there are no tasks to measure them on, `is_left` whether a round
+    ended before its end, as no more of it was asked for."""
 
     def __init__(
         self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
@@ -77,26 +91,45 @@ class LoopWork:
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
         self.unmeasured: list[str] = []
+        self.is_left = False
         self.servers = ServedModels(config.serve, logs=run.path / "logs")
-        self.sources = Sources(None, "", None, "")
+        self.sources = Sources()
 
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
         """The figures of a model's runs on the held-out tasks."""
         evaluation, held_out = self.config.evaluate, self.sources.held_out
         assert held_out is not None
-        key = stage_key("evaluate", weights_id(model), self.sources.held_out_digest, essence(evaluation))
+        made_key = self.episodes_key("evaluate", evaluation, self.sources.held_out_ids, weights=weights_id(model))
 
         def work() -> dict[str, Any]:
             served = self.servers.serve(
                 model, name=f"{round_.path.name}.{cell}", base=self.config.model, sampling=evaluation.openai
             )
-            stages.finish(f"serve.{cell}", key, wall_s=served.wall_s, figures=served.figures)
+            stages.finish(f"serve.{cell}", made_key, wall_s=served.wall_s, figures=served.figures)
             place = round_.evaluation(cell)
             return self.collect(evaluation, held_out, "student", into=place, model=served.model)
 
-        return self.stage(
-            stages, f"evaluate.{cell}", key, work, stage="evaluate", made=[round_.path / "evaluation" / cell]
-        )
+        serve = f"serve.{cell}"
+        figures = self.stage(stages, f"evaluate.{cell}", made_key, work, stage="evaluate", outdates=[serve, "promote"])
+        if serve not in stages:
+            stages.restore(serve, made_key)
+        return figures
+
+    def episodes_key(
+        self,
+        stage: StageName,
+        episodes: EpisodesConfig,
+        task_ids: Mapping[str, str],
+        *,
+        weights: str | None,
+        by: str = "",
+    ) -> str:
+        """What a collection depends on. weights: of the model that is served for it, by: who is asked elsewhere. More
+        tasks and attempts add to what is there."""
+        base = self.run.path
+        served = None if weights is None else (weights, identity(self.config.serve, base=base))
+        decides = key(stage, identity(episodes, base=base), served, by)
+        return joint_key(decides, key(additions(episodes, base=base), sorted(task_ids.items())))
 
     def collect(
         self, episodes: EpisodesConfig, tasks: str, teacher: str, *, into: Round, model: Model | None
@@ -124,23 +157,25 @@ class LoopWork:
         work: Callable[[], dict[str, Any]],
         *,
         stage: StageName,
-        made: Iterable[Path] = (),
         outdates: Iterable[str] = (),
     ) -> dict[str, Any]:
         """Do a stage unless it is finished; its figures.
 
-        When its inputs changed, `made` (what it writes) is set aside, and the stages that it `outdates` are forgotten.
+        When its inputs changed, what it made is set aside, and so is what the stages that it `outdates` made: it was
+        found out about something else. What was made from these very inputs before is brought back.
         """
         self.check_stop()
-        if stages.done(name, key):
+        folder = stages.path.parent
+        if stages.done(name, key) and all(path.exists() for path in made_by(name, folder)[:1]):
             return stages[name].figures
         if stage not in self.only:
             self.leave(stage, f"{stages.path}: {name} is not finished")
-        if before := stages.others(name, key):
-            for path in made:
-                set_aside(path, before)
-            stages.forget(outdates)
-        logger.info("{}: {}", stages.path.parent.name, name)
+        if stages.others(name, key):
+            for one in (*outdates, name):
+                stages.retire(one, made_by(one, folder))
+        if stages.restore(name, key, made_by(name, folder)):
+            return stages[name].figures
+        logger.info("{}: {}", folder.name, name)
         stages.begin(name, key)
         began = time.monotonic()
         figures = work()

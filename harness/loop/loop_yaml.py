@@ -10,16 +10,18 @@ import msgspec
 import yaml
 
 from srft.env.errors import InputError
-from srft.harness.config.config import differing_keys
+from srft.harness.config.identity import Change, Identity, changed, keep
+from srft.harness.config.identity import kept as kept_identity
 from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.run.run_yaml import software
 from srft.harness.run.store import Run, write_atomic
 
 FILE_NAME = "loop.yaml"
 
-# A finished loop goes on with more of these (and with other runs begins anew from its import on); the others decide
-# what came out so far.
-FREE_KEYS = ("rounds", "arms", "seeds", "budget", "may_fail", "preset", "plan", "runs")
+GROWS = ("tasks", "evaluation", "teachers", "collect.attempts", "evaluate.attempts")
+"""Of these a loop may be given more, and not less: the runs that are there would be of no task or attempt that it has.
+Its rounds, arms and seeds may be more or fewer; with other `runs` it begins anew from its import on."""
+
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
 
 
@@ -37,10 +39,11 @@ def kept_loop_config(folder: Path) -> LoopConfig | None:
 def keep_loop_config(config: LoopConfig, run: Run) -> None:
     """Write loop.yaml. Raises InputError for a configuration that does not go on with what is there."""
     kept = kept_loop_config(run.path)
-    if kept and (changed := _changed(kept, config)):
+    made = Identity.of(config, base=Path())
+    if kept and (changes := _changes(kept_identity(run.path) or Identity.of(kept, base=Path()), made)):
         raise InputError(
-            f"{run.path / FILE_NAME}: this loop was begun with another {', '.join(changed)}; go on with the same, or "
-            "give another --run"
+            f"{run.path / FILE_NAME}: this loop was begun with another {', '.join(map(str, changes))}; give what it "
+            "was begun with, or another --run"
         )
     if kept and kept.seeds[0] != config.seeds[0]:
         raise InputError(
@@ -49,19 +52,16 @@ def keep_loop_config(config: LoopConfig, run: Run) -> None:
         )
     content = {**software(*PACKAGES), LoopConfig.KEPT_AS: msgspec.to_builtins(config)}
     write_atomic(run.path / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    keep(run.path, made)
 
 
-def _changed(kept: LoopConfig, config: LoopConfig) -> list[str]:
-    """The keys in which a configuration does not go on with what is there. A loop that imports its runs may be given
-    later what only its further stages need."""
-    later = {name for name in ("teachers", "tasks", "evaluation") if config.runs and not getattr(kept, name)}
-    return differing_keys(_essence(kept), _essence(config), besides={*FREE_KEYS, *later})
+def _changes(before: Identity, now: Identity) -> list[Change]:
+    """The settings in which a configuration does not go on with what is there. Other labels in the file that is the
+    critic have the stages after it done again."""
+    changes = changed(before, now, may_grow=GROWS)
+    return [it for it in changes if it.setting != "critic" or _kind_of_critic(it.before) != _kind_of_critic(it.now)]
 
 
-def _essence(config: LoopConfig) -> LoopConfig:
-    """Without how many work at a time."""
-    return msgspec.structs.replace(
-        config,
-        collect=msgspec.structs.replace(config.collect, workers=1),
-        evaluate=msgspec.structs.replace(config.evaluate, workers=1),
-    )
+def _kind_of_critic(critic: str | None) -> str:
+    kind, _, rest = (critic or "tool_error").partition(" ")
+    return kind if kind in ("file", "oracle") else f"{kind} {rest}"

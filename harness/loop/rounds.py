@@ -27,23 +27,34 @@ import msgspec
 from loguru import logger
 
 from srft.env.errors import InputError
-from srft.harness.config.config import EpisodesConfig, without_defaults
+from srft.env.identity import INSIDE_RUN, identity, key
+from srft.harness.config.config import EpisodesConfig, inside_run
+from srft.harness.config.identity import model_id
 from srft.harness.loop.budget import BudgetWatch
 from srft.harness.loop.imported import check_sources, import_into, runs_id
 from srft.harness.loop.loop_config import LoopConfig
-from srft.harness.loop.loop_work import Displays, Incomplete, Left, LoopWork, StageName, Stopped, known_stages
+from srft.harness.loop.loop_work import (
+    STAGES,
+    Displays,
+    Incomplete,
+    Left,
+    LoopWork,
+    StageName,
+    Stopped,
+    known_stages,
+)
 from srft.harness.loop.loop_yaml import keep_loop_config
-from srft.harness.loop.stage_keys import Sources, essence, stage_key, trained_by
-from srft.harness.loop.weights import weights_id
+from srft.harness.loop.sources import Sources
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round, Run
 from srft.harness.serve.weights import check_folder
 from srft.harness.stages.critics import open_critic
-from srft.harness.stages.critique import CritiqueConfig, critique
+from srft.harness.stages.critique import CritiqueConfig, critique, standing
 from srft.harness.stages.models import close_model, open_model
 from srft.harness.stages.practice import practice
 from srft.harness.stages.rows import RowsConfig, make_rows, refuse_evaluated
 from srft.harness.stages.training_process import train_in_process
+from srft.train.fit.weights import weights_id
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
 
@@ -80,8 +91,6 @@ def loop(
         rounds = _Rounds(config, run, stop, displays or Displays(), stages)
         try:
             rounds.go()
-        except Left:
-            pass
         except Stopped:
             return Outcome(False, budget.spent or "stopped", rounds.model, None)
         finally:
@@ -111,7 +120,10 @@ class _Rounds(LoopWork):
         self.sources = self._tasks()
         self._round_zero()
         for number in range(1, self.config.rounds + 1):
-            _Round(self, number).go()
+            try:
+                _Round(self, number).go()
+            except Left:  # the further rounds have the stages that were asked for too
+                self.is_left = True
             if number < self.config.rounds:
                 self.report()
 
@@ -142,17 +154,20 @@ class _Rounds(LoopWork):
 
 
 class _Round:
-    """One round. `teacher` is who it collects from, `None` where it imports; `first` the model that it trains."""
+    """One round. `teacher` is who it collects from, `None` where it imports."""
 
     def __init__(self, rounds: LoopWork, number: int) -> None:
         self.rounds, self.config, self.number = rounds, rounds.config, number
         self.round = rounds.run.round(number)
         self.stages = Stages.read(self.round.path)
         self.teacher = self.config.teacher(number)
-        self.first = self.config.model if self.config.start == "base" else rounds.model
 
     def go(self) -> None:
-        critics = self._critique(self._import() if self.teacher is None else self._collect(self.teacher))
+        if self.teacher is None:
+            self._import()
+        else:
+            self._collect(self.teacher)
+        critics = self._critique()
         evaluated: dict[str, dict[str, Any]] = {}
         models: dict[str, str] = {}
         left: Left | None = None
@@ -175,74 +190,89 @@ class _Round:
         else:
             self._promote(models, evaluated)
 
-    def _import(self) -> str:
-        """The stage's key, on which the next ones depend. Raises InputError where a model is to be evaluated on what
-        these runs are about: before a judge is paid for them."""
+    def _model_before(self, stage: StageName) -> str:
+        """The model that stands when this round begins. Ends what was asked for where that is not decided."""
+        if not self.rounds.is_left:
+            return self.rounds.model
+        if any(name in self.rounds.only for name in STAGES[STAGES.index(stage) : -1]):
+            raise InputError(
+                f"{self.round.path}: {stage} builds on the model that round {self.number - 1} promotes, and that round "
+                "is not finished; add the stages that it lacks (train, evaluate, promote) to --stages"
+            )
+        raise Left
+
+    def _first(self) -> str:
+        """The model that is trained."""
+        return self.config.model if self.config.start == "base" else self._model_before("rows")
+
+    def _import(self) -> None:
+        """Raises InputError where a model is to be evaluated on what these runs are about: before a judge is paid."""
         runs = self.config.runs
         assert runs is not None
-        key = runs_id(runs)
 
         def work() -> dict[str, Any]:
             figures = import_into(runs, self.rounds.run, self.round, stop=self.rounds.stop)
             self.rounds.check_stop()
             return figures
 
-        made = [self.round.trajectories.path]
-        figures = self.rounds.stage(self.stages, "import", key, work, stage="import", made=made)
+        figures = self.rounds.stage(self.stages, "import", runs_id(runs), work, stage="import")
         if damaged := figures["damaged_runs"]:
             logger.warning("{}: {} damaged runs were left out, say {}", self.round.path, damaged, figures["damaged"][0])
         refuse_evaluated(self.round, self._held_out(), by=self.config.contamination)
-        return key
 
     def _held_out(self) -> tuple[str, ...]:
         held_out = self.rounds.sources.held_out
         return () if held_out is None else (held_out,)
 
-    def _collect(self, teacher: str) -> str:
-        """The stage's key, on which the next ones depend."""
+    def _collect(self, teacher: str) -> None:
         episodes, tasks = self._episodes(), self.rounds.sources.trained
         assert tasks is not None
-        student = weights_id(self.rounds.model) if teacher == "student" else None
-        key = stage_key("collect", self.rounds.sources.trained_digest, essence(episodes), teacher, student)
+        asks_student = teacher == "student"
+        student = self._model_before("collect") if asks_student else None
+        by = teacher if asks_student else model_id(teacher, base=self.rounds.run.path, record=self.config)
+        weights = None if student is None else weights_id(student)
+        ids = self.rounds.sources.trained_ids
+        made_key = self.rounds.episodes_key("collect", episodes, ids, weights=weights, by=by)
 
         def work() -> dict[str, Any]:
             model = None
-            if teacher == "student":
-                served = self.rounds.servers.serve(
-                    self.rounds.model,
-                    name=f"{self.round.path.name}.student",
-                    base=self.config.model,
-                    sampling=episodes.openai,
-                )
-                model = served.model
+            if student is not None:
+                name = f"{self.round.path.name}.student"
+                model = self.rounds.servers.serve(
+                    student, name=name, base=self.config.model, sampling=episodes.openai
+                ).model
             return self.rounds.collect(episodes, tasks, teacher, into=self.round, model=model)
 
-        self.rounds.stage(self.stages, "collect", key, work, stage="collect")
-        return key
+        self.rounds.stage(self.stages, "collect", made_key, work, stage="collect")
 
     def _episodes(self) -> EpisodesConfig:
         """Seeds of its own: a further round of the same teacher must not repeat the one before."""
         episodes = self.config.collect
         return msgspec.structs.replace(episodes, seed=episodes.seed + (self.number - 1) * episodes.attempts)
 
-    def _critique(self, collected: str) -> list[str]:
+    def _critique(self) -> list[str]:
         """The critic's name. Of the demonstrator's runs the true verdicts are noted too, to measure the critic by."""
         critics = [self.config.critic]
         if self.teacher == "demonstrator" and "oracle" not in critics:
             critics.append("oracle")
-        key = stage_key("critique", collected, critics, without_defaults(self.config.judge))
+        judged = [standing(self._judging(critic), self.round) for critic in critics]
+        made_key = key("critique", [one.key for one in judged])
+        if not all(one.is_last_word for one in judged):  # somebody has asked the same critic with other settings since
+            self.stages.begin("critique", made_key)
 
         def work() -> dict[str, Any]:
             return {critic: self._judge(critic) for critic in critics}
 
-        figures = self.rounds.stage(self.stages, "critique", key, work, stage="critique")
+        figures = self.rounds.stage(self.stages, "critique", made_key, work, stage="critique")
         return [figures[self.config.critic]["critic"]]
 
-    def _judge(self, critic: str) -> dict[str, Any]:
-        settings = CritiqueConfig(
+    def _judging(self, critic: str) -> CritiqueConfig:
+        return CritiqueConfig(
             critic=critic, judge=self.config.judge, round=self.number, tasks=self.rounds.sources.trained
         )
-        ended = critique(settings, self.rounds.run, stop=self.rounds.stop, watch=self.rounds.displays.runs)
+
+    def _judge(self, critic: str) -> dict[str, Any]:
+        ended = critique(self._judging(critic), self.rounds.run, stop=self.rounds.stop, watch=self.rounds.displays.runs)
         if ended.reason:
             raise Incomplete(ended.reason)
         self.rounds.check_stop()
@@ -260,7 +290,7 @@ class _Round:
             return RowTable.open(folder).manifest.fingerprint
         began = time.monotonic()
         settings = RowsConfig(
-            tokenizer=self.first,
+            tokenizer=self._first(),
             arms=(arm,),
             critics=tuple(critics),
             policy=self.config.mask,
@@ -284,14 +314,14 @@ class _Round:
 
     def _train(self, cell: str, arm: Arm, seed: int, rows: str) -> str:
         """The folder of the trained model."""
-        recipe, out = self.config.recipe_of(seed), self.round.path / "model" / cell
-        key = stage_key("train", rows, weights_id(self.first), trained_by(recipe))
+        recipe, out, first = self.config.recipe_of(seed), self.round.path / "model" / cell, self._first()
+        made_key = key("train", rows, weights_id(first), identity(recipe, base=self.rounds.run.path))
 
         def work() -> dict[str, Any]:
             self.rounds.servers.close()  # its memory goes to the training
             trained = train_in_process(
                 rows=self.round.path / "rows" / arm,
-                model=self.first,
+                model=first,
                 out=out,
                 recipe=self.config.recipe,
                 sets=self.config.recipe_sets(seed),
@@ -306,10 +336,9 @@ class _Round:
         self.rounds.stage(
             self.stages,
             f"train.{cell}",
-            key,
+            made_key,
             work,
             stage="train",
-            made=[out, self.round.path / "evaluation" / cell],
             outdates=[f"serve.{cell}", f"evaluate.{cell}", "promote"],
         )
         return str(out)
@@ -321,18 +350,21 @@ class _Round:
         cell = next(name for name, arm, _ in self.config.cells() if arm == self.config.promoted_arm)
         before, after = self.rounds.standing, evaluated[cell]
         rule = self.config.promote
-        key = stage_key("promote", before, after, rule, weights_id(self.rounds.model), weights_id(models[cell]))
+        weights = [weights_id(self.rounds.model), weights_id(models[cell])]
+        made_key = key("promote", before, after, identity(rule, base=self.rounds.run.path), weights)
         is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose - 1e-9
         figures = {
             "decision": "promoted" if is_better else "rolled back",
             "cell": cell,
-            "model": models[cell] if is_better else self.rounds.model,
+            "model": inside_run(models[cell] if is_better else self.rounds.model, self.rounds.run.path).removeprefix(
+                INSIDE_RUN
+            ),
             "before": before["rate"],
             "after": after["rate"],
             "rule": f"promoted unless the share of resolved held-out tasks falls by more than {rule.may_lose:g}",
             "reason": f"{cell}: {_share(after)} resolved, the model before it {_share(before)}",
         }
-        self.rounds.stage(self.stages, "promote", key, lambda: figures, stage="promote")
+        self.rounds.stage(self.stages, "promote", made_key, lambda: figures, stage="promote")
         logger.info("{}: {}: {}", self.round.path.name, figures["decision"], figures["reason"])
         if is_better:
             self.rounds.promote(models[cell], after)

@@ -68,17 +68,17 @@ class EvidenceBook:
         self, round_: Round, *, information: Information, gold_patches: Mapping[str, str] | None = None
     ) -> None:
         self._round = round_
-        self._information = information
+        self.information = information
         self._gold_patches = gold_patches or {}
         self._index = round_.index()
 
-    def of(self, trajectory: Trajectory) -> Evidence:
+    def of(self, trajectory: Trajectory | RunEntry) -> Evidence:
         """The evidence on a run. Raises InputError for a test log that cannot be read."""
         run = self._short(trajectory)
-        wants_patch = self._information == "gold_patch"
+        wants_patch = self.information == "gold_patch"
         return Evidence(
             resolved=self._index.outcome(run).resolved,
-            test_log=self._test_log(run) if self._information == "test_log" else None,
+            test_log=self._test_log(run) if self.information == "test_log" else None,
             gold_patch=self._gold_patches.get(run.task_id) if wants_patch else None,
         )
 
@@ -90,15 +90,15 @@ class EvidenceBook:
 
     def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
         """What the information arm wants and this run does not have."""
-        if self._information == "none":
+        if self.information == "none":
             return None
         run = self._short(trajectory)
         if self._index.outcome(run).resolved is None:
             return "outcome"
-        if self._information == "gold_patch" and run.task_id not in self._gold_patches:
+        if self.information == "gold_patch" and run.task_id not in self._gold_patches:
             return "reference fix"
-        grade = self._index.grade(run) if self._information == "test_log" else None
-        if self._information == "test_log" and (grade is None or (grade.log_path and not log_of(self._round, grade))):
+        grade = self._index.grade(run) if self.information == "test_log" else None
+        if self.information == "test_log" and (grade is None or (grade.log_path and not log_of(self._round, grade))):
             return "test log"
         return None
 
@@ -114,7 +114,7 @@ class EvidenceBook:
         ]
         if lacks:
             raise InputError(
-                f"judge.information is {self._information}, but of the runs to judge {'; '.join(lacks)}; or set "
+                f"judge.information is {self.information}, but of the runs to judge {'; '.join(lacks)}; or set "
                 "judge.information to what is known of all of them"
             )
 

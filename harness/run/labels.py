@@ -8,17 +8,19 @@ Reads the short records of `index.py`, or whole critiques; what they come to is 
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
-from srft.critic.labels.labels import Critique, StepLabel, effective_labels
+from srft.critic.labels.labels import Critique, StepLabel, effective_labels, is_by
 from srft.harness.run.index import CODES, CritiqueEntry, label_of
 from srft.train.rows.mask import Arm, label_source
 
 Told = Critique | CritiqueEntry
+T = TypeVar("T", Critique, CritiqueEntry, Told)
 
 
 def labels_by(told: Sequence[Told], *, critics: Sequence[str]) -> dict[int, StepLabel]:
     """Step -> the label that counts, of all that was said of a run, oldest first."""
-    counting = [one for one in told if one.source == "human" or one.critic in critics]
+    counting = _counting(told, critics)
     if len(counting) == 1 and isinstance(counting[0], CritiqueEntry):  # nearly all: twenty times as fast
         return counting[0].labels()
     return effective_labels(
@@ -44,8 +46,13 @@ def labels_of_arm(arm: Arm, told: Sequence[Told], *, critics: Sequence[str], too
 
 def codes_by(told: Sequence[CritiqueEntry], *, critics: Sequence[str], steps: int) -> str:
     """The verdicts that count, a letter a step, see `CODES`."""
-    counting = [one for one in told if one.source == "human" or one.critic in critics]
+    counting = _counting(told, critics)
     if len(counting) == 1 and counting[0].steps is None:
         return counting[0].verdicts
     labels = labels_by(counting, critics=critics)
     return "".join(CODES[labels[step].verdict if step in labels else None] for step in range(steps))
+
+
+def _counting(told: Sequence[T], critics: Sequence[str]) -> list[T]:
+    """What people and these critics said."""
+    return [one for one in told if one.source == "human" or any(is_by(one, name) for name in critics)]

@@ -18,22 +18,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task, load_tasks
-from srft.harness.config.config import CollectConfig, differing_keys
+from srft.harness.config.config import CollectConfig, from_run, inside_run, run_root
+from srft.harness.config.identity import Identity, changed, keep
+from srft.harness.config.identity import kept as kept_identity
 from srft.harness.run.store import Round, write_atomic
 
 FILE_NAME = "run.yaml"
-
-# Another value of these changes how a run is done, not what comes out.
-FREE_KEYS = ("workers", "warm", "infra_retries", "images", "grading", "attempts", "only", "ray")
-
-# Of an endpoint's settings, these change its replies; the others say how it is reached and what it costs.
-SAMPLING_KEYS = (
-    *("temperature", "top_p", "max_tokens", "extra_body", "return_token_ids", "logprobs"),
-    *("send_reasoning", "reasoning_field"),
-)
 
 
 def config_folder(round_: Round) -> Path:
@@ -61,7 +53,7 @@ def kept_config(folder: Path) -> CollectConfig | None:
     if not content:
         return None
     try:
-        return msgspec.convert(content[CollectConfig.KEPT_AS], CollectConfig, strict=False)
+        return msgspec.convert(from_run(content[CollectConfig.KEPT_AS], folder), CollectConfig, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{folder / FILE_NAME}: {error}") from None
 
@@ -96,19 +88,22 @@ def refuse_another_config(config: CollectConfig, folder: Path, round_: Round) ->
             f"{folder}: has trajectories but no run.yaml, so they were imported, and a collection would count them "
             "as its own attempts; collect into another --run"
         )
-    if kept and (changed := differing_keys(_essence(kept), _essence(config), besides=FREE_KEYS)):
+    if kept and (changes := changed(begun_with(kept, folder), identity_in(config, folder), may_grow=("tasks",))):
         raise InputError(
-            f"{folder / FILE_NAME}: this run was begun with another {', '.join(changed)}; continue it with the same, "
-            "or give another --run"
+            f"{folder / FILE_NAME}: this run was begun with another {', '.join(map(str, changes))}; give what it was "
+            "begun with, or another --run"
         )
 
 
-def _essence(config: CollectConfig) -> CollectConfig:
-    """The configuration without what may change while a run goes on: an endpoint may have moved."""
-    sampling = {key: getattr(config.openai, key) for key in SAMPLING_KEYS}
-    is_endpoint = config.model.startswith(("http://", "https://"))
-    model = "http#" + (config.model.partition("#")[2] or config.openai.name) if is_endpoint else config.model
-    return msgspec.structs.replace(config, model=model, openai=OpenAIConfig(**sampling))
+def begun_with(kept: CollectConfig, folder: Path) -> Identity:
+    """What the run was begun with; of a run that keeps no identity, what its configuration comes to now."""
+    return kept_identity(folder) or identity_in(kept, folder)
+
+
+def identity_in(config: CollectConfig, folder: Path) -> Identity:
+    """A configuration's identity in a run, wherever that lies and however its path is spelled. Raises InputError."""
+    inside = msgspec.structs.replace(config, tasks=inside_run(config.tasks, folder))
+    return Identity.of(inside, base=run_root(folder))
 
 
 def refuse_another_backend(backend: str, folder: Path) -> None:
@@ -131,13 +126,20 @@ def write_config(
         attempts=max(kept.attempts, config.attempts),
         only=tuple(dict.fromkeys((*kept.only, *config.only))) if kept.only and config.only else (),
     )
+    keep(folder, identity_in(config, folder))
+    config = msgspec.structs.replace(config, tasks=inside_run(config.tasks, folder))
     content = {
         **software(),
         "backend": backend,
         CollectConfig.KEPT_AS: msgspec.to_builtins(config),
-        "images": {**_read(folder).get("images", {}), **(images or {})},
+        "images": _known_images(_read(folder).get("images", {}), images or {}),
     }
     write_atomic(folder / FILE_NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _known_images(before: dict[str, str | None], now: dict[str, str | None]) -> dict[str, str | None]:
+    """What an image was is not forgotten when it is not here any more."""
+    return {name: now.get(name) or before.get(name) for name in (*before, *now)}
 
 
 def software(*further: str) -> dict[str, Any]:

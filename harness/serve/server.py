@@ -19,6 +19,7 @@ from loguru import logger
 from srft.agent.models.contract import Model
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError
+from srft.env.identity import MAY_CHANGE
 
 Kind = Literal["auto", "vllm", "transformers"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -39,13 +40,13 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kind: Kind = "auto"
     dtype: Dtype = "auto"
     max_model_len: Annotated[int, MORE_THAN_0] | None = None
-    batch: Annotated[int, MORE_THAN_0] = 16
-    cache_gib: Annotated[float, MORE_THAN_0] | None = None
-    host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
-    vllm_python: str | None = None
-    vllm_args: tuple[str, ...] = ()
-    start_timeout_s: Annotated[float, MORE_THAN_0] = 600.0
+    batch: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 16
+    cache_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    host: Annotated[str, MAY_CHANGE] = "127.0.0.1"
+    port: Annotated[Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, MAY_CHANGE] = None
+    vllm_python: Annotated[str | None, MAY_CHANGE] = None
+    vllm_args: Annotated[tuple[str, ...], MAY_CHANGE] = ()
+    start_timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 600.0
 
 
 class ServeCommandConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

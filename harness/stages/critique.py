@@ -6,9 +6,12 @@ one critique a line, each as soon as it is there.
     with Run("runs/first") as run:
         summary = critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run, stop=threading.Event())
 
-A run that this critic, told by its fingerprint, has on file is not judged again. What the world ended is left out, and
-so is a run without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again.
-A line of a model's that has no verdict at all is a failure of an earlier version: that run is judged again.
+A run is not judged again where this critic, identified by its fingerprint, has judged it on the evidence that there is
+now: one that was graded anew, or whose reference fix is another, is judged again. Of each critic the last line of a run
+counts, so what is asked for again, after other settings, is written once more, at no cost. What infrastructure ended is
+left out, and so is a run without steps. A critic that fails costs one run, whatever it fails with; the same command
+tries it again. A line of a model's that has no verdict at all is a failure of an earlier version: that run is judged
+again.
 """
 
 import threading
@@ -26,9 +29,20 @@ from loguru import logger
 from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge, add_usage
-from srft.critic.labels.labels import Critic, Critique, Information, check_complete, says_something
+from srft.critic.labels.labels import (
+    Critic,
+    Critique,
+    Information,
+    StepLabel,
+    check_complete,
+    critique_by,
+    evidence_id,
+    says_something,
+)
 from srft.env.errors import InfrastructureError, InputError, StorageError
+from srft.env.identity import ADDS, MAY_CHANGE, adds_by, decides_by, key
 from srft.harness.config.config import RayConfig
+from srft.harness.config.identity import critic_id, tasks_id
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.find import find_round
 from srft.harness.run.index import RunEntry
@@ -54,13 +68,13 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     from many machines.
     """
 
-    critic: str
+    critic: Annotated[str, decides_by(critic_id)]
     judge: JudgeConfig = JudgeConfig()
     round: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    only: tuple[str, ...] = ()
-    tasks: str | None = None
-    workers: Annotated[int, msgspec.Meta(gt=0)] = 4
-    only_unresolved: bool = False
+    only: Annotated[tuple[str, ...], ADDS] = ()
+    tasks: Annotated[str | None, adds_by(tasks_id)] = None
+    workers: Annotated[int, msgspec.Meta(gt=0), MAY_CHANGE] = 4
+    only_unresolved: Annotated[bool, ADDS] = False
     ray: RayConfig = RayConfig()
 
 
@@ -136,12 +150,10 @@ def critique(
     stop: when set, the runs under way are finished and no other is begun. watch: entered while it goes on.
     """
     round_ = run.round(find_round(run.path, config.round))
-    critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
-    information: Information = getattr(critic, "information", "none")
-    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
-    evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
-    subjects = _subjects(round_, critic, evidence, config)
+    critic, evidence, subjects = _read(config, round_)
     evidence.refuse_missing(subjects.missing, run=run.path)
+    for told in subjects.again:
+        round_.critiques.append(told)
     if subjects.pending:
         check_critic(critic)
     if isinstance(critic, Judge):
@@ -152,6 +164,29 @@ def critique(
         with watch(stage.progress):
             stage.run()
         return stage.summary()
+
+
+class Standing(NamedTuple):
+    """What a critique of a round depends on. key: a hash of the critic, the runs and the evidence on them.
+    is_last_word: whether nothing that it said is followed by what the same critic said with other settings."""
+
+    key: str
+    is_last_word: bool
+
+
+def standing(config: CritiqueConfig, round_: Round) -> Standing:
+    """Whether a critique is what it would be now; nobody is asked. Raises InputError."""
+    critic, _, subjects = _read(config, round_)
+    told_by = key("critique", critic.name, critic.fingerprint, sorted(subjects.evidence.items()))
+    return Standing(told_by, is_last_word=not subjects.again)
+
+
+def _read(config: CritiqueConfig, round_: Round) -> tuple[Critic, EvidenceBook, "_Subjects"]:
+    critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
+    information: Information = getattr(critic, "information", "none")
+    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
+    evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
+    return critic, evidence, _subjects(round_, critic, evidence, config)
 
 
 def _cluster(config: CritiqueConfig, critic: Critic) -> AbstractContextManager[Cluster | None]:
@@ -169,21 +204,26 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
 
 
 class _Subjects(NamedTuple):
-    """outcomes: run -> its outcome, of all that are to be judged. pending: those not on file. missing: see
-    EvidenceBook."""
+    """What is to be judged, and what of it is on file.
+
+    outcomes: run -> its outcome, of all that are to be judged; evidence: run -> a hash of what the critic is shown of
+    it. pending: those not on file. again: what is on file, but is not this critic's last word. spoken: those on which
+    it has said something, with whatever settings. missing: see EvidenceBook.
+    """
 
     outcomes: dict[str, bool | None]
+    evidence: dict[str, str]
     pending: set[str]
+    again: list[Critique]
+    spoken: set[str]
     skipped: Counter[str]
     missing: dict[str, list[str]]
 
 
 def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: CritiqueConfig) -> _Subjects:
     index = round_.index()
-    on_file = {
-        told.trajectory_id for told in index.critiques if told.fingerprint == critic.fingerprint and told.says_something
-    }
-    subjects = _Subjects({}, set(), Counter(), defaultdict(list))
+    on_file = _on_file(round_, critic)
+    subjects = _Subjects({}, {}, set(), [], set(on_file.last), Counter(), defaultdict(list))
     known_tasks = set()
     for run in index.standing:
         known_tasks.add(run.task_id)
@@ -192,14 +232,55 @@ def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: Cri
             subjects.skipped[reason] += 1
             continue
         subjects.outcomes[run.id] = outcome
-        if run.id in on_file:
-            continue
-        subjects.pending.add(run.id)
-        if what := evidence.missing(run):
+        told, given = _told_on(run, on_file, evidence)
+        subjects.evidence[run.id] = given
+        if told is None and (what := evidence.missing(run)):
             subjects.missing[what].append(f"{run.task_id} attempt {run.attempt}")
+        if told is None:
+            subjects.pending.add(run.id)
+        elif on_file.last.get(run.id) != (critic.fingerprint, given):
+            subjects.again.append(_once_more(told, critic.name))
     if unknown := sorted(set(config.only) - known_tasks):
         raise InputError(f"{round_.path}: no run on {', '.join(unknown)}; check the ids given to --only")
     return subjects
+
+
+def _told_on(run: RunEntry, on_file: "_OnFile", evidence: EvidenceBook) -> tuple[Critique | None, str]:
+    """What is on file of a run, and a hash of the evidence that counts: what is there now, else what was there then."""
+    if evidence.missing(run) is not None:
+        told = on_file.judged.get(run.id)
+        return told, told.evidence if told else ""
+    given = evidence_id(evidence.of(run), evidence.information)
+    return on_file.of.get((run.id, given)), given
+
+
+class _OnFile(NamedTuple):
+    """What a critic said of a round's runs.
+
+    of: (run, evidence) -> what was said with these settings; judged: run -> the last of it. last: run -> fingerprint
+    and evidence of this critic's last word, with whatever settings.
+    """
+
+    of: dict[tuple[str, str], Critique]
+    judged: dict[str, Critique]
+    last: dict[str, tuple[str, str]]
+
+
+def _on_file(round_: Round, critic: Critic) -> _OnFile:
+    on_file = _OnFile({}, {}, {})
+    for told in round_.critiques.read():
+        if not says_something(told):
+            continue
+        if told.critic == critic.name:
+            on_file.last[told.trajectory_id] = (told.fingerprint, told.evidence)
+        if told.fingerprint == critic.fingerprint and told.source == critic.source:
+            on_file.of[told.trajectory_id, told.evidence] = on_file.judged[told.trajectory_id] = told
+    return on_file
+
+
+def _once_more(told: Critique, name: str) -> Critique:
+    """A critique as this critic's last word; it costs nothing a second time."""
+    return msgspec.structs.replace(told, critic=name, calls=0, usage=None, wall_s=None)
 
 
 def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig) -> str | None:
@@ -261,7 +342,7 @@ class _Stage:
     def _judge(self, trajectory: Trajectory) -> None:
         self.progress.add(running=1)
         try:
-            told = self.critic.judge(trajectory, self.evidence.of(trajectory))
+            told = self._told(trajectory)
             if told is not None:
                 check_complete(
                     told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}"
@@ -289,6 +370,18 @@ class _Stage:
         mistakes = sum(label.verdict == "mistake" for label in told.labels)
         self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
 
+    def _told(self, trajectory: Trajectory) -> Critique | None:
+        """The critic's word, with a hash of what it was shown."""
+        told = self.critic.judge(trajectory, self.evidence.of(trajectory))
+        given = self.subjects.evidence[trajectory.id]
+        if told is not None:
+            return msgspec.structs.replace(told, evidence=given)
+        if trajectory.id not in self.subjects.spoken:
+            return None
+        # It had an opinion with other settings, say a label file that had this run: that is taken back.
+        nothing = [StepLabel(step=step.index, verdict=None) for step in trajectory.steps]
+        return critique_by(self.critic, trajectory, labels=nothing, evidence=given)
+
     def _failed(self, trajectory: Trajectory, error: str) -> None:
         logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
         self.progress.add(done=1, failed=1)
@@ -304,16 +397,15 @@ class _Stage:
         self.stop.set()
 
     def summary(self) -> Summary:
-        last = {
-            told.trajectory_id: told
-            for told in self.round.critiques.read()
-            if told.fingerprint == self.critic.fingerprint
-            and told.trajectory_id in self.subjects.outcomes
-            and says_something(told)
-        }
         spent, remarks = Spent(), Counter[str]()
+        last: dict[str, Critique] = {}
+        for told in self.round.critiques.read():
+            if told.fingerprint != self.critic.fingerprint or told.trajectory_id not in self.subjects.outcomes:
+                continue
+            if says_something(told):
+                spent = spent.plus(told)
+                last[told.trajectory_id] = told
         for told in last.values():
-            spent = spent.plus(told)
             remarks.update(told.remarks)
         runs, verdicts = _shares(last, self.subjects.outcomes)
         return Summary(

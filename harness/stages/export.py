@@ -169,7 +169,7 @@ def _conversations(config: ExportConfig, round_: Round, form: MessageFormat) -> 
     """Every run as messages, or the reason why not. Raises InputError for a weight that the format cannot say."""
     policy = msgspec.structs.replace(config.policy, arm=config.arm)
     critiques = critiques_by_run(round_)
-    critics = critics_used([config.arm], config.critics, round_.index().critics, round_)
+    critics = critics_used([config.arm], config.critics, round_.index().critiques, round_)
     for run in runs_with_facts(round_, critiques, critics, [config.arm]):
         made = conversation(run.trajectory, run.facts[config.arm], policy, binary=config.binary)
         if isinstance(made, Conversation) and not form.fractional:

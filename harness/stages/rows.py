@@ -5,7 +5,8 @@ Reads trajectories.jsonl, labels.jsonl and grades.jsonl; writes `rows/<arm>/` in
     with Run("runs/first") as run:
         manifests = make_rows(RowsConfig(tokenizer="models/base", arms=("srft", "all")), run.round(0))
 
-An arm whose inputs and configuration are those of the rows on file is not made again.
+An arm whose inputs and configuration are those of the rows on file is not made again. Labels and outcomes count by what
+they come to in the arm: a label changes no arm that does not use it.
 """
 
 import hashlib
@@ -16,17 +17,19 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from srft.agent.records import Trajectory
-from srft.critic.labels.labels import Critique, Source
+from srft.agent.records import Step, Trajectory
+from srft.critic.labels.labels import Critique, is_by
 from srft.env.errors import InputError
+from srft.env.identity import ADDS, adds_by, decides_by, identity, key, tokenizer_id
 from srft.env.tasks.task import load_tasks
+from srft.harness.config.identity import tasks_ids
 from srft.harness.run.index import tool_error_codes
-from srft.harness.run.labels import labels_of_arm
-from srft.harness.run.store import JsonLines, Round
+from srft.harness.run.labels import Told, labels_of_arm
+from srft.harness.run.store import Round
 from srft.train.rows.contamination import By, refuse_contamination
-from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source
+from srft.train.rows.mask import Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
 from srft.train.rows.render import Renderer, Thinking
-from srft.train.rows.rows import Manifest, RowSettings, RowTable, RunToRender, write_rows
+from srft.train.rows.rows import ROWS_VERSION, Manifest, RowSettings, RowTable, RunToRender, write_rows
 
 
 class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,14 +44,14 @@ class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     repository or by instance alone.
     """
 
-    tokenizer: str
-    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1)] = ("srft",)
+    tokenizer: Annotated[str, decides_by(tokenizer_id)]
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)
     critics: tuple[str, ...] = ()
     template: dict[str, Any] = {}
     thinking: Thinking | None = None
     policy: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
-    evaluation: tuple[str, ...] = ()
+    evaluation: Annotated[tuple[str, ...], adds_by(tasks_ids)] = ()
     contamination: By = "repository"
 
 
@@ -74,16 +77,17 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     )
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}
-    known = {name: source for one in rounds for name, source in one.index().critics.items()}
-    critics = critics_used(config.arms, config.critics, known, round_)
+    told = [one for of_round in rounds for one in of_round.index().critiques]
+    critics = critics_used(config.arms, config.critics, told, round_)
     for one in rounds:
         refuse_evaluated(one, config.evaluation, by=config.contamination)
     policies: dict[str, MaskPolicy] = {
         arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
     }
-    digest = "".join(_digest(one) for one in rounds)
+    made_of = _made_of(rounds, critiques, critics, policies)
+    settings = identity(config.rows, base=Path())
     fingerprints: dict[str, str] = {
-        arm: _hash(digest, renderer.fingerprint, policy, config.rows, critics) for arm, policy in policies.items()
+        arm: key("rows", made_of[arm], renderer.fingerprint, ROWS_VERSION, settings) for arm in policies
     }
     folder = round_.path / "rows"
     kept = {arm: table for arm in policies if (table := _kept(folder / arm, fingerprints[arm]))}
@@ -115,16 +119,14 @@ def critiques_by_run(round_: Round) -> dict[str, list[Critique]]:
     return critiques
 
 
-def critics_used(
-    arms: Iterable[Arm], named: Sequence[str], critics: Mapping[str, Source], round_: Round
-) -> tuple[str, ...]:
-    """Whose labels the arms srft and random use: the named ones, else the only one. Raises InputError.
-
-    critics: who has said something -> what they are."""
+def critics_used(arms: Iterable[Arm], named: Sequence[str], told: Sequence[Told], round_: Round) -> tuple[str, ...]:
+    """Whose labels the arms srft and random use: the named ones, else the only one. told: all that was said of the
+    runs. Raises InputError."""
     if all(label_source(arm) != "critic" for arm in arms):
         return ()
+    critics = {one.critic: one.source for one in told}
     known = sorted(name for name, source in critics.items() if source in ("model", "rule"))
-    if unknown := [name for name in named if name not in critics]:
+    if unknown := [name for name in named if not any(is_by(one, name) for one in told)]:
         raise InputError(
             f"{round_.critiques.path}: no labels by {', '.join(unknown)}; there are some by "
             f"{', '.join(sorted(critics)) or 'nobody'}: name one of these, or run `srft critique` first"
@@ -167,41 +169,53 @@ def refuse_evaluated(round_: Round, evaluation: Sequence[str], *, by: By) -> Non
         )
 
 
-class _TrainedStep(msgspec.Struct):
-    """Of a step, what its tokens and its weight depend on besides the messages, which the run's id stands for."""
-
-    reasoning: str | None = None
-    prompt_token_ids: tuple[int, ...] | None = None
-    token_ids: tuple[int, ...] | None = None
-    finish_reason: str | None = None
-    exit_code: int | None = None
-    timed_out: bool = False
-    error: str | None = None
-
-
-class _TrainedRun(msgspec.Struct):
-    """Of a trajectory, the same."""
-
-    task_id: str
-    attempt: int
-    id: str
-    patch: str | None
-    stop_reason: str
-    recorded_resolved: bool | None = None
-    steps: tuple[_TrainedStep, ...] = ()
+def _made_of(
+    rounds: Iterable[Round],
+    critiques: Mapping[str, list[Critique]],
+    critics: Sequence[str],
+    policies: Mapping[str, MaskPolicy],
+) -> dict[str, str]:
+    """Arm -> a hash of all that its rows are made of: the runs, and what the mask makes of each. Where the runs were
+    made, when, and in which order the threads were ready, does not count."""
+    digests = {arm: hashlib.sha256() for arm in policies}
+    arms: Sequence[Any] = list(policies)
+    for run in chain.from_iterable(runs_with_facts(one, critiques, critics, arms) for one in rounds):
+        rendered = _rendered_of(run.trajectory)
+        for arm, policy in policies.items():
+            digests[arm].update(msgspec.json.encode((rendered, _masked(run.facts[arm], policy))))
+    settings = {arm: identity(policy, base=Path()) for arm, policy in policies.items()}
+    used = {arm: critics if label_source(policy.arm) == "critic" else () for arm, policy in policies.items()}
+    return {arm: key(arm, used[arm], settings[arm], digest.hexdigest()) for arm, digest in digests.items()}
 
 
-def _digest(round_: Round) -> str:
-    """A hash of all that rows are made of. Times and the order in which threads were ready do not count."""
-    lines = JsonLines(round_.trajectories.path, _TrainedRun, whole=Trajectory)
-    runs = {(run.task_id, run.attempt): _hash(run) for run in lines.read()}
-    labels = [
-        (told.trajectory_id, told.critic, told.source, told.fingerprint, told.labels)
-        for told in sorted(round_.critiques.read(), key=lambda told: (told.trajectory_id, told.source, told.critic))
-    ]
-    grades = {key: grade.resolved for key, grade in round_.grades_by_patch().items()}
-    return _hash(sorted(runs.items()), labels, sorted(grades.items()))
+def _masked(facts: RunFacts, policy: MaskPolicy) -> tuple[bool | None, str | list[float]]:
+    """What an arm does with a run: by which outcome, and why it leaves the run out or the weight of each step."""
+    outcome = None if policy.arm == "all" else facts.resolved
+    return outcome, left_out(facts, policy) or step_weights(facts, policy).tolist()
 
 
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+_NOT_RENDERED = (
+    "sampling",
+    "scaffold",
+    "prompt",
+    "seed",
+    "detail",
+    "failure",
+    "started_at",
+    "wall_s",
+    "recorded_resolved",
+)
+_NOT_RENDERED_OF_STEP = ("wall_s", "elided_chars", "logprobs", "usage")
+
+
+def _rendered_of(trajectory: Trajectory) -> str:
+    """A hash of all of a run that its tokens may depend on; a field that is new counts until it is named above."""
+    content = {name: value for name, value in msgspec.structs.asdict(trajectory).items() if name not in _NOT_RENDERED}
+    content["steps"] = [_rendered_of_step(step) for step in trajectory.steps]
+    return key(content)
+
+
+def _rendered_of_step(step: Step) -> dict[str, Any]:
+    content = {name: value for name, value in msgspec.structs.asdict(step).items() if name not in _NOT_RENDERED_OF_STEP}
+    counted = step.usage and (step.usage.prompt_tokens, step.usage.completion_tokens)  # as sampled; the rest is cost
+    return content | {"usage": counted}

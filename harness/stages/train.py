@@ -13,19 +13,26 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from srft.env.errors import InputError
+from srft.env.identity import MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import read_config
+from srft.harness.config.identity import base_model_id, tasks_ids
 from srft.harness.run.store import Round
 from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
 from srft.train.fit.finetune import Trained, finetune
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By, refuse_contamination
 from srft.train.rows.rows import RowTable
+
+
+def _rows_id(folder: Path, *, base: Path, record: Any) -> str:
+    """Rows by what they were made of."""
+    return RowTable.open(resolved_path(str(folder), base)).manifest.fingerprint
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,11 +42,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tasks that the model will be measured on, which must not be trained on.
     """
 
-    rows: Path
-    model: str
-    out: Path
+    rows: Annotated[Path, decides_by(_rows_id)]
+    model: Annotated[str, decides_by(base_model_id)]
+    out: Annotated[Path, MAY_CHANGE]
     recipe: Recipe
-    evaluation: tuple[str, ...] = ()
+    evaluation: Annotated[tuple[str, ...], adds_by(tasks_ids)] = ()
     contamination: By = "repository"
 
 

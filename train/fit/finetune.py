@@ -12,7 +12,6 @@ Under `torchrun` every process calls it; the first one writes.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
@@ -37,12 +36,14 @@ from transformers import (
 )
 
 from srft.env.errors import InputError
+from srft.env.identity import identity, key
 from srft.train.fit.attention import choose_attention, refuse_other_layers
 from srft.train.fit.loss import install_loss
 from srft.train.fit.plot import plot_losses
-from srft.train.fit.recipe import Assumptions, Lora, Recipe
+from srft.train.fit.recipe import Lora, Recipe
 from srft.train.fit.schedule import Schedule
 from srft.train.fit.trainer import MaskedTrainer
+from srft.train.fit.weights import ADAPTER, WEIGHTS, weights_id
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowTable
 
@@ -50,11 +51,15 @@ WHOLE = "whole"
 """The file in a checkpoint's folder that says that the checkpoint was written to its end."""
 
 
+BEGUN = ".begun"
+"""The file in a model's folder that says which training is at work in it."""
+
+
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """training.json.
 
-    fingerprint: a hash of rows, recipe and base model. task_ids, repos: what was trained on, for the contamination
-    guard. log: one entry a logged step, as the trainer gives it. figures: what it came to.
+    fingerprint: a hash of rows, recipe and the base model's weights. task_ids, repos: what was trained on, for the
+    contamination guard. log: one entry a logged step, as the trainer gives it. figures: what it came to.
     """
 
     schema_version: int = 1
@@ -86,6 +91,7 @@ def finetune(
     finished and a checkpoint written; not under torchrun, whose processes would stop at different steps.
     """
     fingerprint = _fingerprint(table, recipe, model)
+    _refuse_itself(model, out)
     if (done := read_trained(out)) is not None and done.fingerprint == fingerprint:
         return done
     set_seed(recipe.seed)  # before the model: adapters begin at random
@@ -93,6 +99,9 @@ def finetune(
     schedule, aside = _schedules(table, recipe, held_out)
     arguments = training_arguments(recipe, out=out, steps=schedule.steps, evaluates=aside is not None)
     renderer = Renderer.load(table.manifest.tokenizer)
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            make_way(out, fingerprint)
     trainer = MaskedTrainer(
         load_model(model, recipe, renderer, table, on_gpu=arguments.device.type == "cuda"),
         arguments,
@@ -156,13 +165,51 @@ def _write(trained: Trained, out: Path) -> None:
     temporary = out / ".training.json.tmp"
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(trained)) + b"\n")
     temporary.replace(out / "training.json")
+    (out / BEGUN).unlink(missing_ok=True)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
 def _fingerprint(table: RowTable, recipe: Recipe, model: str) -> str:
-    trained_by = msgspec.structs.replace(recipe, about="", plan=Assumptions())  # neither changes what is trained
-    content = msgspec.json.encode((table.manifest.fingerprint, table.manifest.arm, trained_by, model))
-    return hashlib.sha256(content).hexdigest()[:16]
+    """By the base model's weights, wherever they lie."""
+    return key(
+        "train", table.manifest.fingerprint, table.manifest.arm, identity(recipe, base=Path()), weights_id(model)
+    )
+
+
+def _refuse_itself(model: str, out: Path) -> None:
+    """Raises InputError where a model would be written over what it is trained from."""
+    if Path(model).is_dir() and out.exists() and Path(model).resolve() == out.resolve():
+        raise InputError(f"--out {out}: is the model that is trained from; name another folder for the new one")
+
+
+def make_way(out: Path, fingerprint: str) -> None:
+    """Let a folder hold nothing but this training: an earlier model's adapter beside new weights would be served with
+    them. What another training left is set aside as `.<name>.<its fingerprint>`. Raises InputError for model files
+    that no training of srft's left."""
+    begun = out / BEGUN
+    done = read_trained(out)
+    before = done.fingerprint if done else begun.read_text() if begun.exists() else _checkpointed(out)
+    if before is None and out.is_dir() and (found := _model_files(out)):
+        raise InputError(
+            f"--out {out}: holds a model that srft did not train ({', '.join(found[:3])}); name another folder, or "
+            "move it away"
+        )
+    if before is not None and before != fingerprint:
+        aside = out.with_name(f".{out.name}.{before}")
+        shutil.rmtree(aside, ignore_errors=True)  # set aside before, and trained again since
+        logger.warning("{}: trained from other rows, weights or settings; set aside as {}", out, aside.name)
+        out.rename(aside)
+    out.mkdir(parents=True, exist_ok=True)
+    begun.write_text(fingerprint)
+
+
+def _checkpointed(out: Path) -> str | None:
+    """The fingerprint that the checkpoints in a folder are of."""
+    return next((mark.read_text() for mark in sorted(out.glob(f"checkpoints/*/{WHOLE}"))), None)
+
+
+def _model_files(out: Path) -> list[str]:
+    return sorted(path.name for pattern in (*WEIGHTS, ADAPTER) for path in out.glob(pattern))
 
 
 def _figures(trainer: MaskedTrainer, schedule: Schedule, held_out_loss: float | None) -> dict[str, float | int | None]:

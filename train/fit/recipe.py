@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from srft.env.errors import InputError
+from srft.env.identity import MAY_CHANGE
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -61,8 +62,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     plan: for `--plan` alone; training does not read it.
     """
 
-    about: str = ""
-    model: str | None = None
+    about: Annotated[str, MAY_CHANGE] = ""
+    model: Annotated[str | None, MAY_CHANGE] = None
     lora: Lora | None = None
     weights: Literal["float32", "bfloat16"] = "float32"
     compute: Literal["float32", "bfloat16"] = "bfloat16"
@@ -81,13 +82,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     optimizer: str = "adamw_torch_fused"
     held_out: Share = 0.0
     evaluate_every: Count | None = None
-    save_every: Count | None = 50
-    checkpoints: Count = 2
+    save_every: Annotated[Count | None, MAY_CHANGE] = 50
+    checkpoints: Annotated[Count, MAY_CHANGE] = 2
     log_every: Count = 1
-    logger: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    logger: Annotated[Literal["none", "tensorboard", "wandb", "trackio"], MAY_CHANGE] = "none"
     fsdp: bool = False
     seed: int = 0
-    plan: Assumptions = Assumptions()
+    plan: Annotated[Assumptions, MAY_CHANGE] = Assumptions()
 
 
 def recipe_file(name: str) -> Path:

@@ -30,10 +30,14 @@ from numpy.typing import NDArray
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
-from srft.train.rows.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
+from srft.train.rows.mask import MaskPolicy, Part, RunFacts, label_source, left_out, step_weights, token_weights
 from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
+
+ROWS_VERSION = 1
+"""Part of rows' fingerprints: raise it when the same renderings and weights give other rows (cutting, sliding,
+duplicates, the weights of tokens). What renders has a version of its own, and so have the rules that label."""
 
 BATCH_RUNS = 16
 """Runs whose texts are encoded together."""
@@ -178,7 +182,7 @@ def write_rows(
             with suppress(OSError):  # on a full disk it fails too, and would hide what happened
                 writer.close()
     for writer in arms.values():
-        writer.manifest.critics = list(critics)
+        writer.manifest.critics = list(critics) if label_source(writer.manifest.policy.arm) == "critic" else []
     return {arm: writer.finish() for arm, writer in arms.items()}
 
 

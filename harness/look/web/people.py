@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from srft.critic.agreement import cohen_kappa
-from srft.critic.labels.labels import Critique, StepLabel, Verdict
+from srft.critic.labels.labels import FILE_PREFIX, Critique, StepLabel, Verdict
 from srft.env.errors import InputError
 from srft.harness.look.web.places import Place
 from srft.harness.run.index import CODES, CritiqueEntry, RunEntry
@@ -60,7 +60,7 @@ class Person:
             raise InputError(f"step {step}: the run {entry.id} has the steps 0 to {entry.steps - 1}")
         if reason is not None and len(reason) > REASON_CHARS:
             raise InputError(f"the comment has {len(reason):,} characters; expected at most {REASON_CHARS:,}")
-        if place.critics().get(self.name, "human") != "human":
+        if place.critics().get(self.name, "human") != "human" or self.name.startswith(FILE_PREFIX):
             raise InputError(f"--as {self.name}: a critic is named so; label under another name")
         with place.lock, place.round.critiques.alone() as append:
             place.refresh()  # what another viewer of this person appended: the next line says all of it again

@@ -66,7 +66,11 @@ def test_simple_lines(write):
     assert verdicts(critique) == [None, "mistake"]
     assert critique.labels[1].reason == "wrong\u2028file"
     assert critique.remarks == {"not_labelled": 1}
-    assert (critique.critic, critique.source, critique.fingerprint) == ("human", "human", critic.fingerprint)
+    assert (critique.critic, critique.source, critique.fingerprint) == (
+        "file:labels.jsonl",
+        "human",
+        critic.fingerprint,
+    )
     assert verdicts(critic.judge(trajectory(id="x", task_id="other", attempt=1), Evidence())) == [None, None]
     assert critic.judge(trajectory(id="x", task_id="other"), Evidence()) is None
 

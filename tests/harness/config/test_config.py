@@ -5,6 +5,7 @@ import pytest
 from srft.env.errors import InputError
 from srft.harness.config.config import CollectConfig, read_config
 from srft.harness.config.errors import MissingKey
+from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.run.run_yaml import write_config
 
 GIVEN = {"tasks": "tasks.jsonl", "model": "script:replies.yaml"}
@@ -63,6 +64,15 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(InputError, match=message):
         read_config(CollectConfig, file=str(file), **GIVEN)
+
+
+def test_a_group_that_stands_in_two_places_is_set_in_one(tmp_path):
+    file = tmp_path / "loop.yaml"
+    file.write_text(
+        "{tasks: t, evaluation: e, model: m, recipe: smollm2-135m-cpu, collect: &a {seed: 3}, evaluate: *a}"
+    )
+    config = read_config(LoopConfig, file=str(file), sets=["collect.seed=5"])
+    assert (config.collect.seed, config.evaluate.seed) == (5, 3)
 
 
 def test_missing_options_are_named():

@@ -17,9 +17,9 @@ from srft.harness.loop.imported import runs_id
 from srft.harness.loop.loop_config import RunsConfig, read_loop_config
 from srft.harness.loop.loop_yaml import keep_loop_config
 from srft.harness.loop.rounds import loop
-from srft.harness.loop.weights import weights_id
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Run
+from srft.train.fit.weights import weights_id
 from tests.tiny import row
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML

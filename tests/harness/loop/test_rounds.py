@@ -17,9 +17,9 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from srft.critic.labels.labels import Critique, StepLabel
-from srft.harness.loop.weights import weights_id
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Run
+from srft.train.fit.weights import weights_id
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML
 

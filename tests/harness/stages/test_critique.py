@@ -10,14 +10,14 @@ import time
 import msgspec
 import pytest
 
-from srft.agent.records import Step, Trajectory
+from srft.agent.records import Action, Step, Trajectory
 from srft.critic.judge import answers
 from srft.critic.judge.config import JudgeConfig
-from srft.critic.labels.labels import Critique
+from srft.critic.labels.labels import Critique, Evidence, StepLabel, effective_labels, evidence_id
 from srft.env.errors import InputError, ModelError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.run.store import Run
-from srft.harness.stages.critique import CritiqueConfig, critique
+from srft.harness.stages.critique import CritiqueConfig, critique, standing
 from tests import tiny
 from tests.agent.conftest import ChatServer
 
@@ -432,3 +432,139 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_begun(server, run
 def test_the_config_names_its_defaults():
     config = msgspec.convert({"critic": "judge"}, CritiqueConfig)
     assert (config.judge, config.workers, config.only_unresolved) == (JudgeConfig(), 4, False)
+
+
+def by_file(run, file, critic="file"):
+    with Run(run) as opened:
+        return critique(CritiqueConfig(critic=f"{critic}:{file}"), opened, stop=threading.Event())
+
+
+def effective(run, run_id="id-0", critics=("oracle",)):
+    of_run = [told for told in critiques(run) if told.trajectory_id == run_id]
+    return {step: label.verdict for step, label in effective_labels(of_run, critics=critics).items()}
+
+
+def write_labels(path, **runs):
+    """run -> {step: verdict}"""
+    entries = {
+        run: [{"step": step, "verdict": verdict} for step, verdict in labels.items()] for run, labels in runs.items()
+    }
+    text = "".join(json.dumps({"trajectory_id": run, "labels": labels}) + "\n" for run, labels in entries.items())
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("critic", ["oracle", "file"])
+def test_what_was_asked_for_last_counts_also_when_it_was_asked_before(run, tmp_path, critic):
+    path, file = run(trajectory(0)), tmp_path / "labels.jsonl"
+    for verdict, judged, resumed in (("mistake", 1, 0), ("good", 1, 0), ("mistake", 0, 1), ("mistake", 0, 1)):
+        write_labels(file, **{"id-0": {0: verdict, 1: "good"}})
+        summary = by_file(path, file, critic)
+        assert (summary.judged, summary.resumed, summary.verdicts["resolved"][verdict]) == (
+            judged,
+            resumed,
+            1 + (verdict == "good"),
+        )
+        assert effective(path) == {0: verdict, 1: "good"}
+    assert len(critiques(path)) == 3
+
+
+def test_a_judge_asked_with_other_settings_and_again_costs_nothing_more(server, run):
+    path = run(trajectory(1))
+    for votes in (1, 2, 1):
+        summary = stage(path, server, judge={"votes": votes})
+    assert (len(server.requests), summary.judged, summary.resumed, summary.spent_now.calls) == (3, 0, 1, 0)
+    assert (summary.spent.calls, summary.spent.prompt_tokens) == (1, 100)
+    first, _, last = critiques(path)
+    assert (last.fingerprint, last.labels, last.calls, last.usage) == (first.fingerprint, first.labels, 0, None)
+
+
+def test_a_run_that_a_label_file_has_no_more_is_not_labelled_by_it(run, tmp_path):
+    path, file = run(trajectory(0), trajectory(1)), tmp_path / "labels.jsonl"
+    write_labels(file, **{"id-0": {0: "mistake"}, "id-1": {0: "mistake"}})
+    by_file(path, file)
+    write_labels(file, **{"id-1": {0: "mistake"}})
+    by_file(path, file)
+    assert (effective(path), effective(path, "id-1")) == ({}, {0: "mistake"})
+    assert by_file(path, file).judged == 0
+
+
+def test_a_label_file_leaves_a_persons_labels_alone(run, tmp_path):
+    path, file = run(trajectory(0)), tmp_path / "labels.jsonl"
+    with Run(path) as opened:
+        person = Critique(
+            trajectory_id="id-0",
+            task_id="tiny__tiny-0",
+            critic="human",
+            fingerprint="f",
+            source="human",
+            labels=(StepLabel(step=0, verdict=None), StepLabel(step=1, verdict="mistake")),
+        )
+        opened.round(0).critiques.append(person)
+    write_labels(file, **{"id-0": {0: "recover", 1: "good"}})
+    by_file(path, file)
+    assert effective(path) == {0: "recover", 1: "mistake"}
+
+
+def regrade(run, resolved):
+    with Run(run) as opened:
+        graded = Grade(
+            instance_id="tiny__tiny-1",
+            resolved=resolved,
+            outcome="resolved" if resolved else "unresolved",
+            wall_s=1.0,
+            grader="g",
+            key="k",
+            patch_hash=patch_hash("+1\n"),
+        )
+        opened.round(0).grades.append(graded)
+
+
+def test_another_outcome_is_judged_anew(server, run):
+    path = run(trajectory(1))
+    regrade(path, True)
+    for resolved, asked in ((True, 1), (False, 2), (True, 2), (False, 2)):
+        regrade(path, resolved)
+        stage(path, server, judge={"information": "outcome"})
+        assert len(server.requests) == asked
+        assert critiques(path)[-1].evidence == evidence_id(Evidence(resolved=resolved), "outcome")
+    assert stage(path, server).judged == 1  # one that is shown nothing
+    regrade(path, True)
+    assert stage(path, server).judged == 0
+
+
+def test_a_rule_that_sees_the_outcome_judges_anew_too(run):
+    edit = Step(
+        index=0,
+        content="I edit.",
+        action=Action(tool="bash", arguments={"command": "sed -i s/41/42/ a.py"}, format="backtick"),
+        observation="",
+        exit_code=0,
+    )
+    patch = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-return 41\n+return 42\n"
+    path = run(trajectory(0, steps=(edit,), patch=patch, recorded_resolved=True))
+    with Run(path) as opened:
+        first = critique(CritiqueConfig(critic="edits"), opened, stop=threading.Event())
+    path = run(trajectory(0, steps=(edit,), patch=patch, recorded_resolved=False))
+    with Run(path) as opened:
+        second = critique(CritiqueConfig(critic="edits"), opened, stop=threading.Event())
+    assert (first.verdicts, second.verdicts) == ({"resolved": {"good": 1}}, {"unresolved": {"mistake": 1}})
+
+
+def test_what_a_critique_stands_on(run, tmp_path):
+    path, file = run(trajectory(0)), tmp_path / "labels.jsonl"
+    config = CritiqueConfig(critic=f"file:{file}")
+
+    def stands():
+        with Run(path) as opened:
+            return standing(config, opened.round(0))
+
+    write_labels(file, **{"id-0": {0: "mistake"}})
+    first = stands()
+    by_file(path, file)
+    assert stands() == first
+    write_labels(file, **{"id-0": {0: "good"}})
+    second = stands()
+    assert (second.key != first.key, second.is_last_word) == (True, True)
+    by_file(path, file)
+    write_labels(file, **{"id-0": {0: "mistake"}})
+    assert stands() == (first.key, False)

@@ -6,7 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from srft.agent.records import Action
 from srft.critic.labels.labels import Critique, StepLabel
+from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.run.store import Round, Run
@@ -269,6 +271,12 @@ def rewrite(round_: Round, **changes) -> None:
         {"patch": "another"},
         {"stop_reason": "step_limit"},
         {"recorded_resolved": True},
+        {"tools": ({"type": "function", "function": {"name": "bash"}},)},
+        {"action": Action(tool="bash", arguments={"command": "ls -l"}, format="backtick")},
+        {"demo_messages": 1},
+        {"prompt_shared": 3},
+        {"repo": "a/another"},
+        {"tool_calls": ({"id": "1", "type": "function", "function": {"name": "bash", "arguments": "{}"}},)},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -290,6 +298,47 @@ def test_other_labels_and_grades_make_other_rows(round_, tokenizer):
     grade(round_, "a__b-one", True)
     assert [made_new(config, round_), made_new(config, round_)] == [True, False]
     grade(round_, "a__b-one", False)
+    assert [made_new(config, round_), made_new(config, round_)] == [True, False]
+
+
+def test_a_label_makes_anew_the_rows_of_the_arms_that_use_it(round_, tokenizer):
+    add(round_, "one")
+    add(round_, "two", resolved=True)
+    judge(round_, "one", 0)
+    config = RowsConfig(
+        tokenizer=tokenizer, arms=("all", "resolved", "srft", "tool_error", "human"), critics=("judge",)
+    )
+
+    def made():
+        return {arm for arm, rows in make_rows(config, round_).items() if rows.is_new}
+
+    assert made() == set(config.arms)
+    judge(round_, "one", 1, critic="exploit", source="rule")
+    assert made() == set()
+    judge(round_, "one", 2)
+    assert made() == {"srft"}
+    judge(round_, "one", 0, critic="anna", source="human")
+    assert made() == {"srft", "human"}
+    judge(round_, "two", 1, critic="anna", source="human")  # of a resolved run, which all of them train whole
+    assert made() == set()
+    judge(round_, "gone", 1)
+    assert made() == set()
+
+
+def test_a_rule_that_changed_its_mind_makes_other_rows(round_, tokenizer, monkeypatch):
+    add(round_, "one", failed=1)
+    config = RowsConfig(tokenizer=tokenizer, arms=("tool_error",))
+    assert [made_new(config, round_), made_new(config, round_)] == [True, False]
+    monkeypatch.setattr(ToolErrorCritic, "_label", lambda self, step: StepLabel(step=step.index, verdict="good"))
+    assert [made_new(config, round_), made_new(config, round_)] == [True, False]
+
+
+@pytest.mark.parametrize("version", ["train.rows.render.RENDER_VERSION", "harness.stages.rows.ROWS_VERSION"])
+def test_another_version_makes_other_rows(round_, tokenizer, monkeypatch, version):
+    add(round_, "one")
+    config = RowsConfig(tokenizer=tokenizer, arms=("all",))
+    assert [made_new(config, round_), made_new(config, round_)] == [True, False]
+    monkeypatch.setattr(f"srft.{version}", 99)
     assert [made_new(config, round_), made_new(config, round_)] == [True, False]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from srft.critic.labels.labels import StepLabel
@@ -102,6 +103,62 @@ def test_the_same_again_does_nothing(prepared, tmp_path):
     written_at = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
     assert train(prepared, tmp_path / "model") == first
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == written_at
+
+
+def test_other_weights_of_the_same_base_folder_are_trained_anew(prepared, tmp_path):
+    shutil.copytree(prepared / "base", tmp_path / "base")
+    table, recipe = RowTable.open(prepared / "rows" / "srft"), msgspec.convert(RECIPE, Recipe)
+    first = finetune(table, recipe, model=str(tmp_path / "base"), out=tmp_path / "model")
+    assert finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / "model") == first  # by the weights
+    halved = {name: tensor * 0.5 for name, tensor in load_file(tmp_path / "base" / "model.safetensors").items()}
+    save_file(halved, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    second = finetune(table, recipe, model=str(tmp_path / "base"), out=tmp_path / "model")
+    assert second.fingerprint != first.fingerprint
+    assert read_trained(tmp_path / f".model.{first.fingerprint}") == first
+
+
+def test_other_rows_are_trained_on_anew(prepared, tmp_path):
+    table, recipe = RowTable.open(prepared / "rows" / "srft"), msgspec.convert(RECIPE, Recipe)
+    first = finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / "model")
+    table.manifest.fingerprint = "another"
+    assert finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / "model") != first
+
+
+def test_what_changes_nothing_of_a_training_does_not_train_anew(prepared, tmp_path):
+    first = train(prepared, tmp_path / "model")
+    more = {"about": "a recipe", "model": "another", "save_every": 2, "checkpoints": 9, "logger": "none"}
+    assert train(prepared, tmp_path / "model", **more) == first
+
+
+def test_a_folder_holds_one_training(prepared, tmp_path):
+    adapter = train(prepared, tmp_path / "model", lora={"rank": 2})
+    full = train(prepared, tmp_path / "model")
+    assert not list((tmp_path / "model").glob("adapter*"))
+    assert_equal(tmp_path / "model", fresh(prepared, tmp_path))
+    aside = tmp_path / f".model.{adapter.fingerprint}"
+    assert (read_trained(aside), read_trained(tmp_path / "model")) == (adapter, full)
+    assert not (tmp_path / "model" / ".begun").exists()
+
+
+def fresh(prepared, tmp_path) -> Path:
+    train(prepared, tmp_path / "fresh")
+    return tmp_path / "fresh"
+
+
+def test_what_a_killed_training_left_is_not_mixed_with_another(prepared, tmp_path):
+    adapter = train(prepared, tmp_path / "model", lora={"rank": 2})
+    (tmp_path / "model" / "training.json").unlink()  # as if killed between the weights and the record
+    (tmp_path / "model" / ".begun").write_text(adapter.fingerprint)
+    train(prepared, tmp_path / "model")
+    assert not list((tmp_path / "model").glob("adapter*"))
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(prepared, tmp_path):
+    shutil.copytree(prepared / "base", tmp_path / "model")
+    with pytest.raises(InputError, match=r"holds a model that srft did not train \(model\.safetensors\)"):
+        train(prepared, tmp_path / "model")
+    with pytest.raises(InputError, match="is the model that is trained from"):
+        train(prepared, prepared / "base")
 
 
 @pytest.mark.parametrize("micro_batch", [2, 4])
