@@ -47,38 +47,47 @@ _TAKEN_BACK = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 
 
 class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which server, and how it samples. `None` leaves a setting to the server.
-
-    name: the model's name there. api_key_env: the environment variable with the key; none for servers that want none.
-    logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
-    tokenizer: the served model's, a folder or a name on the hub. Its vocabulary is noted beside sampled token ids, so
-    that they are never taken for another model's.
-    extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
-    send_reasoning: whether earlier thinking is sent back: `always`, `never`, or `auto`: with tool calls under the name
-    that the server gave it, else where the server demands it, and no more where it refuses. reasoning_field: the
-    message's field for it; `null`: the one that the server gave it in, or reasoning_content.
-    timeout_s: of one request. retry_s: how long a request that fails in a way that may pass is tried again, from its
-    first failure on; `Retry-After` is obeyed within it. max_retries: a bound on the number of tries besides.
-    """
+    """Which server, and how it samples. `null` leaves a setting to the server."""
 
     base_url: str = ""
+    """Where the server is, say http://127.0.0.1:8000/v1."""
     name: str = ""
+    """The model's name there."""
     api_key_env: str | None = None
+    """The environment variable that holds the key; `null` for a server that wants none."""
     temperature: float | None = None
+    """The sampling temperature."""
     top_p: float | None = None
+    """The share of the probability that is sampled from."""
     max_tokens: int | None = None
+    """The most tokens of one reply."""
     logprobs: bool | Literal["auto"] = "auto"
+    """Whether to ask for log-probabilities; `auto` goes without where they are refused."""
     return_token_ids: bool | Literal["auto"] = "auto"
+    """Whether to ask for the sampled token ids (vLLM has them); `auto` goes without where they are refused."""
     tokenizer: str | None = None
+    """The served model's tokenizer, a folder or a name on the Hub. Its vocabulary is noted beside sampled token ids, so
+    that they are never taken for another model's."""
     extra_body: dict[str, Any] = {}
+    """Further keys of the request, say {"top_k": 20}."""
     send_reasoning: Literal["auto", "always", "never"] = "auto"
+    """Whether earlier thinking is sent back. `auto`: beside tool calls, under the name that the server gave it, and
+    wherever the server demands it; no more where it refuses."""
     reasoning_field: str | None = None
+    """The message's field for earlier thinking; `null`: the one that the server gave it in, or reasoning_content."""
     timeout_s: float = 600.0
+    """Seconds that one request may take."""
     retry_s: float = 600.0
+    """Seconds for which a request is tried again, from its first failure on, where that failure may pass; `Retry-After`
+    is obeyed within them."""
     max_retries: int | None = None
+    """The most tries besides the first; `null`: as many as `retry_s` allows."""
     usd_per_million_prompt: float | None = None
+    """US dollars for a million tokens of requests."""
     usd_per_million_completion: float | None = None
+    """US dollars for a million tokens of replies."""
     usd_per_million_cached: float | None = None
+    """US dollars for a million tokens of requests that the server had in its cache; `null`: as the others."""
 
 
 class _Shared:

@@ -2,7 +2,7 @@
 
 import doctest
 
-from srft.agent.loop import EpisodeLimits
+from srft.agent.limits import EpisodeLimits
 from srft.harness.config.config import EpisodesConfig
 from srft.harness.loop import stage_keys
 from srft.harness.loop.stage_keys import essence, trained_by
