@@ -31,9 +31,11 @@ from srft.env.errors import InputError
 
 _PROGRAMS = (mini.READER, openhands.READER, swe_agent.READER, atif.READER)
 FORMATS: dict[str, Reader] = {
-    reader.name: reader for reader in (*_PROGRAMS, *(reader_of(dataset) for dataset in datasets().values()))
+    reader.name: reader
+    for reader in (*_PROGRAMS, *(reader_of(dataset) for dataset in datasets().values()), atif.REPLIES)
 }
-"""The files of programs, then the published datasets by name, then `chat`, which is any rows with chat messages."""
+"""The files of programs, the published datasets by name, `chat`, which is any rows with chat messages, and what is only
+read under its name."""
 # The more columns a dataset is told by, the earlier; `chat` takes what is left.
 _MARKED = sorted((dataset for dataset in datasets().values() if dataset.marks), key=lambda it: -len(it.marks))
 _DETECTED = (*(FORMATS[dataset.name] for dataset in _MARKED), *_PROGRAMS, FORMATS["chat"])
@@ -128,16 +130,14 @@ def _trajectory(
     recorded: Recorded, attempt: int, where: str, tally: Tally, given: tuple[dict[str, Any], ...]
 ) -> Trajectory | None:
     """The run as a trajectory; `None` where no model replied in it."""
-    lines = recorded.lines
     # An answer after the last reply is not sent any more, but its exit code is the last step's.
-    steps = steps_of(lines, demo_messages=recorded.demo_messages)
+    steps = steps_of(recorded.lines, demo_messages=recorded.demo_messages)
     if not steps:
         return None
     tools = recorded.tools
     if any(step.tool_calls for step in steps) and not tools:
         tally.left_out[TOOLS_GIVEN if given else NO_TOOLS] += 1
         tools = given
-    messages: tuple[dict[str, Any], ...] = tuple(line.sent for line in seen(lines, tally))
     unnumbered = Trajectory(
         id="",
         task_id=recorded.task_id,
@@ -148,7 +148,7 @@ def _trajectory(
         prompt=f"recorded: {recorded.origin}" if recorded.origin else "recorded",
         seed=None,
         attempt=attempt,
-        messages=messages,
+        messages=tuple(line.sent for line in seen(recorded.lines, tally)),
         steps=steps,
         patch=recorded.patch,
         stop_reason=recorded.stop_reason,
@@ -165,7 +165,7 @@ def _checked(trajectory: Trajectory, where: str) -> Trajectory:
     try:
         return _DECODER.decode(msgspec.json.encode(trajectory))
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:  # numbers or depths beyond any file
-        raise InputError(f"{where}: {error}; fix or remove the run") from None
+        raise InputError(f"{where}: {error}. Fix or remove the run.") from None
 
 
 def as_attempt(trajectory: Trajectory, attempt: int) -> Trajectory:

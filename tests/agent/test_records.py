@@ -6,6 +6,10 @@ import inspect
 import pytest
 
 from srft.agent.ending import Ending
+from srft.agent.importing.columns import Columns, Dataset
+from srft.agent.importing.readers import RawRun, Reader, Tally
+from srft.agent.importing.readers.conversation import Line, Recorded
+from srft.agent.importing.readers.source import Source
 from srft.agent.limits import EpisodeLimits
 from srft.agent.loop import Episode
 from srft.agent.models.contract import Reply
@@ -13,9 +17,10 @@ from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Action, Step, Trajectory, Usage, trajectory_id
 
 DOCUMENTED = (Usage, Action, Step, Trajectory, Reply, OpenAIConfig, EpisodeLimits, Episode, Ending)
+IMPORTING = (Columns, Dataset, RawRun, Reader, Tally, Line, Recorded, Source)
 
 
-@pytest.mark.parametrize("record", DOCUMENTED)
+@pytest.mark.parametrize("record", [*DOCUMENTED, *IMPORTING])
 def test_every_field_has_a_docstring_below_it(record):
     (definition,) = ast.parse(inspect.getsource(record)).body
     below = zip(definition.body, [*definition.body[1:], ast.Pass()], strict=True)

@@ -16,6 +16,7 @@ from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.conversation import Line, line_of, optional, text_of
 from srft.env.errors import InputError
 
+CONDENSED = "condensations of the history, after which the model saw less than is here"
 _ERROR_HEADER = "[An error occurred during execution.]\n"
 
 
@@ -31,7 +32,7 @@ def sdk_lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Li
         if kind == "ActionEvent":
             lines.append(_reply([member for _, member in members], spot))
         elif kind == "Condensation":
-            tally.left_out["condensations of the history, after which the model saw less than is here"] += 1
+            tally.left_out[CONDENSED] += 1
         elif kind in _SENT:
             _add(lines, _SENT[kind](event, spot))
     refused = [event.get("tool_call_id") for event in events if _is_refused(event)]

@@ -20,6 +20,7 @@ What a run means is for the readers; here it is a JSON object, with lone surroga
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers import RawRun, Tally, from_json, within
 from srft.agent.importing.readers.hub import hub_source
 from srft.agent.models.contract import well_formed_within
 from srft.env.errors import InputError
@@ -47,11 +48,14 @@ NO_TRAJECTORY = "Harbor trials without a trajectory"
 
 
 class Source(NamedTuple):
-    """One file, or one dataset. runs: damage is entered in the tally, and reading goes on after it."""
+    """One file, or one dataset."""
 
     name: str
+    """Its path, or its name on the Hub."""
     runs: Callable[[Tally], Iterator[RawRun]]
+    """Reads its runs; damage is entered in the tally, and reading goes on after it."""
     dataset: str | None = None
+    """The dataset's name on the Hub."""
 
 
 def sources(name: str | Path) -> list[Source]:
@@ -127,9 +131,10 @@ def _saved(path: Path, split: str | None) -> list[Path]:
                 )
             path = path / (split or splits[0])
         files = [path / entry["filename"] for entry in json.loads((path / "state.json").read_bytes())["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read as a dataset that was saved to disk ({type(error).__name__}: {error})"
+            f"{path}: cannot be read as a dataset that was saved to disk ({type(error).__name__}: {error}). Save it "
+            "anew."
         ) from None
     return files
 
@@ -148,8 +153,7 @@ def _trial(trial: Path) -> Source:
         try:
             result = _object(trial / "result.json")
             if not where.is_file():
-                error = result.get("exception_info")
-                kind = error.get("exception_type") if isinstance(error, dict) else None
+                kind = within(result, "exception_info", "exception_type")
                 tally.dropped[f"{NO_TRAJECTORY} ({kind})" if kind else NO_TRAJECTORY] += 1
                 return
             content = {"trajectory": _object(where), "result": result, "reward": _reward(trial, result)}
@@ -163,9 +167,9 @@ def _trial(trial: Path) -> Source:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = well_formed_within(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); fix or remove the trial") from None
+        content = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Fix or remove the trial.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; fix or remove the trial")
     return content
@@ -180,9 +184,7 @@ def _reward(trial: Path, result: dict[str, Any]) -> Any:
             raise InputError(f"{file}: expected a number ({error}); fix or remove the trial") from None
     if (file := trial / "verifier" / "reward.json").is_file():
         return _object(file).get("reward")
-    verdict = result.get("verifier_result")
-    rewards = verdict.get("rewards") if isinstance(verdict, dict) else None
-    return rewards.get("reward") if isinstance(rewards, dict) else None
+    return within(result, "verifier_result", "rewards", "reward")
 
 
 def raw_runs(path: Path, tally: Tally) -> Iterator[RawRun]:
@@ -250,7 +252,8 @@ def _opens_list(file: Any) -> bool:
 
 def _elements(file: Any) -> Iterator[Any]:
     """The elements of a JSON list, a few in memory at a time. Raises ValueError."""
-    decoder, text, pending, size, is_end = json.JSONDecoder(), "", b"", _CHUNK_BYTES, False
+    utf8, decoder = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder()
+    text, size, is_end = "", _CHUNK_BYTES, False
     while True:
         text = text.lstrip()
         if text.startswith("]"):
@@ -270,22 +273,13 @@ def _elements(file: Any) -> Iterator[Any]:
             raise ValueError("the list has no end")
         block = file.read(size)
         is_end, size = not block, size * 2  # so an element longer than a chunk is not decoded once a chunk
-        whole, pending = _whole_utf8(pending + block, is_end)
-        text += whole
-
-
-def _whole_utf8(block: bytes, is_end: bool) -> tuple[str, bytes]:
-    """The text of a block, without a character that is cut at its end, and the bytes of that."""
-    for cut in range(0 if is_end else min(4, len(block) + 1)):
-        with contextlib.suppress(UnicodeDecodeError):
-            return block[: len(block) - cut].decode(), block[len(block) - cut :]
-    return block.decode(), b""
+        text += utf8.decode(block, final=is_end)
 
 
 def _decoded(text: bytes, where: str, name: str, line: int | None, tally: Tally) -> Iterator[RawRun]:
     try:
-        content = well_formed_within(json.loads(text))
-    except (ValueError, RecursionError) as error:  # RecursionError: a thousand open brackets
+        content = from_json(text)
+    except ValueError as error:
         tally.damage(InputError(f"{where}: not JSON ({error}); expected one run, a JSON object; fix or remove it"))
         return
     yield from _run(content, where, name, line, tally)
@@ -308,9 +302,14 @@ def _rows(path: Path, batches: Callable[[Path], Iterator[Any]], tally: Tally) ->
         for batch in batches(path):
             for place in range(batch.num_rows):
                 number += 1
-                (row,) = batch.slice(place, 1).to_pylist()
-                yield from _run(well_formed_within(row), f"{path}: row {number}", _stem(path), number, tally)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+                where = f"{path}: row {number}"
+                try:
+                    (row,) = batch.slice(place, 1).to_pylist()
+                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond Python's
+                    tally.damage(InputError(f"{where}: cannot be read ({error}). Fix or remove it."))
+                    continue
+                yield from _run(well_formed_within(row), where, _stem(path), number, tally)
+    except pyarrow.ArrowException as error:
         kind = path.suffix.removeprefix(".") or "parquet"
         tally.damage(InputError(f"{path}: not a readable {kind} file after row {number} ({error}); fetch it again"))
 

@@ -6,7 +6,13 @@ import pytest
 
 from srft.agent.importing.importers import read_runs
 from srft.agent.importing.readers import RawRun, Tally
-from srft.agent.importing.readers.atif import CONVERTERS_THINKING, CONVERTERS_WORDS, READER, SIDECHAINS
+from srft.agent.importing.readers.atif import (
+    CONVERTERS_THINKING,
+    CONVERTERS_WORDS,
+    PARTS,
+    READER,
+    SIDECHAINS,
+)
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
 from srft.agent.importing.readers.source import NO_TRAJECTORY
 from srft.agent.records import Action, Usage
@@ -75,7 +81,7 @@ def test_steps_calls_and_observations():
         "user",
         "assistant",
     ]
-    assert counted == {CONVERTERS_WORDS: 2, CONVERTERS_THINKING: 2, SIDECHAINS: 1}
+    assert counted == {CONVERTERS_WORDS: 2, CONVERTERS_THINKING: 2, SIDECHAINS: 1, PARTS: 2}
 
 
 def test_observations_without_a_call_and_descriptions_of_tools():

@@ -181,7 +181,7 @@ def test_how_a_run_ended(status, ending):
     [
         ({"history": None}, "history: expected a list of messages"),
         ({"history": [3]}, "history: expected a list of messages"),
-        ({"info": {"exit_status": "odd"}}, "info.exit_status: expected one of submitted, "),
+        ({"info": {"exit_status": 3}}, "info: exit_status: expected str, got 3"),
         ({"history": [entry("tool", "x", tool_call_ids=["a", "b"])]}, "history[0].tool_call_ids: expected one id"),
         ({"history": [entry("user", None)]}, "history[0].content: expected a text"),
     ],
@@ -193,5 +193,7 @@ def test_a_damaged_run_is_named(change, message):
 
 
 def test_a_line_among_many_must_name_its_task():
-    with pytest.raises(InputError, match=r"no instance_id; SWE-agent names a file after its task"):
+    with pytest.raises(
+        InputError, match=r"no instance_id; expected the task's id in it, or a file named after the task"
+    ):
         read(OLD, line=1)
