@@ -168,14 +168,15 @@ def _apart(content: Any, before: list[Line]) -> Any:
 
 def _reply(response: dict[str, Any], where: str) -> Line:
     choices = response.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(within(choice, "message"), dict):
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    message = within(choice, "message")
+    if not isinstance(message, dict):
         raise InputError(f"{where}.choices: expected one choice with a message")
-    said = {key: choice["message"].get(key) for key in ("content", "tool_calls")}
+    said = {key: message.get(key) for key in ("content", "tool_calls")}
     step = {
         "finish_reason": optional(choice, "finish_reason", str, where),
         "usage": usage_of(response.get("usage")),
-        "reasoning": optional(choice["message"], "reasoning_content", str, where),
+        "reasoning": optional(message, "reasoning_content", str, where),
     }
     return line_of({"role": "assistant", **said}, f"{where}.choices[0].message", step=step)
 

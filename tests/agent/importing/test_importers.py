@@ -17,7 +17,14 @@ from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, as_a
 from srft.agent.importing.readers import Tally
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
-from tests.agent.importing.readers import test_atif, test_mini, test_openhands, test_rows, test_swe_agent
+from tests.agent.importing.readers import (
+    test_atif,
+    test_mini,
+    test_openhands,
+    test_openhands_sdk,
+    test_rows,
+    test_swe_agent,
+)
 
 MESSAGES = [
     {"role": "system", "content": "S"},
@@ -30,7 +37,7 @@ MESSAGES = [
 RUN = {"instance_id": "x__y-1", "messages": MESSAGES, "info": {"exit_status": "Submitted", "submission": "diff\n"}}
 RUNS = {
     "mini-swe-agent": [test_mini.TEXT, test_mini.CALLS],
-    "openhands": [test_openhands.RUN, {**test_openhands.RUN, "history": test_openhands.SDK}],
+    "openhands": [test_openhands.RUN, test_openhands_sdk.RUN],
     "swe-agent": [{**run, "instance_id": "x__y-1"} for run in (test_swe_agent.OLD, test_swe_agent.NEW)],
     "atif": [test_atif.ATIF, {**test_atif.ATIF, "steps": test_atif.ATIF["steps"][:3]}],
     "SWE-bench/SWE-smith-trajectories": [
@@ -302,6 +309,7 @@ NONSENSE = st.sampled_from(
         -1.5,
         True,
         10**30,
+        10**400,
         "",
         "\x00",
         "text",
