@@ -82,10 +82,10 @@ def _folder(path: Path, split: str | None) -> list[Source]:
     if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return [_file(file) for file in _saved(path, split)]
     if trials := _trials(path):
-        return [_trial(trial) for trial in trials]
+        return [_trial(trial) for trial in _of_split(path, trials, split)]
     files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
     if trajs := sorted(file for file in files if _plain(file).endswith(_TRAJ)):
-        return [_file(file) for file in trajs]
+        return [_file(file) for file in _of_split(path, trajs, split)]
     kinds: dict[str, list[Path]] = {}
     for file in files:
         if kind := _SHARDS.get(Path(_plain(file)).suffix):
@@ -171,7 +171,7 @@ def _object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Fix or remove the trial.") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; fix or remove the trial")
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}. Fix or remove the trial.")
     return content
 
 
@@ -181,7 +181,7 @@ def _reward(trial: Path, result: dict[str, Any]) -> Any:
         try:
             return float(file.read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: expected a number ({error}); fix or remove the trial") from None
+            raise InputError(f"{file}: expected a number ({error}). Fix or remove the trial.") from None
     if (file := trial / "verifier" / "reward.json").is_file():
         return _object(file).get("reward")
     return within(result, "verifier_result", "rewards", "reward")
@@ -236,9 +236,9 @@ def _documents(file: Any, path: Path, tally: Tally) -> Iterator[RawRun]:
                 yield from _decoded(line, f"{path}:{number}", name, number, tally)
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         kind = "zst" if path.suffix == ".zst" else "gzip"
-        tally.damage(InputError(f"{path}:{number + 1}: the {kind} file is damaged here ({error}); fetch it again"))
+        tally.damage(InputError(f"{path}:{number + 1}: the {kind} file is damaged here ({error}). Fetch it again."))
     except (ValueError, RecursionError) as error:
-        tally.damage(InputError(f"{path}: run {number + 1}: not JSON from here on ({error}); fix or remove it"))
+        tally.damage(InputError(f"{path}: run {number + 1}: not JSON from here on ({error}). Fix or remove it."))
 
 
 def _opens_list(file: Any) -> bool:
@@ -280,7 +280,7 @@ def _decoded(text: bytes, where: str, name: str, line: int | None, tally: Tally)
     try:
         content = from_json(text)
     except ValueError as error:
-        tally.damage(InputError(f"{where}: not JSON ({error}); expected one run, a JSON object; fix or remove it"))
+        tally.damage(InputError(f"{where}: not JSON ({error}); expected one run, a JSON object. Fix or remove it."))
         return
     yield from _run(content, where, name, line, tally)
 
@@ -290,7 +290,7 @@ def _run(content: Any, where: str, name: str, line: int | None, tally: Tally) ->
         yield RawRun(where, name, line, content)
     else:
         tally.damage(
-            InputError(f"{where}: expected one run, a JSON object, got {type(content).__name__}; fix or remove it")
+            InputError(f"{where}: expected one run, a JSON object, got {type(content).__name__}. Fix or remove it.")
         )
 
 
@@ -311,7 +311,7 @@ def _rows(path: Path, batches: Callable[[Path], Iterator[Any]], tally: Tally) ->
                 yield from _run(well_formed_within(row), where, _stem(path), number, tally)
     except pyarrow.ArrowException as error:
         kind = path.suffix.removeprefix(".") or "parquet"
-        tally.damage(InputError(f"{path}: not a readable {kind} file after row {number} ({error}); fetch it again"))
+        tally.damage(InputError(f"{path}: not a readable {kind} file after row {number} ({error}). Fetch it again."))
 
 
 def _parquet(path: Path) -> Iterator[Any]:
