@@ -101,7 +101,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One episode, whole."""
+    """One episode with all that came of it."""
 
     schema_version: int = SCHEMA_VERSION
     """Of this record."""

@@ -1,4 +1,4 @@
-"""A trajectory that its file gives back, whatever a model of somebody else's has put into it.
+"""A trajectory that can be read back from its file, whatever a foreign model has put into it.
 
 named(trajectory).id, named(trajectory).stop_reason          # '0b1f...', 'infra_error' where it had to be repaired
 """

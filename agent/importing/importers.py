@@ -57,7 +57,7 @@ def read_runs(
     """The runs of a file, of a folder (see `source.py`) or of a dataset on the Hub, one at a time.
 
     format: a key of FORMATS; a description of a dataset; or "auto": a Hub dataset by its name, and a file by the keys
-    of its first run that is whole. tools: for the runs that call tools and do not come with their descriptions.
+    of its first good run. tools: for the runs that call tools and do not come with their descriptions.
     Attempts are counted a task, in order of appearance. Raises InputError at the first damaged run; with a tally,
     damage is entered there and reading goes on, and InputError means that no run of the path could be read.
     """
@@ -161,7 +161,7 @@ def _trajectory(
 
 
 def _checked(trajectory: Trajectory, where: str) -> Trajectory:
-    """The trajectory as it comes back from its file, where a value of another type would make the file unreadable."""
+    """The trajectory as its file gives it back: a value of another type would make the file unreadable."""
     try:
         return _DECODER.decode(msgspec.json.encode(trajectory))
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:  # numbers or depths beyond any file

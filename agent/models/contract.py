@@ -20,11 +20,11 @@ from srft.env.errors import ModelError
 
 
 class ContextOverflow(Exception):
-    """The conversation no longer fits the model's context. It ends the episode; it is nobody's failure."""
+    """The conversation no longer fits the model's context. It ends the episode and is not a failure."""
 
 
 class ReasoningWanted(ModelError):
-    """The server wants the model's earlier thinking sent back, or refuses it; the same messages, changed so, will do.
+    """The server demands the model's earlier thinking, or refuses it; it takes the same messages with that change.
 
     field: of the assistant messages, where the thinking belongs; `None`: it must not be sent.
     """

@@ -129,7 +129,7 @@ class _Shared:
 
 
 def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
-    """Raises ValueError for a URL that is none."""
+    """The client of a configuration. Raises ValueError for what is not a URL."""
     address = urlsplit(config.base_url)
     _ = address.port  # looked at for its ValueError
     # A proxy from the environment cannot reach a server on this machine.
@@ -194,7 +194,7 @@ class OpenAIModel:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """What was in no usable shape in the server's answers -> in how many, over all episodes."""
+        """Unusable parts of the server's answers -> in how many answers, over all episodes."""
         return dict(self._shared.left_out)
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
@@ -300,7 +300,7 @@ class OpenAIModel:
         return gathered(stream, on_text)
 
     def _refuses(self, error: Exception, extras: frozenset[str]) -> bool:
-        """Whether the server refuses some of what was asked for beyond the text; remembered, said once."""
+        """Whether the server refuses token ids or log-probabilities; remembered, and reported once."""
         if not isinstance(error, openai.APIStatusError) or not 400 <= error.status_code < 500:
             return False
         said = _said(error)
@@ -371,7 +371,7 @@ class OpenAIModel:
 
     @property
     def _constrains(self) -> bool:
-        """Whether a schema is asked for: a server that fails over it fails again."""
+        """Whether a schema is asked for: a server that fails because of it will fail again."""
         return "response_format" in self.config.extra_body
 
     def _waits(self, error: Exception, patience: Patience) -> bool:
@@ -402,13 +402,13 @@ class OpenAIModel:
         return msgspec.structs.replace(usage, cost_usd=cost / 1e6)
 
     def _fail(self, error: Exception, known: list[str] | None = None, *, patience: Patience | None = None) -> NoReturn:
-        """Raise the one sentence that says what is wrong and what to do. known: the models that are there."""
+        """Raise ModelError: what is wrong and what to do, in one sentence. known: the models that are there."""
         text = _explain(error, self.config, known, tried=patience.tried if patience else "")
         raise ModelError(f"model {self.config.name} at {self.config.base_url}: {text}") from error
 
 
 class _Shown:
-    """Passes pieces on, and knows whether there were any: what was shown cannot be taken back."""
+    """Passes pieces on, and records whether there were any: what was shown cannot be taken back."""
 
     def __init__(self, on_text: OnText | None) -> None:
         self._on_text, self.anything = on_text, False
@@ -455,7 +455,7 @@ def _request_seed(seed: int, number: int) -> int:
 
 
 def _said(error: Exception) -> str:
-    """What the server said, whole: the message where there is one."""
+    """The full text of an error: the server's message where there is one."""
     body = getattr(error, "body", None)
     code = getattr(error, "code", None)
     text = error_text(body) if body else str(error)
@@ -463,6 +463,6 @@ def _said(error: Exception) -> str:
 
 
 def _body(error: Exception) -> str:
-    """The same, shortened."""
+    """The text of an error, shortened."""
     text = _said(error)
     return text if len(text) <= 600 else text[:600] + "..."

@@ -257,7 +257,7 @@ def usage_of(usage: Any, *, cost_usd: Any = None) -> Usage | None:
 
 
 def count_of(value: Any) -> int | None:
-    """A whole number; `None` for all else, of which `True` would pass for 1."""
+    """A whole number; `None` for all else, truth values included."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -268,7 +268,7 @@ def number_of(value: Any) -> float | None:
 
 
 def seen(lines: Sequence[Line], tally: Tally) -> list[Line]:
-    """The lines up to the last reply, for what comes after it no model was sent; counted."""
+    """The lines up to the last reply, for no model was sent what comes after it; the rest is counted."""
     last = max((place for place, line in enumerate(lines) if line.is_reply), default=-1)
     if after := len(lines) - last - 1:
         tally.left_out[NEVER_SEEN] += after

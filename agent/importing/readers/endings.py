@@ -77,7 +77,7 @@ def known_ending(status: str) -> Told | None:
 
 
 def ending_of_status(status: str, tally: Tally) -> Told:
-    """The same for a status that somebody wrote; one that is not known is counted, and becomes the detail."""
+    """The stop reason of an exit status; one that is not known is counted, and becomes the detail."""
     if known := known_ending(status):
         return known
     tally.left_out[UNKNOWN_STATUS] += 1

@@ -97,7 +97,7 @@ def _body(text: str) -> str:
 
 
 def _end_lines(body: str) -> list[str]:
-    """The last lines, from the end, as far as they are notes of the scaffold or the first that is none."""
+    """The last lines from the end: notes of the scaffold, up to and with the first line that is not one."""
     found = []
     for line in reversed(body.rstrip().rsplit("\n", 2 * _LINES)[-2 * _LINES :]):
         found.append(line)

@@ -23,7 +23,7 @@ _ERROR_HEADER = "[An error occurred during execution.]\n"
 def sdk_lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]:
     """The conversation of a run's events. Raises InputError."""
     lines: list[Line] = []
-    # Events of one response stand together; all others are groups of one.
+    # Events of one response come together; all others are groups of one.
     for _, group in groupby(enumerate(events), key=lambda pair: _response(*pair)):
         members = list(group)
         place, event = members[0]

@@ -1,4 +1,4 @@
-"""Where runs lie: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
+"""Where runs are: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
 
     for source in sources("trajectories/"):
         for raw in source.runs(Tally()):
@@ -90,7 +90,7 @@ def _folder(path: Path, split: str | None) -> list[Source]:
     for file in files:
         if kind := _SHARDS.get(Path(_plain(file)).suffix):
             kinds.setdefault(kind, []).append(file)
-    if len(kinds) > 1:  # metadata lies beside shards as .json
+    if len(kinds) > 1:  # metadata may be beside shards as .json
         kinds.pop("json", None)
     if len(kinds) != 1:
         there = " and ".join(f"{len(found)} {kind} files" for kind, found in sorted(kinds.items()))

@@ -42,6 +42,8 @@ from srft.agent.importing.readers.exit_codes import code_of, exit_code_in, timed
         "x\n[exit code: 1]" + "\n[note]" * 7,
         "x\nExit Code: 1\nSignal: (none)\nBackground PIDs: (none)\nProcess Group PGID: 3\nWall time: 1\n</output>\n",
         "\n  exit code: 1",
+        "(exit code: 1)\na\nb",
+        "x\n[exit code: 1]" + "\n" * 9,
     ],
 )
 def test_exit_codes_of_every_style(text):

@@ -39,7 +39,7 @@ def test_the_report_of_one_instance(tmp_path):
         ("[]", "a list; expected a swebench report"),
         ({"resolved_ids": 3}, "resolved_ids: expected a list of instance ids, got 3"),
         ({"resolved_ids": ["a", 3]}, "resolved_ids: expected a list of instance ids, got ['a', 3]"),
-        ({"resolved_ids": ["a"], "error_ids": ["a"]}, "a stands in resolved_ids and in error_ids"),
+        ({"resolved_ids": ["a"], "error_ids": ["a"]}, "a is in resolved_ids and in error_ids"),
         ({"a": {"resolved": "yes"}}, "a: resolved: expected true or false, got 'yes'"),
         ({"a": 1}, "a: resolved: expected true or false, got None"),
     ],
