@@ -124,7 +124,7 @@ def _reply_line(message: dict[str, Any], where: str, known: dict[str, Any]) -> L
         sent["reasoning_content"] = reasoning
     step = {"content": content, "reasoning": reasoning, "tool_calls": tuple(sent.get("tool_calls", ()))}
     try:
-        step["action"] = call_action(calls[0]) if len(calls) == 1 else None if calls else text_action(content)
+        step["action"] = call_action(*calls) if len(calls) == 1 else None if calls else text_action(content)
     except FormatError:
         step |= {"action": None, "error": "format"}
     return Line(sent=sent, step=step | {key: value for key, value in known.items() if value is not None})

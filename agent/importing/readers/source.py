@@ -83,7 +83,7 @@ def _folder(path: Path, split: str | None) -> list[Source]:
         return [_file(file) for file in _saved(path, split)]
     if trials := _trials(path):
         return [_trial(trial) for trial in _of_split(path, trials, split)]
-    files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
+    files = [file for file in path.rglob("*") if file.is_file() and "/." not in f"/{file.relative_to(path)}"]
     if trajs := sorted(file for file in files if _plain(file).endswith(_TRAJ)):
         return [_file(file) for file in _of_split(path, trajs, split)]
     kinds: dict[str, list[Path]] = {}
@@ -97,10 +97,6 @@ def _folder(path: Path, split: str | None) -> list[Source]:
         told = f"{there}, which may hold the same runs; name the files" if there else f"no run; expected {_KINDS}"
         raise InputError(f"{path}: below this folder are {told}")
     return [_file(file) for file in _of_split(path, sorted(*kinds.values()), split)]
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _of_split(folder: Path, files: list[Path], split: str | None) -> list[Path]:

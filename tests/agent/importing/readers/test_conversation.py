@@ -4,6 +4,7 @@ from datetime import date
 
 import pytest
 
+from srft.agent.formats import FormatError
 from srft.agent.importing.readers import RawRun, Tally, from_json, within
 from srft.agent.importing.readers.conversation import (
     NOT_RECORDED,
@@ -111,6 +112,7 @@ def test_text_parts_are_one_text():
     parts = [{"type": "text", "text": "a", "cache_control": {}}, "b", {"text": "c"}]
     assert text_of(parts, "w") == "abc"
     assert text_of(parts, "w", joint="\n") == "a\nb\nc"
+    assert text_of([{"type": kind, "text": "d"} for kind in ("input_text", "output_text")], "w") == "dd"
 
 
 def test_actions_in_texts():
@@ -185,6 +187,8 @@ def test_usage():
 def test_a_run_is_frozen_and_made_by_name_alone():
     assert NOT_RECORDED == "how it ended is not recorded"
     assert (Line.__struct_config__.frozen, Recorded.__struct_config__.frozen) == (True, True)
+    told = Recorded(task_id="t", scaffold="s", lines=[], patch=None, stop_reason="submitted")
+    assert (told.demo_messages, told.tools, told.resolved) == (0, (), None)
     for kind in (Line, Recorded):
         with pytest.raises(TypeError, match="positional"):
             kind({})
@@ -249,6 +253,12 @@ def test_calls_without_an_object_around_them_and_without_arguments():
     assert line.sent["tool_calls"] == [call("{}", "f", None)]
     assert call_action({"function": {"name": "f", "arguments": ""}}) == Action(tool="f", format="native")
     assert call_action(call('{"a": "\\ud800"}')).arguments == {"a": "\ufffd"}
+
+
+def test_arguments_that_no_tool_takes():
+    for arguments, problem in (("[1]", "the arguments are list"), ("{", "the arguments are not JSON: Expecting")):
+        with pytest.raises(FormatError, match=problem):
+            call_action(call(arguments))
 
 
 def test_a_bare_exit_code_counts_where_the_reply_did_not_ask_for_it():
