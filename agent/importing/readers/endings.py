@@ -40,7 +40,6 @@ _WORDS: dict[str, StopReason] = {
     "limitsexceeded": "cost_limit",
     "timeexceeded": "wall_limit",
     "repeatedformaterror": "format_errors",
-    "contextwindowexceedederror": "context_limit",
     "userinterruption": "cancelled",
     "keyboardinterrupt": "cancelled",
     "exit_command": "submitted",
