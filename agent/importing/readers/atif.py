@@ -62,7 +62,7 @@ def _read(raw: RawRun, tally: Tally, *, joined: bool) -> Recorded:
     agent = optional(run, "agent", dict, where) or {}
     names = [optional(agent, key, str, f"{where}: agent") for key in ("name", "version")]
     tools = agent.get("tool_definitions")
-    stop_reason, detail = _ending(result, where) if is_trial else ("submitted", NOT_RECORDED)
+    stop_reason, detail = _ending(result, where) if is_trial else Told("submitted", NOT_RECORDED)
     steps = objects(run, "steps", where)
     models = [within(step, "model_name") for step in steps]
     return Recorded(
@@ -89,12 +89,12 @@ def _ending(result: dict[str, Any], where: str) -> Told:
     error = optional(result, "exception_info", dict, where) or {}
     kind = optional(error, "exception_type", str, where)
     if not kind:
-        return "submitted", None
+        return Told("submitted")
     if kind == "AgentTimeoutError":
-        return "wall_limit", None
+        return Told("wall_limit")
     if kind.startswith(("Verifier", "Reward", "AddTestsDir", "DownloadVerifierDir")):
-        return "submitted", kind
-    return "infra_error", kind
+        return Told("submitted", kind)
+    return Told("infra_error", kind)
 
 
 def _resolved(reward: Any, where: str) -> bool | None:

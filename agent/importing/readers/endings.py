@@ -1,7 +1,7 @@
 """How a run ended, in the words of the programs that write them.
 
-    known_ending("submitted (exit_cost)")                              # ("cost_limit", None)
-    known_ending("RuntimeError: Agent reached maximum iteration.")     # ("step_limit", None)
+    known_ending("submitted (exit_cost)")                              # Told("cost_limit", None)
+    known_ending("RuntimeError: Agent reached maximum iteration.")     # Told("step_limit", None)
 
 | words | stop reason |
 |---|---|
@@ -21,12 +21,20 @@ SWE-agent also writes `submitted (WORD)`, where a limit ended a run whose change
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from srft.agent.importing.readers import Tally
 from srft.agent.records import StopReason
 
-Told = tuple[StopReason, str | None]
-"""A stop reason and its detail."""
+
+class Told(NamedTuple):
+    """How a run ended, as its file tells."""
+
+    stop_reason: StopReason
+    """As a Trajectory has it."""
+    detail: str | None = None
+    """What else there is to say."""
+
 
 UNKNOWN_STATUS = "exit statuses that are not known; they are in the runs' detail"
 _WORDS: dict[str, StopReason] = {
@@ -68,10 +76,10 @@ def known_ending(status: str) -> Told | None:
     """The stop reason that an exit status or an error means, with its detail; `None` where it is not known."""
     word = found[1] if (found := _AUTOSUBMITTED.fullmatch(status)) else status
     if reason := _WORDS.get(word.lower()):
-        return reason, status if reason == "infra_error" else None
+        return Told(reason, status if reason == "infra_error" else None)
     for phrase, reason in _PHRASES:
         if re.search(phrase, word, re.IGNORECASE):
-            return reason, status if reason == "cancelled" else None
+            return Told(reason, status if reason == "cancelled" else None)
     return None
 
 
@@ -80,4 +88,4 @@ def ending_of_status(status: str, tally: Tally) -> Told:
     if known := known_ending(status):
         return known
     tally.left_out[UNKNOWN_STATUS] += 1
-    return "submitted", f"exit status {status}"
+    return Told("submitted", f"exit status {status}")

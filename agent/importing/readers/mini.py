@@ -57,7 +57,7 @@ def _read(raw: RawRun, tally: Tally) -> Recorded:
     if "exit_status" not in info and "exit_status" in run:
         info = {**info, "exit_status": run["exit_status"]}  # published rows have it beside the messages
     is_told = "info" in run or "exit_status" in run
-    stop_reason, detail = _ending(info, where) if is_told else ("submitted", NOT_RECORDED)
+    stop_reason, detail = _ending(info, where) if is_told else Told("submitted", NOT_RECORDED)
     lines = _lines(run["messages"], where, tally)
     calls = any(line.step.get("tool_calls") for line in lines)
     if calls:
@@ -80,8 +80,8 @@ def _ending(info: dict[str, Any], where: str) -> Told:
     limit = count_of(within(info, "config", "agent", "step_limit"))
     calls = count_of(within(info, "model_stats", "api_calls"))
     if status == "LimitsExceeded" and limit and calls and calls >= limit > 0:
-        return "step_limit", None
-    return known_ending(status) or ("infra_error", status)
+        return Told("step_limit")
+    return known_ending(status) or Told("infra_error", status)
 
 
 def _model(run: dict[str, Any], info: dict[str, Any]) -> str | None:

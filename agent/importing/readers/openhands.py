@@ -106,10 +106,10 @@ def _ending(run: dict[str, Any], events: list[dict[str, Any]], lines: list[Line]
         if event.get("kind") == "ConversationErrorEvent":
             error = error or f"{event.get('code')}: {event.get('detail')}"
     if error:
-        return known_ending(error) or ("infra_error", error)
+        return known_ending(error) or Told("infra_error", error)
     replies = [line for line in lines if line.is_reply]
     action = replies[-1].step["action"] if replies else None
-    return "submitted", None if action is not None and action.tool == "finish" else NOT_RECORDED
+    return Told("submitted", None if action is not None and action.tool == "finish" else NOT_RECORDED)
 
 
 def _lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]:

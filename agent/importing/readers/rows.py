@@ -59,7 +59,7 @@ def _read(raw: RawRun, tally: Tally, *, dataset: Dataset) -> Recorded:
     lines = [_line(message, where, dataset) for message, where in zip(messages, row.places, strict=True)]
     lines, cut_short = _without_made_up(lines, dataset, tally)
     status = ending_of_status(given, tally) if (given := row.text("exit_status")) else None
-    if cut_short is not None and (status is None or status[1] is not None):
+    if cut_short is not None and (status is None or status.detail is not None):
         status = cut_short
     stop_reason, detail = status or _end(lines)
     task_id = row.task()
@@ -214,14 +214,14 @@ def _without_made_up(lines: list[Line], dataset: Dataset, tally: Tally) -> tuple
     if not made_up and not is_closing(last):
         return lines, None
     tally.left_out[CLOSING_WORDS] += 1
-    told: Told = ("cost_limit", None) if made_up or "cost" in last["content"] else ("submitted", NOT_RECORDED)
+    told = Told("cost_limit") if made_up or "cost" in last["content"] else Told("submitted", NOT_RECORDED)
     return lines[:place], told
 
 
 def _end(lines: list[Line]) -> Told:
     last = next((line.step for line in reversed(lines) if line.is_reply), None)
     submits = last is not None and last["action"] is not None and last["action"].tool in _SUBMITS
-    return "submitted", None if submits else NOT_RECORDED
+    return Told("submitted", None if submits else NOT_RECORDED)
 
 
 def _patch(row: _Row, tally: Tally) -> str | None:

@@ -153,7 +153,7 @@ def _without_closing(lines: list[Line], demo_messages: int, tally: Tally) -> lis
 
 def _ending(info: dict[str, Any], where: str, tally: Tally) -> Told:
     if "exit_status" not in info:
-        return "submitted", NOT_RECORDED
+        return Told("submitted", NOT_RECORDED)
     return ending_of_status(optional(info, "exit_status", str, f"{where}: info") or "", tally)
 
 

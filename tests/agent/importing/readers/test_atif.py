@@ -122,7 +122,7 @@ def test_observations_without_a_call_and_descriptions_of_tools():
     ],
 )
 def test_the_one_result_of_a_call_and_its_exit_code(call, result, extra, code):
-    step = agent("A", **bash(call, "ls", "", **extra)) | {"observation": {"results": [result]}}
+    step = agent("A", **bash(call, "ls; echo $?", "", **extra)) | {"observation": {"results": [result]}}
     recorded, steps, _ = read({**ATIF, "steps": [step, agent("Done.")]})
     identity = result.get("source_call_id") or "c"
     assert recorded.lines[1].sent == {"role": "tool", "content": result["content"], "tool_call_id": identity}
@@ -157,6 +157,16 @@ def test_who_made_a_run_and_of_what_task():
     assert [read({**ATIF, **told}, line=4)[0].task_id for told in tasks] == ["i", "t", "e", "s"]
     assert read({**ATIF, "session_id": ""}, line=4)[0].task_id == "t-4"
     assert read({**ATIF, "task_id": "t"}, result={"task_name": "r"})[0].task_id == "r"
+
+
+def test_what_is_left_out_is_named():
+    assert (CONVERTERS_WORDS, CONVERTERS_THINKING, SIDECHAINS, PARTS, BROKEN_OFF) == (
+        "texts that Harbor's converter wrote for calls",
+        "thinking that Harbor's converter repeated, or made of nothing",
+        "steps of sub-agents, which are another conversation's",
+        "steps that are parts of the reply before them; --format atif-replies puts them together",
+        "replies that broke off and were asked for again",
+    )
 
 
 def test_its_own_runs_are_told_by_their_keys():
