@@ -39,7 +39,7 @@ _TEXT_BLOCK = re.compile(r"```mswea_bash_command\s*\n(.*?)\n```", re.DOTALL)
 
 
 def _marks(run: dict[str, Any]) -> bool:
-    return str(run.get("trajectory_format", "")).startswith("mini-swe-agent") or (
+    return str(run.get("trajectory_format")).startswith("mini-swe-agent") or (
         "messages" in run
         and isinstance(run.get("info"), dict)
         and not {"exit_status", "mini_version"}.isdisjoint(run["info"])
@@ -79,7 +79,7 @@ def _ending(info: dict[str, Any], where: str) -> Told:
     status = optional(info, "exit_status", str, where) or ""
     limit = count_of(within(info, "config", "agent", "step_limit"))
     calls = count_of(within(info, "model_stats", "api_calls"))
-    if status == "LimitsExceeded" and limit and calls and calls >= limit > 0:
+    if status == "LimitsExceeded" and limit is not None and calls is not None and 0 < limit <= calls:
         return Told("step_limit")
     return known_ending(status) or Told("infra_error", status)
 
