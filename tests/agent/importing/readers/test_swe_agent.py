@@ -332,3 +332,10 @@ def test_the_task_and_the_verdict_that_somebody_added():
     assert (recorded.task_id, recorded.resolved) == ("a__b-3", True)
     with pytest.raises(InputError, match="resolved: expected bool, got 1"):
         read({**OLD, "resolved": 1})
+
+
+def test_an_example_may_be_another_agents():
+    demo = {**entry("user", "example", is_demo=True), "agent": "other"}
+    recorded, _, tally = read({"history": [entry("system", "S"), demo, entry("assistant", "A")], "info": {}})
+    assert ([line.sent["content"] for line in recorded.lines], recorded.demo_messages) == (["S", "example", "A"], 2)
+    assert tally.left_out == {}
