@@ -204,9 +204,9 @@ def _observation_line(event: dict[str, Any], where: str, before: list[Line]) -> 
 def _without_unanswered(lines: list[Line], tally: Tally) -> list[Line]:
     """Without the earlier replies whose calls were never answered, and their answers: OpenHands sends neither."""
     answered = {line.sent.get("tool_call_id") for line in lines}
-    last = max((place for place, line in enumerate(lines) if line.is_reply), default=-1)
+    replies = [line for line in lines if line.is_reply]
     gone: set[Any] = set()
-    for line in lines[: max(last, 0)]:
+    for line in replies[:-1]:
         calls = {call["id"] for call in line.sent.get("tool_calls", ())}
         if calls - answered:
             tally.left_out["replies whose calls were never answered"] += 1

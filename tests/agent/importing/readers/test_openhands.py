@@ -152,6 +152,14 @@ def test_an_end_that_the_events_do_not_tell():
             "history[0]: args.content: expected a text",
         ),
         ({"history": [{"action": "system", "args": {"content": 3}}]}, "history[0]: args.content: expected a text"),
+        (
+            {"history": [{"action": "message", "source": "agent", "args": {"content": 3}}]},
+            "history[0]: args.content: expected a text",
+        ),
+        (
+            {"history": [{"action": "f", **answered("c", "f", {"choices": [{"message": {"content": 3}}]})}]},
+            "history[0]: tool_call_metadata.model_response.choices[0].message.content: expected a text",
+        ),
         ({"history": [{"action": "system", "args": {"content": "", "tools": 3}}]}, "output.jsonl:1: tools: expected a"),
         ({"test_result": {"report": {"resolved": 1}}}, "output.jsonl:1: resolved: expected bool, got 1"),
         ({"instance_id": None}, "no instance_id"),
@@ -234,7 +242,7 @@ def test_how_a_command_ended():
     assert ran(exit_code=-1, suffix="[The command timed out after 9 seconds]") == (None, True)
     assert ran(exit_code=-2) == (-2, False)
     (line,) = lines({"observation": "edit", "content": "x", "extras": {"metadata": {"exit_code": 3}}})[0]
-    assert line.exit_code is None
+    assert (line.exit_code, line.timed_out) == (None, False)
 
 
 def test_thinking_inside_and_beside_the_text():
@@ -246,6 +254,9 @@ def test_thinking_inside_and_beside_the_text():
     assert (inside.step["content"], inside.step["reasoning"], inside.sent["reasoning_content"]) == ("A", "Hm.", "Hm.")
     beside = reply(content="A", reasoning_content="Hm.")
     assert (beside.step["reasoning"], beside.sent) == ("Hm.", {"role": "assistant", "content": "A"})
+    choices = [{"message": {"content": text}} for text in "AB"]
+    events = [USER, {"action": "run", **answered("c", "f", {"id": "r", "choices": choices})}]
+    assert lines(*events)[0][1].sent["content"] == "A"
 
 
 def test_the_reason_why_a_server_stopped():
@@ -291,5 +302,7 @@ def test_the_tools_that_were_offered():
     assert read(history=[{"action": "system", "args": {"content": "", "tools": offered}}])[0].tools == (
         {"type": "function", "function": {"name": "f", "parameters": {}}},
     )
+    two = [{"action": "system", "args": {"content": "", "tools": [{"name": name}]}} for name in "fg"]
+    assert [tool["function"]["name"] for tool in read(history=two)[0].tools] == ["f"]
     for event in ({"action": "system", "args": {"content": ""}}, USER):
         assert read(history=[event])[0].tools == ()
