@@ -136,10 +136,10 @@ def _lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]
 
 
 def _action_lines(event: dict[str, Any], where: str, replies: set[str], before: list[Line]) -> list[Line]:
-    args = optional(event, "args", dict, where) or {}
+    args, spot = optional(event, "args", dict, where) or {}, f"{where}: args"
     metadata = optional(event, "tool_call_metadata", dict, where)
     if event["action"] == "system":
-        return [line_of({"role": "system", "content": args.get("content")}, f"{where}: args")]
+        return [line_of({"role": "system", "content": args.get("content")}, spot)]
     if metadata is not None:
         response = optional(metadata, "model_response", dict, where) or {}
         identity = str(response.get("id"))
@@ -150,11 +150,11 @@ def _action_lines(event: dict[str, Any], where: str, replies: set[str], before: 
     if event["action"] in ("message", "finish"):
         content = args.get("content") if event["action"] == "message" else args.get("thought")
         if event.get("source") == "user":
-            return [line_of({"role": "user", "content": _apart(content, before)}, f"{where}: args")]
-        return [line_of({"role": "assistant", "content": content}, f"{where}: args")]
+            return [line_of({"role": "user", "content": _apart(content, before)}, spot)]
+        return [line_of({"role": "assistant", "content": content}, spot)]
     if event.get("source") == "user" and event["action"] == "run":
         content = f"User executed the command:\n{args.get('command')}"
-        return [line_of({"role": "user", "content": _apart(content, before)}, f"{where}: args")]
+        return [line_of({"role": "user", "content": _apart(content, before)}, spot)]
     raise InputError(
         f"{where}: action {event['action']!r} without tool_call_metadata: the model's reply is not recorded; this is a "
         "run of an OpenHands from before tool calls"
