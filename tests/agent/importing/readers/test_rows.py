@@ -504,3 +504,11 @@ def test_a_patch_of_another_row_is_counted_where_there_is_one():
     assert read({"messages": [], "x": "diff"}, "chat", "patches_of_other_rows=x")[2] == {OTHER_PATCHES: 1}
     assert read({"messages": [], "x": "", "patch": "p"}, "chat", "patches_of_other_rows=x")[2] == {}
     assert read({"messages": [], "patch": "p"}, "chat", "patches_of_other_rows=x")[0].patch == "p"
+
+
+def test_a_pattern_that_finds_no_task():
+    row = {"messages": [], "task_id": "x-"}
+    assert read({**row, "task_id": "x-1"}, "chat", "task_pattern=x-(.*)")[0].task_id == "1"
+    for pattern in ("x-(.*)", "y-(.*)"):
+        with pytest.raises(InputError, match=r"^r\.jsonl:7: instance_id: 'x-' does not match "):
+            read(row, "chat", f"task_pattern={pattern}")
