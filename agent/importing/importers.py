@@ -95,7 +95,7 @@ def _nothing(path: str | Path, tally: Tally, damaged: int) -> str:
         return f"{path}: no run in it; expected one of the formats {', '.join(FORMATS)}"
     if damaged == 1:
         return tally.damaged[-1]
-    first = tally.damaged[-damaged] if damaged <= len(tally.damaged) else tally.damaged[0]
+    first = tally.damaged[-damaged:][0]  # of many, not all are kept
     which = f"the first {damaged}" if damaged == _HOPELESS else f"its {damaged}"
     return f"{path}: none of {which} runs can be read; the first: {first}"
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srft.agent.importing.columns import described
-from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, as_attempt, read_runs
-from srft.agent.importing.readers import Tally
+from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, _checked, _detect, as_attempt, read_runs
+from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers.source import Source
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
 from tests.agent.importing.readers import (
@@ -206,9 +207,9 @@ def test_what_is_told_of_a_file_without_any_run(tmp_path):
 
 
 def test_the_first_message_is_told_where_no_more_are_kept(tmp_path):
-    tally = Tally(damaged=["before"] * 1000, damaged_runs=1000)
+    tally = Tally(damaged=["kept"] * 998 + ["first", "last"], damaged_runs=1000)
     path = written(tmp_path / "r.jsonl", *[{"a": 1}] * 2)
-    assert problem(path, tally) == f"{path}: none of its 2 runs can be read; the first: before"
+    assert problem(path, tally) == f"{path}: none of its 2 runs can be read; the first: first"
     tally = Tally(damaged=["before"], damaged_runs=1)
     assert problem(path, tally).startswith(f"{path}: none of its 2 runs can be read; the first: {path}:1: no known")
 
@@ -268,6 +269,23 @@ def test_examples_are_messages_and_no_steps(tmp_path):
     (tmp_path / "a__b-1.traj").write_text(json.dumps(run))
     (read,) = read_runs(tmp_path / "a__b-1.traj")
     assert (read.demo_messages, len(read.steps), read.messages[0]["content"]) == (3, 2, "example")
+
+
+def test_rows_of_the_hub_that_nobody_described_are_chat_under_their_own_name():
+    source = Source("me/mine", iter, "me/mine")
+    assert _detect(RawRun("w", "mine", 1, {"messages": []}), source).name == "me/mine"
+    assert _detect(RawRun("w", "mine", 1, {"messages": []}), Source("r.jsonl", iter)).name == "chat"
+    smiths = dict.fromkeys(("messages", "traj_id", "instance_id", "resolved"))
+    assert _detect(RawRun("w", "mine", 1, smiths), source).name == "SWE-bench/SWE-smith-trajectories"
+    with pytest.raises(InputError, match="^w: no known format, its keys are rows;"):
+        _detect(RawRun("w", "mine", 1, {"rows": 1}), source)
+
+
+def test_a_trajectory_that_its_file_would_not_give_back_is_damage(tmp_path):
+    (run,) = read_runs(written(tmp_path / "r.jsonl", RUN))
+    assert _checked(run, "w") == run
+    with pytest.raises(InputError, match=r"^w: Expected `str`, got `int` .*\. Fix or remove the run\.$"):
+        _checked(msgspec.structs.replace(run, model=3), "w")
 
 
 def test_a_wrong_name_of_a_format(tmp_path):
