@@ -277,7 +277,7 @@ def test_rows_of_the_hub_that_nobody_described_are_chat_under_their_own_name():
     assert _detect(RawRun("w", "mine", 1, {"messages": []}), Source("r.jsonl", iter)).name == "chat"
     smiths = dict.fromkeys(("messages", "traj_id", "instance_id", "resolved"))
     assert _detect(RawRun("w", "mine", 1, smiths), source).name == "SWE-bench/SWE-smith-trajectories"
-    with pytest.raises(InputError, match="^w: no known format, its keys are rows;"):
+    with pytest.raises(InputError, match=r"^w: no known format, its keys are rows;"):
         _detect(RawRun("w", "mine", 1, {"rows": 1}), source)
 
 

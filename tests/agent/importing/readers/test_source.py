@@ -350,3 +350,16 @@ def test_a_trajectory_without_a_trial_is_a_file(tmp_path):
     (tmp_path / "agent" / "trajectory.json").write_text('{"x": 1}')
     ((run,), _) = of_trial(tmp_path / "agent" / "trajectory.json")
     assert run.content == {"x": 1}
+
+
+def test_an_element_that_is_no_json_is_told(tmp_path):
+    (tmp_path / "r.json").write_text('[{"x": 1}, {"x" 2}]')
+    _, (problem,) = read(tmp_path / "r.json")
+    assert problem.startswith(f"{tmp_path}/r.json: run 2: not JSON from here on (Expecting ':' delimiter")
+
+
+def test_rows_are_known_by_their_first_bytes(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "r")
+    assert read(tmp_path / "r") == ([("r", 1, {"x": 1})], [])
+    (tmp_path / "r").write_bytes((tmp_path / "r").read_bytes()[:-9])
+    assert read(tmp_path / "r")[1][0].startswith(f"{tmp_path}/r: not a readable parquet file after row 0 (")
