@@ -1,6 +1,6 @@
 """A prompt's token ids as what they add to the step before: a run repeats its beginning in every request.
 
-Reads and gives ids in memory: `loop.py` keeps what `delta_encode` gives in each Step; `prompts` makes it whole again.
+Reads and gives ids in memory: `loop.py` keeps what `delta_encode` gives in each Step; `prompts` gives the prompts back.
 
     delta_encode((1, 2, 3), (1, 2, 3, 4))                 # PromptDelta(shared=3, token_ids=(4,))
     [len(ids) for ids in prompts(trajectory.steps)]       # [812, 1190, 1544]

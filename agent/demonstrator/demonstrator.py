@@ -35,7 +35,7 @@ FormatName = Literal["backtick", "xml", "native"]
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 
 PLAN_VERSION = 2
-"""Raise it when the same arguments come to give another plan."""
+"""Raise it when the same arguments give another plan than before."""
 
 LONG_FILE = 150
 """Of a file that is to be changed below this line, only the surroundings are read."""
@@ -132,7 +132,7 @@ class Errors(NamedTuple):
 
 
 def draw_errors(rates: ErrorRates, rng: random.Random) -> Errors:
-    """A higher rate adds errors to those of a lower one: each number is drawn whatever the rates are."""
+    """Draw the errors of a run. Every number is drawn whatever the rates are, so a higher rate only adds errors."""
     return Errors(*(rng.random() < getattr(rates, name) for name in Errors._fields))
 
 
@@ -152,7 +152,7 @@ def plan(
 
 
 class _Planner:
-    """The steps of a run as they come together."""
+    """Builds the steps of a run, one after the other."""
 
     def __init__(self, task: Task, fix: Fix, style: Style, rng: random.Random, *, habits: bool) -> None:
         self.task, self.fix, self.style, self.rng, self.habits = task, fix, style, rng, habits
@@ -174,13 +174,13 @@ class _Planner:
         if errors.unfinished:
             self.add("submit", "submit", "mistake", "hands in without having changed anything")
         else:
-            self.mend(errors)
+            self.repair(errors)
         if errors.unnecessary:
             place = self.rng.randrange(len(self.steps))
             self.add("needless", self.rng.choice(NEEDLESS), "unnecessary", "tells nothing that the issue needs")
             self.steps.insert(place, self.steps.pop())
 
-    def mend(self, errors: Errors) -> None:
+    def repair(self, errors: Errors) -> None:
         if errors.wrong_edit:
             self.slip()
             if not errors.revert and errors.ignore_tests:

@@ -168,7 +168,7 @@ def _address(edit: Edit) -> str:
 
 
 def _sed_text(lines: Sequence[str]) -> str:
-    """Lines as the text of sed's a, c and i: a backslash stands for the character after it, also for a line's end."""
+    """Lines as the text of sed's a, c and i: a backslash escapes the character after it, also a line's end."""
     text = "\\\n".join(line.replace("\\", "\\\\") for line in lines)
     return text if lines[0] else "\n" + text  # on the command's own line an empty text would be none
 

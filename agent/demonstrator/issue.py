@@ -1,4 +1,4 @@
-r"""What a task's texts give to somebody who follows them: an example to run, functions, test files.
+r"""What can be read from a task's texts: an example to run, the functions it names, its test files.
 
 Reads problem statements and test patches; writes nothing.
 
@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"^```(?:python|py|pycon)[^\S\n]*\n(.*?)\n```[^\S\n]*$", re.
 def example(text: str) -> str | None:
     """The script of the first ```python block; of a block with prompts the inputs, their values printed.
 
-    `None` where there is no such block, or one that is no Python.
+    `None` where there is no such block, or where it is not Python.
     """
     block = _BLOCK.search(text)
     if block is None:

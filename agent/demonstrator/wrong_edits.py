@@ -81,9 +81,9 @@ def slip_of(fix: Fix, edit: Edit, rng: random.Random) -> Slip:
 
 
 def habitual_slip_of(fix: Fix, edit: Edit) -> Slip:
-    """The wrong edit of somebody who believes in it: the same for the same right lines, as far as tasks allow it.
+    """A wrong edit out of habit: the same for the same right lines, as far as tasks allow it.
 
-    Another value, the first by the order of a hash. Where it stands there already it is the next one; and a bug that
+    Another value, the first by the order of a hash. Where that is the old value, it is the next one; and a bug that
     brings a variable of its own adds values to choose from.
     """
     values = set(_other_values(fix, edit, anywhere=True))
@@ -93,7 +93,7 @@ def habitual_slip_of(fix: Fix, edit: Edit) -> Slip:
 
 
 def _other_lines(fix: Fix, edit: Edit) -> Iterator[Edit]:
-    """The edit made one line too early or too late, where code stands that is missed when it is gone."""
+    """The edit made one line too early or too late, where that removes code."""
     for line in (edit.line - 1, edit.end):
         text = fix.shown.get(line)
         if text is not None and _is_code(text) and text not in edit.old and (text,) != edit.new:
@@ -110,7 +110,7 @@ def _other_values(fix: Fix, edit: Edit, *, anywhere: bool = False) -> Iterator[E
 
 
 class _Change(NamedTuple):
-    """A line with another token. of_the_fix: whether the token stands where the old and the new line differ."""
+    """A line with another token. of_the_fix: whether the token is where the old and the new line differ."""
 
     text: str
     of_the_fix: bool
@@ -143,7 +143,7 @@ def _others(token: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _names(lines: Sequence[str]) -> list[str]:
-    """The variables that stand in the lines of code, sorted; what is called is none."""
+    """The variables in the lines of code, sorted, without the functions that are called."""
     found: set[str] = set()
     called: set[str] = set()
     for line in lines:
@@ -156,7 +156,7 @@ def _names(lines: Sequence[str]) -> list[str]:
 
 
 def _difference(old: str, new: str) -> tuple[int, int]:
-    """Where in `new` the part lies that `old` does not have, without what both begin and end with.
+    """The span of `new` that `old` does not have, without what both begin and end with.
 
     >>> _difference("return a - b", "return a + b")
     (9, 10)
@@ -183,7 +183,7 @@ def _is_code(line: str, *, definitions: bool = False) -> bool:
 
 
 def _parsed(line: str) -> ast.Module | None:
-    """A line by itself as a syntax tree, heads of blocks included; `None` where it is no whole statement."""
+    """A line by itself as a syntax tree, heads of blocks included; `None` where it is not a complete statement."""
     text = line.strip()
     for whole in (text + " pass" if text.endswith(":") else text, f"if 0: pass\n{text} pass"):
         try:

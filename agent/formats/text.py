@@ -37,7 +37,7 @@ class TextFormat:
         return msgspec.structs.replace(reply, content=content, tool_calls=(), finish_reason="stop")
 
     def span(self, text: str) -> tuple[int, int]:
-        """Where the action stands. Where there is not just one: from the first of them, or the end, to the end."""
+        """The span of the one action in a text. With several: from the first to the end; with none: the end."""
         raise NotImplementedError
 
     def written(self, action: Action) -> str:

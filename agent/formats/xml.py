@@ -17,7 +17,7 @@ from srft.agent.records import Action
 
 
 class XmlCall(NamedTuple):
-    """A `<function=...>` call as it stands in the text."""
+    """A `<function=...>` call as the text has it."""
 
     function: str
     parameters: dict[str, str]

@@ -28,61 +28,77 @@ KNOWN_TOOLS = tuple(sorted(path.stem for path in (_FOLDER / "tools").glob("*.jso
 """The scaffolds whose tools are known."""
 
 
+Column = tuple[str, ...] | str
+"""A column, a path, or several of them; empty: the rows do not tell."""
+
+
 class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a row has what. Each a column, a path, or a list of them; empty: the rows do not tell.
+    """Where a row has what."""
 
-    messages: the conversation, a list or its JSON text. task: the task's id, else file and row name the task. outcome:
-    whether the run resolved its task: true or false, 1 or 0 as any number, -1 for unknown. patch: the run's patch.
-    tools: the descriptions of the tools that were offered, also as JSON text. system: a system prompt that is not among
-    the messages. exit_status: how the run ended, in its scaffold's words. model, scaffold, repo, licence: names.
-    """
-
-    messages: tuple[str, ...] | str = ()
-    task: tuple[str, ...] | str = ()
-    outcome: tuple[str, ...] | str = ()
-    patch: tuple[str, ...] | str = ()
-    tools: tuple[str, ...] | str = ()
-    system: tuple[str, ...] | str = ()
-    exit_status: tuple[str, ...] | str = ()
-    model: tuple[str, ...] | str = ()
-    scaffold: tuple[str, ...] | str = ()
-    repo: tuple[str, ...] | str = ()
-    licence: tuple[str, ...] | str = ()
+    messages: Column = ()
+    """The conversation, a list or its JSON text."""
+    task: Column = ()
+    """The task's id; without it, file and row name the task."""
+    outcome: Column = ()
+    """Whether the run resolved its task: true or false, 1 or 0 as any number, -1 for unknown."""
+    patch: Column = ()
+    """The run's patch."""
+    tools: Column = ()
+    """The descriptions of the tools that were offered, also as JSON text."""
+    system: Column = ()
+    """A system prompt that is not among the messages."""
+    exit_status: Column = ()
+    """How the run ended, in its scaffold's words."""
+    model: Column = ()
+    """The model's name."""
+    scaffold: Column = ()
+    """The name of the program that made the run."""
+    repo: Column = ()
+    """The task's repository."""
+    licence: Column = ()
+    """The row's licence."""
 
     def paths(self, what: str) -> tuple[str, ...]:
+        """The columns that may have this, in the order in which they count."""
         value = getattr(self, what)
         return (value,) if isinstance(value, str) else value
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One published dataset.
-
-    name: its name on the Hub, or `chat`. also: other names with the same columns. licence: of its rows, as its card
-    says. rows: how many, in words. remarks: what its user should know. marks: the columns by which a file of its rows
-    is known; none where other datasets look the same, and then it is read under its name alone. columns: see `Columns`.
-    task_pattern: a regular expression whose one group is the task's id within the column. all_resolved: whether every
-    run resolved its task. patches_of_other_rows: the column `patch` has is not its row's; it is left out and counted.
-    scaffold: the program that made the runs. actions: how a reply in text says what to do, where it calls no tool:
-    `thought_action` is its last fenced block, `terminus` a JSON object with commands. known_tools: the file of tools
-    (in `datasets/tools/`) that its scaffold offers, where the rows have none. roles: names of its own for system,
-    user, assistant and tool. made_up_ending: how a last message begins that no model wrote.
-    """
+    """One published dataset."""
 
     name: str
+    """Its name on the Hub, or `chat`."""
     also: tuple[str, ...] = ()
+    """Other names with the same columns."""
     licence: str = ""
+    """The licence of its rows, as its card says."""
     rows: str = ""
+    """How many there are, in words."""
     remarks: str = ""
+    """What its user should know."""
     marks: tuple[str, ...] = ()
+    """The columns by which a file of its rows is recognised; none where other datasets look the same: such a file is
+    read under its name alone."""
     columns: Columns = Columns()
+    """Where its rows have what."""
     task_pattern: str | None = None
+    """A regular expression whose one group is the task's id within the column."""
     all_resolved: bool = False
+    """Whether every run resolved its task."""
     patches_of_other_rows: str | None = None
+    """A column whose patch is not its row's; it is left out and counted."""
     scaffold: str = "chat"
+    """The program that made the runs, where the rows do not name it."""
     actions: Literal["", "thought_action", "terminus"] = ""
+    """How a reply in text says what to do, where it calls no tool: `thought_action` is its last fenced block,
+    `terminus` a JSON object with commands."""
     known_tools: str | None = None
+    """The file of tools (in `datasets/tools/`) that its scaffold offers, where the rows have none."""
     roles: dict[str, str] = {}
+    """Names of its own for system, user, assistant and tool."""
     made_up_ending: str | None = None
+    """How a last message begins that no model wrote."""
 
 
 @functools.cache
@@ -106,25 +122,22 @@ def described(name: str, *, changes: Iterable[str] = ()) -> Dataset:
 
     A name without a file of its own is described as `chat`, under its own name.
     """
-    dataset = named(name) or msgspec.structs.replace(datasets()["chat"], name=name, marks=())
+    dataset = named(name) or msgspec.structs.replace(datasets()["chat"], name=name)
     if not (changes := list(changes)):
         return dataset
     content = msgspec.to_builtins(dataset)
+    keys = ", ".join(f"{name}=..." for name in Dataset.__struct_fields__ if name != "columns")
     for change in changes:
         key, equals, value = change.partition("=")
         holder, (*folders, last) = content, key.strip().split(".")
         for folder in folders:
             holder = holder.get(folder)
             if not isinstance(holder, dict):
-                raise InputError(f"--set {change}: there is no {folder}; expected columns.NAME=COLUMN or {_keys()}")
+                raise InputError(f"--set {change}: there is no {folder}; expected columns.NAME=COLUMN or {keys}")
         if not equals:
             raise InputError(f"--set {change}: expected KEY=VALUE, say columns.messages=dialogue")
         holder[last] = yaml.safe_load(value)
     return _dataset(content, "--set " + " --set ".join(changes))
-
-
-def _keys() -> str:
-    return ", ".join(f"{name}=..." for name in Dataset.__struct_fields__ if name != "columns")
 
 
 def _dataset(content: Any, where: str) -> Dataset:

@@ -31,9 +31,11 @@ from srft.env.errors import InputError
 
 _PROGRAMS = (mini.READER, openhands.READER, swe_agent.READER, atif.READER)
 FORMATS: dict[str, Reader] = {
-    reader.name: reader for reader in (*_PROGRAMS, *(reader_of(dataset) for dataset in datasets().values()))
+    reader.name: reader
+    for reader in (*_PROGRAMS, *(reader_of(dataset) for dataset in datasets().values()), atif.REPLIES)
 }
-"""The files of programs, then the published datasets by name, then `chat`, which is any rows with chat messages."""
+"""The files of programs, the published datasets by name, `chat`, which is any rows with chat messages, and what is only
+read under its name."""
 # The more columns a dataset is told by, the earlier; `chat` takes what is left.
 _MARKED = sorted((dataset for dataset in datasets().values() if dataset.marks), key=lambda it: -len(it.marks))
 _DETECTED = (*(FORMATS[dataset.name] for dataset in _MARKED), *_PROGRAMS, FORMATS["chat"])
@@ -55,7 +57,7 @@ def read_runs(
     """The runs of a file, of a folder (see `source.py`) or of a dataset on the Hub, one at a time.
 
     format: a key of FORMATS; a description of a dataset; or "auto": a Hub dataset by its name, and a file by the keys
-    of its first run that is whole. tools: for the runs that call tools and do not come with their descriptions.
+    of its first good run. tools: for the runs that call tools and do not come with their descriptions.
     Attempts are counted a task, in order of appearance. Raises InputError at the first damaged run; with a tally,
     damage is entered there and reading goes on, and InputError means that no run of the path could be read.
     """
@@ -93,7 +95,7 @@ def _nothing(path: str | Path, tally: Tally, damaged: int) -> str:
         return f"{path}: no run in it; expected one of the formats {', '.join(FORMATS)}"
     if damaged == 1:
         return tally.damaged[-1]
-    first = tally.damaged[-damaged] if damaged <= len(tally.damaged) else tally.damaged[0]
+    first = tally.damaged[-damaged:][0]  # of many, not all are kept
     which = f"the first {damaged}" if damaged == _HOPELESS else f"its {damaged}"
     return f"{path}: none of {which} runs can be read; the first: {first}"
 
@@ -128,16 +130,14 @@ def _trajectory(
     recorded: Recorded, attempt: int, where: str, tally: Tally, given: tuple[dict[str, Any], ...]
 ) -> Trajectory | None:
     """The run as a trajectory; `None` where no model replied in it."""
-    lines = recorded.lines
     # An answer after the last reply is not sent any more, but its exit code is the last step's.
-    steps = steps_of(lines, demo_messages=recorded.demo_messages)
+    steps = steps_of(recorded.lines, demo_messages=recorded.demo_messages)
     if not steps:
         return None
     tools = recorded.tools
     if any(step.tool_calls for step in steps) and not tools:
         tally.left_out[TOOLS_GIVEN if given else NO_TOOLS] += 1
         tools = given
-    messages: tuple[dict[str, Any], ...] = tuple(line.sent for line in seen(lines, tally))
     unnumbered = Trajectory(
         id="",
         task_id=recorded.task_id,
@@ -148,7 +148,7 @@ def _trajectory(
         prompt=f"recorded: {recorded.origin}" if recorded.origin else "recorded",
         seed=None,
         attempt=attempt,
-        messages=messages,
+        messages=tuple(line.sent for line in seen(recorded.lines, tally)),
         steps=steps,
         patch=recorded.patch,
         stop_reason=recorded.stop_reason,
@@ -161,11 +161,11 @@ def _trajectory(
 
 
 def _checked(trajectory: Trajectory, where: str) -> Trajectory:
-    """The trajectory as it comes back from its file, where a value of another type would make the file unreadable."""
+    """The trajectory as its file gives it back: a value of another type would make the file unreadable."""
     try:
         return _DECODER.decode(msgspec.json.encode(trajectory))
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:  # numbers or depths beyond any file
-        raise InputError(f"{where}: {error}; fix or remove the run") from None
+        raise InputError(f"{where}: {error}. Fix or remove the run.") from None
 
 
 def as_attempt(trajectory: Trajectory, attempt: int) -> Trajectory:

@@ -35,7 +35,7 @@ _MOST = 2**53  # of a count: no server's figures are larger
 
 
 class AnswerError(ModelError):
-    """The server answered, and there is no reply in it. passes: whether it may be another answer next time."""
+    """An answer without a reply in it. passes: whether the next answer may have one."""
 
     def __init__(self, message: str, *, passes: bool) -> None:
         super().__init__(message)
@@ -88,7 +88,7 @@ def read_answer(answer: Any, *, first_call: int) -> Read:
 
 
 def _choice(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the first choice, its message). Raises AnswerError, ContextOverflow."""
+    """The first choice and its message. Raises AnswerError, ContextOverflow."""
     answer = answer if isinstance(answer, dict) else {"answer": answer}
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -121,7 +121,7 @@ def _failure(error: Any) -> Exception:
 
 
 def error_text(error: Any) -> str:
-    """What an error's body says, whole: its message where there is one, and its code or type where that is a word."""
+    """The text of an error's body: its message where there is one, with its code or type where that is a word."""
     if isinstance(error, list) and len(error) == 1:  # Gemini
         error = error[0]
     if isinstance(error, dict) and isinstance(error.get("error"), dict | str):
@@ -135,7 +135,7 @@ def error_text(error: Any) -> str:
 
 
 def _content(message: Mapping[str, Any], left_out: list[str]) -> tuple[str, str]:
-    """(the text, the thinking that stands among its parts)."""
+    """The text, and the thinking among its parts."""
     content = message.get("content")
     if content is None or content == "":
         content = message.get("refusal") or ""
@@ -149,7 +149,7 @@ def _content(message: Mapping[str, Any], left_out: list[str]) -> tuple[str, str]
 
 
 def split_content(content: Any) -> tuple[str, str]:
-    """(the text, the thinking) of content that is a text or a list of parts."""
+    """The text and the thinking of content that is a text or a list of parts."""
     if not isinstance(content, list):
         return _text(content), ""
     is_thought = [isinstance(part, dict) and part.get("type") in _THINKING_PARTS for part in content]
@@ -232,7 +232,7 @@ def _ids(ids: Any, left_out: list[str]) -> tuple[int, ...] | None:
 
 
 def _logprobs(logprobs: Any, left_out: list[str]) -> tuple[float, ...] | None:
-    """The sampled tokens' log-probabilities; of a reply in which one is no number none is kept."""
+    """The sampled tokens' log-probabilities; none of them where one is not a number."""
     if not logprobs or (isinstance(logprobs, dict) and not any(logprobs.values())):
         return None
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else None

@@ -20,11 +20,11 @@ from srft.env.errors import ModelError
 
 
 class ContextOverflow(Exception):
-    """The conversation no longer fits the model's context. It ends the episode; it is nobody's failure."""
+    """The conversation no longer fits the model's context. It ends the episode and is not a failure."""
 
 
 class ReasoningWanted(ModelError):
-    """The server wants the model's earlier thinking sent back, or refuses it; the same messages, changed so, will do.
+    """The server demands the model's earlier thinking, or refuses it; it takes the same messages with that change.
 
     field: of the assistant messages, where the thinking belongs; `None`: it must not be sent.
     """
@@ -35,26 +35,30 @@ class ReasoningWanted(ModelError):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One assistant message as the model gave it, to the character.
-
-    tool_calls: {"id", "type": "function", "function": {"name", "arguments"}} each, arguments a string.
-    prompt_token_ids, token_ids, logprobs: what the server was asked and what it sampled (T,), where it says so.
-    vocabulary: of these ids, where it is known (`vocabulary.py`).
-    author: who wrote it, where that is not the model alone.
-    sent_back: what the next request's assistant message has besides text and calls, say {"reasoning_content": ...}.
-    """
+    """One assistant message as the model gave it."""
 
     content: str
+    """The text, to the character."""
     reasoning: str | None = None
+    """The thinking, where the server gives it apart from the text."""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    """{"id", "type": "function", "function": {"name", "arguments"}} each, arguments a string."""
     finish_reason: str | None = None
+    """Why the server stopped sampling."""
     prompt_token_ids: tuple[int, ...] | None = None
+    """Ids of the prompt, where the server gives them."""
     token_ids: tuple[int, ...] | None = None
+    """Ids of the reply as it was sampled (T,), where the server gives them."""
     logprobs: tuple[float, ...] | None = None
+    """Log-probabilities of the same (T,)."""
     vocabulary: str | None = None
+    """A hash of these ids' vocabulary, where it is known (`vocabulary.py`)."""
     usage: Usage | None = None
+    """What it cost."""
     author: Author = "model"
+    """Who wrote it, where that is not the model alone."""
     sent_back: dict[str, Any] = {}
+    """What the next request's assistant message has besides text and calls, say {"reasoning_content": ...}."""
 
 
 class Model(Protocol):

@@ -53,7 +53,7 @@ def action_of(text: str, *, tool: str, fmt: ActionFormat) -> Action:
         try:
             arguments = well_formed_within(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"the edit tool's arguments are not JSON ({error}); mend them") from None
+            raise InputError(f"the edit tool's arguments are not JSON ({error}); correct them") from None
         if not isinstance(arguments, dict):
             raise InputError(f"the edit tool's arguments are {type(arguments).__name__}; expected an object")
         return Action(tool="edit", arguments=arguments, format=fmt.name)

@@ -48,39 +48,47 @@ _TAKEN_BACK = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 
 
 class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which server, and how it samples. `None` leaves a setting to the server.
-
-    name: the model's name there, which counts where the model is named. api_key_env: the environment variable with the
-    key; none for servers that want none.
-    logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
-    tokenizer: the served model's, a folder or a name on the hub. Its vocabulary is noted beside sampled token ids, so
-    that they are never taken for another model's.
-    extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
-    send_reasoning: whether earlier thinking is sent back: `always`, `never`, or `auto`: with tool calls under the name
-    that the server gave it, else where the server demands it, and no more where it refuses. reasoning_field: the
-    message's field for it; `null`: the one that the server gave it in, or reasoning_content.
-    timeout_s: of one request. retry_s: how long a request that fails in a way that may pass is tried again, from its
-    first failure on; `Retry-After` is obeyed within it. max_retries: a bound on the number of tries besides.
-    """
+    """Which server, and how it samples. `null` leaves a setting to the server."""
 
     base_url: Annotated[str, MAY_CHANGE] = ""
+    """Where the server is, say http://127.0.0.1:8000/v1."""
     name: Annotated[str, MAY_CHANGE] = ""
+    """The model's name there, which counts where the model is named."""
     api_key_env: Annotated[str | None, MAY_CHANGE] = None
+    """The environment variable that holds the key; `null` for a server that wants none."""
     temperature: float | None = None
+    """The sampling temperature."""
     top_p: float | None = None
+    """The share of the probability that is sampled from."""
     max_tokens: int | None = None
+    """The most tokens of one reply."""
     logprobs: bool | Literal["auto"] = "auto"
+    """Whether to ask for log-probabilities; `auto` goes without where they are refused."""
     return_token_ids: bool | Literal["auto"] = "auto"
+    """Whether to ask for the sampled token ids (vLLM has them); `auto` goes without where they are refused."""
     tokenizer: Annotated[str | None, decides_by(tokenizer_id)] = None
+    """The served model's tokenizer, a folder or a name on the Hub. Its vocabulary is noted beside sampled token ids, so
+    that they are never taken for another model's."""
     extra_body: dict[str, Any] = {}
+    """Further keys of the request, say {"top_k": 20}."""
     send_reasoning: Literal["auto", "always", "never"] = "auto"
+    """Whether earlier thinking is sent back. `auto`: beside tool calls, under the name that the server gave it, and
+    wherever the server demands it; no more where it refuses."""
     reasoning_field: str | None = None
+    """The message's field for earlier thinking; `null`: the one that the server gave it in, or reasoning_content."""
     timeout_s: Annotated[float, MAY_CHANGE] = 600.0
+    """Seconds that one request may take."""
     retry_s: Annotated[float, MAY_CHANGE] = 600.0
+    """Seconds for which a request is tried again, from its first failure on, where that failure may pass; `Retry-After`
+    is obeyed within them."""
     max_retries: Annotated[int | None, MAY_CHANGE] = None
+    """The most tries besides the first; `null`: as many as `retry_s` allows."""
     usd_per_million_prompt: Annotated[float | None, MAY_CHANGE] = None
+    """US dollars for a million tokens of requests."""
     usd_per_million_completion: Annotated[float | None, MAY_CHANGE] = None
+    """US dollars for a million tokens of replies."""
     usd_per_million_cached: Annotated[float | None, MAY_CHANGE] = None
+    """US dollars for a million tokens of requests that the server had in its cache; `null`: as the others."""
 
 
 class _Shared:
@@ -122,7 +130,7 @@ class _Shared:
 
 
 def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
-    """Raises ValueError for a URL that is none."""
+    """The client of a configuration. Raises ValueError for what is not a URL."""
     address = urlsplit(config.base_url)
     _ = address.port  # looked at for its ValueError
     # A proxy from the environment cannot reach a server on this machine.
@@ -187,7 +195,7 @@ class OpenAIModel:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """What was in no usable shape in the server's answers -> in how many, over all episodes."""
+        """Unusable parts of the server's answers -> in how many answers, over all episodes."""
         return dict(self._shared.left_out)
 
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
@@ -293,7 +301,7 @@ class OpenAIModel:
         return gathered(stream, on_text)
 
     def _refuses(self, error: Exception, extras: frozenset[str]) -> bool:
-        """Whether the server refuses some of what was asked for beyond the text; remembered, said once."""
+        """Whether the server refuses token ids or log-probabilities; remembered, and reported once."""
         if not isinstance(error, openai.APIStatusError) or not 400 <= error.status_code < 500:
             return False
         said = _said(error)
@@ -364,7 +372,7 @@ class OpenAIModel:
 
     @property
     def _constrains(self) -> bool:
-        """Whether a schema is asked for: a server that fails over it fails again."""
+        """Whether a schema is asked for: a server that fails because of it will fail again."""
         return "response_format" in self.config.extra_body
 
     def _waits(self, error: Exception, patience: Patience) -> bool:
@@ -395,13 +403,13 @@ class OpenAIModel:
         return msgspec.structs.replace(usage, cost_usd=cost / 1e6)
 
     def _fail(self, error: Exception, known: list[str] | None = None, *, patience: Patience | None = None) -> NoReturn:
-        """Raise the one sentence that says what is wrong and what to do. known: the models that are there."""
+        """Raise ModelError: what is wrong and what to do, in one sentence. known: the models that are there."""
         text = _explain(error, self.config, known, tried=patience.tried if patience else "")
         raise ModelError(f"model {self.config.name} at {self.config.base_url}: {text}") from error
 
 
 class _Shown:
-    """Passes pieces on, and knows whether there were any: what was shown cannot be taken back."""
+    """Passes pieces on, and records whether there were any: what was shown cannot be taken back."""
 
     def __init__(self, on_text: OnText | None) -> None:
         self._on_text, self.anything = on_text, False
@@ -448,7 +456,7 @@ def _request_seed(seed: int, number: int) -> int:
 
 
 def _said(error: Exception) -> str:
-    """What the server said, whole: the message where there is one."""
+    """The full text of an error: the server's message where there is one."""
     body = getattr(error, "body", None)
     code = getattr(error, "code", None)
     text = error_text(body) if body else str(error)
@@ -456,6 +464,6 @@ def _said(error: Exception) -> str:
 
 
 def _body(error: Exception) -> str:
-    """The same, shortened."""
+    """The text of an error, shortened."""
     text = _said(error)
     return text if len(text) <= 600 else text[:600] + "..."

@@ -20,7 +20,7 @@ LONGEST_PAUSE_S = 60.0
 
 
 class Patience:
-    """One request's tries. retry_s: counted from its first failure. stop: when set, no pause goes on."""
+    """One request's tries. retry_s: counted from its first failure. stop: when set, every pause ends."""
 
     def __init__(self, *, retry_s: float, max_retries: int | None, stop: threading.Event | None) -> None:
         self._retry_s, self._max_retries = retry_s, max_retries

@@ -1,4 +1,4 @@
-"""Replies as they come: the pieces of a stream, put together as the answer that the server would have sent whole.
+"""Streamed replies: the pieces of a stream, put together as the answer that the server would have sent without one.
 
 answer = gathered(chunks, on_text=print)        # decoded chunks; a decoded chat completion, for `read_answer`
 """
@@ -29,7 +29,7 @@ class StreamingModel(Protocol):
 def gathered(chunks: Iterable[Any], on_text: OnText) -> dict[str, Any]:
     """The whole answer of a stream of one choice. A stream without one gives an answer without choices.
 
-    Raises ValueError for a stream that ends before its reply does: a part would pass for the whole.
+    Raises ValueError for a stream that ends before its reply does: a part would be taken for the whole reply.
     """
     head: dict[str, Any] = {}
     choice: dict[str, Any] | None = None
@@ -81,9 +81,9 @@ def _add_texts(message: dict[str, Any], delta: dict[str, Any], on_text: OnText) 
 
 
 def _add_call(calls: list[dict[str, Any]], piece: dict[str, Any], on_text: OnText) -> None:
-    """A piece of a tool call: its id and its name come whole, its arguments in pieces."""
+    """Add a piece of a tool call: its id and its name come at once, its arguments in pieces."""
     place = piece.get("index")
-    if type(place) is not int or not 0 <= place <= len(calls):  # some give none: a piece without an id goes on
+    if type(place) is not int or not 0 <= place <= len(calls):  # some give none: a piece without an id continues
         place = len(calls) if piece.get("id") or not calls else len(calls) - 1
     if place == len(calls):
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})

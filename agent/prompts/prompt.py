@@ -35,7 +35,7 @@ VARIABLES: dict[str, frozenset[str]] = {
 
 
 class PromptText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands in a prompt file. An output above `output_limit_chars` keeps its head and its tail."""
+    """The contents of a prompt file. An output above `output_limit_chars` keeps its head and its tail."""
 
     system: str
     instance: str
@@ -111,7 +111,7 @@ class Prompt(TemplateFile[PromptText]):
         return Observation(text, elided_chars)
 
     def _elide(self, result: CommandResult) -> tuple[str, str, int]:
-        """Head, tail, and how much is missing between them. All is in the head where nothing is."""
+        """Head, tail, and how much is missing between them; everything is in the head where nothing is missing."""
         output = result.output
         if len(output) <= self.text.output_limit_chars:
             if not result.elided_bytes:

@@ -1,6 +1,6 @@
 """A file of templates: YAML whose texts are strict Jinja templates. Prompts are such files.
 
-Reads `<folder>/<name>.yaml` or a file of the user's. Writes nothing. An unknown key, a missing key, a key that stands
+Reads `<folder>/<name>.yaml` or a file of the user's. Writes nothing. An unknown key, a missing key, a key that is there
 there twice and a variable that will not be there are errors that name file and key, and the line where there is one.
 
     class Greeting(TemplateFile[GreetingText]): ...        # GreetingText: a msgspec record with the texts
@@ -34,7 +34,7 @@ _ENVIRONMENT = jinja2.Environment(
 
 @dataclass(frozen=True)
 class TemplateFile(Generic[T]):
-    """A loaded file. text: what stands in it, as a record; templates: those of its keys that are templates."""
+    """A loaded file. text: its contents as a record; templates: those of its keys that are templates."""
 
     name: str
     text: T
@@ -69,7 +69,7 @@ class TemplateFile(Generic[T]):
 
 
 def _parse(source: str, path: Path, kind: type[T]) -> T:
-    """A file's keys, all known, all there, none twice."""
+    """The keys of a file: none unknown, missing or given twice."""
     try:
         node, content = yaml.compose(source, yaml.SafeLoader), yaml.safe_load(source)
     except yaml.YAMLError as error:

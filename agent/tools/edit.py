@@ -264,7 +264,7 @@ def _with_newlines_of(text: str, new: str) -> str:
 def _only_occurrence(old: str, text: str, path: str) -> tuple[int, int]:
     """Where the one occurrence begins and ends. A newline of `old` matches CRLF as well."""
     pattern = re.escape(old.replace("\r\n", "\n")).replace("\\\n", r"(?:\r\n|(?<!\r)\n)")
-    # A lookahead finds occurrences that overlap too: "aa" stands twice in "aaa".
+    # A lookahead finds occurrences that overlap too: "aa" occurs twice in "aaa".
     found = [match.span(1) for match in re.finditer(f"(?=({pattern}))", text)]
     if not found:
         raise Refused(

@@ -37,7 +37,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """What stands at a path. `path` has its links resolved; `mode` is stat's st_mode, 0 for a link to nothing."""
+    """A file, a folder or a link. `path` has its links resolved; `mode` is stat's st_mode, 0 for a link to nothing."""
 
     path: str
     mode: int
@@ -55,7 +55,7 @@ class SandboxFiles:
         self._sandbox = sandbox
 
     def find(self, path: str) -> File | None:
-        """What stands at a path, links followed. `None`: nothing."""
+        """The file or folder at a path, links followed. `None`: nothing."""
         quoted = shlex.quote(path)
         # A dangling link is 'nothing there' for stat, but writing to it would replace the link.
         found = self._run(
@@ -112,7 +112,7 @@ class SandboxFiles:
     def _run(self, command: str) -> str:
         """What a command prints.
 
-        The agent's shell may trace, print by itself and have functions named like commands: only what stands between
+        The agent's shell may trace, print by itself and have functions named like commands: only what is between
         two markers counts.
         """
         nonce = secrets.token_hex(8)
@@ -130,7 +130,7 @@ class SandboxFiles:
 def _apart(command: str, nonce: str) -> str:
     """A command in a bash of its own, without the agent's variables, functions and options; its answer between markers.
 
-    The markers' RS byte stands as an octal escape, so that a shell that traces or echoes cannot print one.
+    The markers' RS byte is written as an octal escape, so that a shell that traces or echoes cannot print one.
     """
     script = f"{_SETTINGS}; printf '\\036%s\\036' {nonce}; {{ {command}; }} 2>&1; printf '\\036%s %d\\036' {nonce} $?"
     # exec takes no function, and a path no search; in a subshell, or it would replace the agent's shell.

@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from srft.agent.demonstrator.demonstrator import DemonstratorConfig
-from srft.agent.loop import EpisodeLimits
+from srft.agent.limits import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.backends import Kind
 from srft.env.errors import InputError

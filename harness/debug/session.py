@@ -31,13 +31,15 @@ from typing import NamedTuple, Self
 import msgspec
 
 from srft.agent.demonstrator.demonstrator import DemonstratorEpisode
+from srft.agent.ending import Ending, ending_of
 from srft.agent.formats import FORMATS, FormatError
-from srft.agent.loop import Ending, Episode, check_format, ending_of, named
+from srft.agent.loop import Episode, check_format
 from srft.agent.models.contract import ContextOverflow, Model, Reply
 from srft.agent.models.human import HumanModel, action_of, edited, typed
 from srft.agent.models.scripted import ScriptedEpisode, recorded_reply
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Step, Trajectory, Usage
+from srft.agent.storable import named
 from srft.critic.judge.judge import add_usage
 from srft.critic.labels.labels import Critic, Critique, StepLabel, Verdict, check_complete
 from srft.env.backends import Backend, choose_backend
@@ -89,7 +91,9 @@ class Session:
         self._env = SweEnv([task], backend=backend, settings=settings, grade_submission=False)
         # A person takes the time it takes.
         limits = msgspec.structs.replace(config.episode, wall_s=None)
-        self.episode = Episode(self._env, model, task, prompt, fmt, limits, 0, config.seed, None, None)
+        self.episode = Episode(
+            env=self._env, model=model, task=task, prompt=prompt, fmt=fmt, limits=limits, seed=config.seed
+        )
         self.lines = Lines()
         self.proposal: Proposal | None = None
         self._labels: dict[int, StepLabel] = {}  # by the number of the point behind the step

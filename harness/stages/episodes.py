@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from srft.agent.ending import worth_retrying
 from srft.agent.formats import ActionFormat
-from srft.agent.loop import run_episode, worth_retrying
+from srft.agent.loop import run_episode
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step, Trajectory

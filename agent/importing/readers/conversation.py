@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from srft.agent.formats import FORMATS, FormatError
-from srft.agent.importing.readers import Tally
+from srft.agent.importing.readers import RawRun, Tally, from_json, within
 from srft.agent.importing.readers.exit_codes import exit_code_in, timed_out_in
-from srft.agent.models.contract import Reply, well_formed_within
+from srft.agent.models.contract import Reply
 from srft.agent.records import Action, Step, StopReason, Usage
 from srft.env.errors import InputError
 
@@ -37,51 +37,66 @@ _THINKING = re.compile(r"\s*<(think|thinking)>\n?(.*?)\n?</\1>\n*", re.DOTALL)
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One message as it was sent, and what its file tells besides.
-
-    step: fields of the Step that an assistant message is. answers: whether the message answers the reply before it.
-    exit_code, timed_out, refused: of an answer; refused is a reply without a readable action.
-    """
+    """One message as it was sent, and what its file tells besides."""
 
     sent: dict[str, Any]
+    """The message."""
     step: dict[str, Any] = {}
+    """Fields of the Step that an assistant message is."""
     answers: bool = True
+    """Whether the message answers the reply before it."""
     exit_code: int | None = None
+    """The exit code that an answer comes with."""
     timed_out: bool = False
+    """Whether an answer says that its command was killed for its time."""
     refused: bool = False
+    """Whether an answer says that no action could be read from the reply."""
 
     @property
     def is_reply(self) -> bool:
-        return self.sent["role"] == "assistant"
+        return bool(self.sent["role"] == "assistant")
+
+    def with_step(self, **facts: Any) -> Line:
+        """The line of a reply of which more is known."""
+        return msgspec.structs.replace(self, step=self.step | facts)
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as its file has it: a Trajectory without id and attempt. `None`: the file does not tell.
-
-    origin: the published dataset that it is from, and its licence.
-    """
+    """A run as its file has it: a Trajectory without id and attempt. `None`: the file does not tell."""
 
     task_id: str
+    """The task's instance id."""
     repo: str | None = None
+    """The task's repository, owner/name."""
     model: str | None = None
+    """The model's name."""
     scaffold: str
+    """The program that made the run, with its version."""
     origin: str | None = None
+    """The published dataset that it is from, and its licence."""
     lines: Sequence[Line]
+    """The conversation."""
     demo_messages: int = 0
+    """Messages at the start, up to the last example that the model was shown."""
     tools: tuple[dict[str, Any], ...] = ()
+    """The tools that the model was offered."""
     patch: str | None
+    """What the run changed."""
     stop_reason: StopReason
+    """How it ended."""
     detail: str | None = None
+    """What else there is to say of its end."""
     resolved: bool | None = None
+    """Whether it resolved its task."""
 
 
-def line_of(message: Any, where: str, **told: Any) -> Line:
+def line_of(message: Any, where: str, *, step: dict[str, Any] | None = None, **told: Any) -> Line:
     """A chat message, with only what a chat template needs. `told`: the other fields of Line. Raises InputError.
 
     Arguments of tool calls become strings that are JSON once; text parts become one text; null is the empty text where
     a server may send it, in a reply and in a tool's answer. Thinking at the beginning of a reply's text becomes its
-    reasoning. The action of a reply is what its tool call says, or its one ```bash block or <function=...> call; a
-    reader that knows better overrides it.
+    reasoning. The action of a reply is what its tool call says, or its one ```bash block or <function=...> call.
+    step: what the file tells of a reply beside it; `None`: nothing.
     """
     if not isinstance(message, dict):
         raise InputError(f"{where}: expected an object with role and content, got {type(message).__name__}")
@@ -89,7 +104,7 @@ def line_of(message: Any, where: str, **told: Any) -> Line:
     if role not in ROLES:
         raise InputError(f"{where}.role: expected one of {', '.join(ROLES)}, got {role!r}")
     if role == "assistant":
-        return _reply_line(message, where, told)
+        return _reply_line(message, where, step or {})
     sent: dict[str, Any] = {"role": role, "content": _content(message, where, may_be_null=role == "tool")}
     for key in ("tool_call_id", "name"):
         if message.get(key) is not None:
@@ -97,7 +112,7 @@ def line_of(message: Any, where: str, **told: Any) -> Line:
     return Line(sent=sent, **told)
 
 
-def _reply_line(message: dict[str, Any], where: str, told: dict[str, Any]) -> Line:
+def _reply_line(message: dict[str, Any], where: str, known: dict[str, Any]) -> Line:
     calls = _calls(message.get("tool_calls"), f"{where}.tool_calls")
     content = _content(message, where, may_be_null=bool(calls) or "content" in message)
     reasoning = optional(message, "reasoning_content", str, where)
@@ -109,10 +124,10 @@ def _reply_line(message: dict[str, Any], where: str, told: dict[str, Any]) -> Li
         sent["reasoning_content"] = reasoning
     step = {"content": content, "reasoning": reasoning, "tool_calls": tuple(sent.get("tool_calls", ()))}
     try:
-        step["action"] = call_action(calls[0]) if len(calls) == 1 else None if calls else text_action(content)
+        step["action"] = call_action(*calls) if len(calls) == 1 else None if calls else text_action(content)
     except FormatError:
         step |= {"action": None, "error": "format"}
-    return Line(sent=sent, step={**step, **told.pop("step", {})}, **told)
+    return Line(sent=sent, step=step | {key: value for key, value in known.items() if value is not None})
 
 
 def _content(message: dict[str, Any], where: str, *, may_be_null: bool) -> str:
@@ -156,7 +171,7 @@ def optional(holder: dict[str, Any], key: str, kind: type | tuple[type, ...], wh
     wrong_bool = isinstance(value, bool) and kind is not bool
     if value is not None and (wrong_bool or not isinstance(value, kind)):
         names = kind.__name__ if isinstance(kind, type) else " or ".join(one.__name__ for one in kind)
-        raise InputError(f"{where}: {key}: expected {names}, got {value!r:.80}; mend or remove the run")
+        raise InputError(f"{where}: {key}: expected {names}, got {value!r:.80}. Fix or remove the run.")
     return value
 
 
@@ -184,10 +199,11 @@ def once_encoded(arguments: Any) -> str:
     ('{"a": 1}', '{"a": 1}', '{"a": 1}')
     """
     if not isinstance(arguments, str):
-        return json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+        # default: columns may hold dates and decimals
+        return json.dumps({} if arguments is None else arguments, ensure_ascii=False, default=str)
     try:
-        decoded = well_formed_within(json.loads(arguments))
-    except (ValueError, RecursionError):
+        decoded = from_json(arguments)
+    except ValueError:
         return arguments  # the model's own mistake: it stays
     return once_encoded(decoded) if isinstance(decoded, str) else arguments
 
@@ -196,9 +212,8 @@ def call_action(call: dict[str, Any]) -> Action:
     """What a tool call asks for, the tool by the name it has in its own system. Raises FormatError."""
     function = call["function"]
     try:
-        # A JSON string within a JSON string may spell half of a surrogate pair once more.
-        arguments = well_formed_within(json.loads(function["arguments"] or "{}"))
-    except (ValueError, RecursionError) as error:
+        arguments = from_json(function["arguments"] or "{}")
+    except ValueError as error:
         raise FormatError(f"the arguments are not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise FormatError(f"the arguments are {_kind(arguments)}")
@@ -231,25 +246,29 @@ def fence_action(text: str) -> Action | None:
 
 def usage_of(usage: Any, *, cost_usd: Any = None) -> Usage | None:
     """Tokens and money as OpenAI-compatible servers count them; `None` where nothing is told."""
-    usage = usage if isinstance(usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    cost = usage.get("cost") if usage.get("cost") is not None else cost_usd
+    cost = within(usage, "cost")
     found = Usage(
-        prompt_tokens=count_of(usage.get("prompt_tokens")),
-        completion_tokens=count_of(usage.get("completion_tokens")),
-        cached_tokens=count_of(details.get("cached_tokens")) if isinstance(details, dict) else None,
-        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+        prompt_tokens=count_of(within(usage, "prompt_tokens")),
+        completion_tokens=count_of(within(usage, "completion_tokens")),
+        cached_tokens=count_of(within(usage, "prompt_tokens_details", "cached_tokens")),
+        cost_usd=number_of(cost if cost is not None else cost_usd),
     )
     return found if found != Usage() else None
 
 
 def count_of(value: Any) -> int | None:
-    """A whole number; `None` for all else, of which `True` would pass for 1."""
+    """A whole number; `None` for all else, truth values included."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def number_of(value: Any) -> float | None:
+    """A finite number; `None` for all else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return float(value) if is_number else None
+
+
 def seen(lines: Sequence[Line], tally: Tally) -> list[Line]:
-    """The lines up to the last reply, for what comes after it no model was sent; counted."""
+    """The lines up to the last reply, for no model was sent what comes after it; the rest is counted."""
     last = max((place for place, line in enumerate(lines) if line.is_reply), default=-1)
     if after := len(lines) - last - 1:
         tally.left_out[NEVER_SEEN] += after
@@ -293,6 +312,14 @@ def _exit_code(answer: Line, asked: str) -> int | None:
     if answer.exit_code is not None or answer.timed_out or timed_out_in(answer.sent["content"]):
         return answer.exit_code
     return exit_code_in(answer.sent["content"], asked=asked)
+
+
+def task_of(raw: RawRun) -> str:
+    """The task of a run that is a file of its own, by its `instance_id` or the file's name. Raises InputError."""
+    task_id: str | None = optional(raw.content, "instance_id", str, raw.where)
+    if not task_id and raw.line is not None:
+        raise InputError(f"{raw.where}: no instance_id; expected the task's id in it, or a file named after the task")
+    return task_id or raw.name
 
 
 def repository(task_id: str) -> str | None:

@@ -13,12 +13,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from srft.agent.importing.readers import from_json, within
 from srft.agent.importing.readers.conversation import ROLES, text_of
-from srft.agent.models.contract import well_formed_within
 from srft.env.errors import InputError
 
 ALIASES = {
@@ -79,7 +78,7 @@ def _reply(said: dict[str, Any], message: dict[str, Any], where: str) -> dict[st
     if calls is None and isinstance(message.get("function_call"), dict):
         calls = [{"function": message["function_call"]}]
     blocks = [*_list(said.get("content")), *_list(message.get("thinking_blocks"))]
-    thinking = [block["thinking"] for block in blocks if isinstance(_of(block, "thinking"), str)]
+    thinking = [block["thinking"] for block in blocks if isinstance(within(block, "thinking"), str)]
     if thinking and "reasoning_content" not in said:
         said["reasoning_content"] = "\n".join(thinking)
     if isinstance(said.get("content"), list):
@@ -87,7 +86,7 @@ def _reply(said: dict[str, Any], message: dict[str, Any], where: str) -> dict[st
         others = ("tool_use", "thinking", "redacted_thinking")
         said["content"] = [block for block in said["content"] if _kind(block) not in others]
         calls = calls or [
-            {"id": _of(block, "id"), "function": {"name": _of(block, "name"), "arguments": _of(block, "input")}}
+            {"id": block.get("id"), "function": {"name": block.get("name"), "arguments": block.get("input")}}
             for block in used
         ]
     return said | {"tool_calls": calls} if calls else said
@@ -123,31 +122,23 @@ def _written_calls(value: Any, where: str) -> list[Any]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return well_formed_within(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: a text, but not JSON ({error}); fix or remove the run") from None
+        return from_json(text)
+    except ValueError as error:
+        raise InputError(f"{where}: a text, but not JSON ({error}). Fix or remove the run.") from None
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _of(block: Any, key: str) -> Any:
-    return block.get(key) if isinstance(block, dict) else None
-
-
 def _kind(block: Any) -> Any:
-    return _of(block, "type")
+    return within(block, "type")
 
 
 def objects(holder: dict[str, Any], key: str, where: str) -> list[Any]:
     """A list, or a JSON text of one. Raises InputError."""
     value = holder.get(key)
-    if isinstance(value, str):
-        try:
-            value = well_formed_within(json.loads(value))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: {key}: a text, but not JSON ({error}); expected a list of objects") from None
+    value = _json(value, f"{where}: {key}") if isinstance(value, str) else value
     if not isinstance(value, list):
         raise InputError(f"{where}: {key}: expected a list of objects, got {type(value).__name__}")
     return value
@@ -195,19 +186,17 @@ def pruned_arguments(arguments: dict[str, Any], schema: Any) -> tuple[dict[str, 
     Arrow gives every call the arguments of all others, as null. A null stays where the tool's schema takes one; at
     depth, and where no schema is known, all go.
     """
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    kept = {}
-    for name, value in arguments.items():
-        if value is not None or _takes_null((properties or {}).get(name)):
-            kept[name] = without_nulls(value)
+    kept = {
+        name: without_nulls(value)
+        for name, value in arguments.items()
+        if value is not None or _takes_null(within(schema, "properties", name))
+    }
     return kept, _nulls(arguments) - _nulls(kept)
 
 
 def _takes_null(schema: Any) -> bool:
-    if not isinstance(schema, dict):
-        return False
-    kinds = schema.get("type")
-    return kinds == "null" or "null" in _list(kinds) or any(map(_takes_null, _list(schema.get("anyOf"))))
+    kinds = within(schema, "type")
+    return kinds == "null" or "null" in _list(kinds) or any(map(_takes_null, _list(within(schema, "anyOf"))))
 
 
 def _nulls(value: Any) -> int:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import re
 
-_TAG = re.compile(r"<(return_?code|exit_?code|exit_?status)>\s*(-?\d+)\s*</\1>", re.IGNORECASE)
+_TAG = re.compile(r"<(return_?code|exit_?code|exit_?status)>\s*(-?\d{1,10})\s*</\1>", re.IGNORECASE)
 _HEADER = re.compile(
     r"(?:OBSERVATION|EXECUTION RESULT of \[[^\]]*\]|EXECUTION_RESULT_OF \[[^\]]*\]|Execution output of \[[^\]]*\]):?\s*"
     r"|<exception>.*?</exception>\s*",
     re.IGNORECASE | re.DOTALL,
 )
-_CODE = r"(?:Error: Exit code )?(?P<code>-?\d+)"
+_CODE = r"(?:Error: Exit code )?(?P<code>-?\d{1,10})"
 _SAID = r"(?:exit(?:ed)?|return(?:ed)?)(?:[ _-]?(?:code|status)| with(?: an?)?(?: exit)? (?:code|status))"
 # A sentence of the scaffold, or anything in brackets.
 _SENTENCE = re.compile(
@@ -50,7 +50,7 @@ _TIMED_OUT = re.compile(
     re.DOTALL,
 )
 _LINES = 4
-"""So many lines at the beginning and at the end are looked at; an exit code stands within them."""
+"""So many lines at the beginning are looked at, and twice as many at the end."""
 
 
 def timed_out_in(text: str) -> bool:
@@ -64,15 +64,15 @@ def exit_code_in(text: str, *, asked: str = "") -> int | None:
     asked: the reply that the text answers, with the arguments of its calls.
     """
     body = _body(text)
-    if (tag := _TAG.match(body)) or (tag := _TAG.match(body[-60:].rpartition("\n")[2])):
-        return int(tag[2]) if len(tag[2]) < 12 else None
+    if tag := _TAG.match(body) or _TAG.match(body.rpartition("\n")[2]):
+        return -1 if tag[2] == "-1" else code_of(tag[2])
     if body.startswith("{"):
         return _of_json(body)
-    lines = [line for line in body[:2000].split("\n")[:_LINES] if line.strip()]
+    lines = [line for line in body.split("\n", _LINES)[:_LINES] if line.strip()]
     end = _end_lines(body)
     for line in [*end, *lines[:1]]:
         if found := _SENTENCE.fullmatch(line) or _BRACKETED.fullmatch(line):
-            return _code(found["code"])
+            return code_of(found["code"])
     return _bare(lines, end, asked)
 
 
@@ -82,9 +82,9 @@ def _bare(lines: list[str], end: list[str], asked: str) -> int | None:
         rest = _AT_END.fullmatch(line)
         found = _BARE.fullmatch(rest["rest"] if rest else line) or _SENTENCE.fullmatch(line)
         if found and place + 1 < len(lines) and _AFTER_BARE.match(lines[place + 1]):
-            return _code(found["code"])
+            return code_of(found["code"])
     found = next((found for line in [*lines[:1], *end] if (found := _BARE.fullmatch(line))), None)
-    return _code(found["code"]) if found and not _SPEAKS_OF_CODES.search(asked) else None
+    return code_of(found["code"]) if found and not _SPEAKS_OF_CODES.search(asked) else None
 
 
 def _body(text: str) -> str:
@@ -97,11 +97,11 @@ def _body(text: str) -> str:
 
 
 def _end_lines(body: str) -> list[str]:
-    """The last lines, from the end, as far as they are notes of the scaffold or the first that is none."""
+    """The last lines from the end: notes of the scaffold, up to and with the first line that is not one."""
     found = []
-    for line in reversed(body[-1500:].rstrip().split("\n")):
+    for line in reversed(body.rstrip().rsplit("\n", 2 * _LINES)[-2 * _LINES :]):
         found.append(line)
-        if len(found) > 2 * _LINES or not _NOTE.fullmatch(line):
+        if not _NOTE.fullmatch(line):
             break
     return found
 
@@ -119,10 +119,11 @@ def _of_json(body: str) -> int | None:
         for key in ("returncode", "return_code", "exit_code", "exitCode"):
             code = holder.get(key) if isinstance(holder, dict) else None
             if isinstance(code, int) and not isinstance(code, bool):
-                return _code(str(code))
+                return code_of(code)
     return None
 
 
-def _code(digits: str) -> int | None:
+def code_of(digits: str | int) -> int | None:
+    """The exit code; `None` for OpenHands' -1, and for more than any program can exit with."""
     code = int(digits)
     return None if code == -1 or abs(code) > 2**31 else code

@@ -35,7 +35,7 @@ def hub_source(name: str) -> tuple[Callable[[Tally], Iterator[RawRun]], str]:
             raise
         except Exception as error:
             raise InputError(
-                f"{where}: its rows end after row {number} ({_told(error)}); the same command again goes on from what "
+                f"{where}: its rows end after row {number} ({_told(error)}); the same command again resumes after what "
                 "is on file"
             ) from error
 

@@ -6,16 +6,8 @@ newer one (events with a `kind`) is read by `openhands_sdk.py`.
 
     READER.read(RawRun("output.jsonl:1", "output", 1, {"history": [...], "test_result": {...}}), Tally()).patch
 
-| what the file says | stop reason |
-|---|---|
-| error: reached maximum iteration | step_limit |
-| error: reached maximum budget | cost_limit |
-| error: context window | context_limit |
-| error: timeout after | wall_limit |
-| error: stuck in a loop | cancelled, with the error as detail |
-| any other error | infra_error, with the error as detail |
-| no error, and the last action is finish | submitted |
-| no error otherwise | submitted, with the detail that it is not recorded |
+`error` is read as `endings.py` says; one that is not known is an infra_error with the error as detail. Without an error
+the run is submitted, and where its last action is not finish, the detail says that its end is not recorded.
 
 What the older events do not hold is counted, not made up: the system prompt before version 0.30, what `recall` adds to
 the prompt, and histories that were condensed. Runs from before tool calls (no `tool_call_metadata`) are refused.
@@ -23,23 +15,15 @@ the prompt, and histories that were condensed. Runs from before tool calls (no `
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from srft.agent.importing.readers import RawRun, Reader, Tally
+from srft.agent.importing.readers import RawRun, Reader, Tally, within
 from srft.agent.importing.readers.conversation import NOT_RECORDED, Line, Recorded, line_of, optional, usage_of
-from srft.agent.importing.readers.openhands_sdk import sdk_lines, terminal_text
-from srft.agent.records import StopReason
+from srft.agent.importing.readers.dialects import tool_descriptions
+from srft.agent.importing.readers.endings import Told, known_ending
+from srft.agent.importing.readers.openhands_sdk import CONDENSED, sdk_lines, terminal_text
 from srft.env.errors import InputError
 
-ERRORS: tuple[tuple[str, StopReason], ...] = (
-    ("maximum iteration", "step_limit"),
-    ("max_?iterations?_?reached", "step_limit"),
-    ("maximum budget", "cost_limit"),
-    ("context ?window", "context_limit"),
-    ("timeout after", "wall_limit"),
-    ("stuck ?in ?a? ?loop", "cancelled"),
-)
 _NOT_FOR_THE_MODEL = {
     "agent_state_changed",
     "change_agent_state",
@@ -67,7 +51,7 @@ def _read(raw: RawRun, tally: Tally) -> Recorded:
     instance = optional(run, "instance", dict, where) or {}
     result = optional(run, "test_result", dict, where) or {}
     events = _events(run.get("history"), where)
-    is_sdk = any("kind" in event for event in events)
+    is_sdk = any(event.get("kind") is not None for event in events)  # rows of Parquet have null there
     lines = sdk_lines(events, where, tally) if is_sdk else _lines(events, where, tally)
     stop_reason, detail = _ending(run, events, lines, where)
     version = metadata.get("openhands_sdk_version") or metadata.get("git_commit")
@@ -77,7 +61,7 @@ def _read(raw: RawRun, tally: Tally) -> Recorded:
         model=_model(metadata),
         scaffold=f"OpenHands-{version}" if isinstance(version, str) else "OpenHands",
         lines=lines,
-        tools=_tools(events),
+        tools=_tools(events, where),
         patch=optional(result, "git_patch", str, where) or optional(run, "git_patch", str, where),
         stop_reason=stop_reason,
         detail=detail,
@@ -98,20 +82,14 @@ def _events(history: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _model(metadata: dict[str, Any]) -> str | None:
-    for key in ("llm_config", "llm"):
-        config = metadata.get(key)
-        if isinstance(config, dict) and isinstance(config.get("model"), str):
-            return str(config["model"])
-    return None
+    names = [within(metadata, key, "model") for key in ("llm_config", "llm")]
+    return next((name for name in names if isinstance(name, str)), None)
 
 
-def _tools(events: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _tools(events: list[dict[str, Any]], where: str) -> tuple[dict[str, Any], ...]:
     """What the older generation's system event offered."""
-    for event in events:
-        args = event.get("args")
-        if event.get("action") == "system" and isinstance(args, dict) and isinstance(args.get("tools"), list):
-            return tuple(tool for tool in args["tools"] if isinstance(tool, dict))
-    return ()
+    offered = [within(event, "args", "tools") for event in events if event.get("action") == "system"]
+    return tool_descriptions(offered[0], f"{where}: tools") if offered and offered[0] is not None else ()
 
 
 def _resolved(run: dict[str, Any], result: dict[str, Any], where: str) -> bool | None:
@@ -122,21 +100,16 @@ def _resolved(run: dict[str, Any], result: dict[str, Any], where: str) -> bool |
     return None
 
 
-def _ending(
-    run: dict[str, Any], events: list[dict[str, Any]], lines: list[Line], where: str
-) -> tuple[StopReason, str | None]:
+def _ending(run: dict[str, Any], events: list[dict[str, Any]], lines: list[Line], where: str) -> Told:
     error = optional(run, "error", str, where)
     for event in events:
         if event.get("kind") == "ConversationErrorEvent":
             error = error or f"{event.get('code')}: {event.get('detail')}"
     if error:
-        for pattern, reason in ERRORS:
-            if re.search(pattern, error, re.IGNORECASE):
-                return reason, error if reason == "cancelled" else None
-        return "infra_error", error
+        return known_ending(error) or Told("infra_error", error)
     replies = [line for line in lines if line.is_reply]
     action = replies[-1].step["action"] if replies else None
-    return "submitted", None if action is not None and action.tool == "finish" else NOT_RECORDED
+    return Told("submitted", None if action is not None and action.tool == "finish" else NOT_RECORDED)
 
 
 def _lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]:
@@ -146,14 +119,14 @@ def _lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]
         spot = f"{where}: history[{place}]"
         kind = optional(event, "action", str, spot) or optional(event, "observation", str, spot)
         if kind == "condensation":
-            tally.left_out["condensations of the history, after which the model saw less than is here"] += 1
+            tally.left_out[CONDENSED] += 1
         elif kind in _NOT_FOR_THE_MODEL:
             tally.left_out["recalled knowledge that the file does not quote"] += event.get("observation") == "recall"
         elif kind == "delegate":
             raise InputError(f"{spot}: a delegated task, whose events are another conversation's; remove the run")
-        elif "action" in event:
+        elif event.get("action") is not None:
             lines += _action_lines(event, spot, replies, lines)
-        elif "observation" in event:
+        elif event.get("observation") is not None:
             lines.append(_observation_line(event, spot, lines))
         else:
             raise InputError(f"{spot}: neither an action nor an observation")
@@ -163,10 +136,10 @@ def _lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]
 
 
 def _action_lines(event: dict[str, Any], where: str, replies: set[str], before: list[Line]) -> list[Line]:
-    args = optional(event, "args", dict, where) or {}
+    args, spot = optional(event, "args", dict, where) or {}, f"{where}: args"
     metadata = optional(event, "tool_call_metadata", dict, where)
     if event["action"] == "system":
-        return [line_of({"role": "system", "content": args.get("content")}, f"{where}: args")]
+        return [line_of({"role": "system", "content": args.get("content")}, spot)]
     if metadata is not None:
         response = optional(metadata, "model_response", dict, where) or {}
         identity = str(response.get("id"))
@@ -177,11 +150,11 @@ def _action_lines(event: dict[str, Any], where: str, replies: set[str], before: 
     if event["action"] in ("message", "finish"):
         content = args.get("content") if event["action"] == "message" else args.get("thought")
         if event.get("source") == "user":
-            return [line_of({"role": "user", "content": _apart(content, before)}, f"{where}: args")]
-        return [line_of({"role": "assistant", "content": content}, f"{where}: args")]
+            return [line_of({"role": "user", "content": _apart(content, before)}, spot)]
+        return [line_of({"role": "assistant", "content": content}, spot)]
     if event.get("source") == "user" and event["action"] == "run":
         content = f"User executed the command:\n{args.get('command')}"
-        return [line_of({"role": "user", "content": _apart(content, before)}, f"{where}: args")]
+        return [line_of({"role": "user", "content": _apart(content, before)}, spot)]
     raise InputError(
         f"{where}: action {event['action']!r} without tool_call_metadata: the model's reply is not recorded; this is a "
         "run of an OpenHands from before tool calls"
@@ -195,14 +168,15 @@ def _apart(content: Any, before: list[Line]) -> Any:
 
 def _reply(response: dict[str, Any], where: str) -> Line:
     choices = response.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    message = within(choice, "message")
+    if not isinstance(message, dict):
         raise InputError(f"{where}.choices: expected one choice with a message")
-    said = {key: choice["message"].get(key) for key in ("content", "tool_calls")}
+    said = {key: message.get(key) for key in ("content", "tool_calls")}
     step = {
         "finish_reason": optional(choice, "finish_reason", str, where),
         "usage": usage_of(response.get("usage")),
-        "reasoning": optional(choice["message"], "reasoning_content", str, where),
+        "reasoning": optional(message, "reasoning_content", str, where),
     }
     return line_of({"role": "assistant", **said}, f"{where}.choices[0].message", step=step)
 
@@ -230,9 +204,9 @@ def _observation_line(event: dict[str, Any], where: str, before: list[Line]) -> 
 def _without_unanswered(lines: list[Line], tally: Tally) -> list[Line]:
     """Without the earlier replies whose calls were never answered, and their answers: OpenHands sends neither."""
     answered = {line.sent.get("tool_call_id") for line in lines}
-    last = max((place for place, line in enumerate(lines) if line.is_reply), default=-1)
+    replies = [line for line in lines if line.is_reply]
     gone: set[Any] = set()
-    for line in lines[: max(last, 0)]:
+    for line in replies[:-1]:
         calls = {call["id"] for call in line.sent.get("tool_calls", ())}
         if calls - answered:
             tally.left_out["replies whose calls were never answered"] += 1

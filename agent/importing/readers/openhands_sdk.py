@@ -12,17 +12,20 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.conversation import Line, line_of, optional, text_of
 from srft.env.errors import InputError
 
+CONDENSED = "condensations of the history, after which the model saw less than is here"
 _ERROR_HEADER = "[An error occurred during execution.]\n"
 
 
 def sdk_lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Line]:
     """The conversation of a run's events. Raises InputError."""
     lines: list[Line] = []
-    # Events of one response stand together; all others are groups of one.
+    # Events of one response come together; all others are groups of one.
     for _, group in groupby(enumerate(events), key=lambda pair: _response(*pair)):
         members = list(group)
         place, event = members[0]
@@ -31,11 +34,14 @@ def sdk_lines(events: list[dict[str, Any]], where: str, tally: Tally) -> list[Li
         if kind == "ActionEvent":
             lines.append(_reply([member for _, member in members], spot))
         elif kind == "Condensation":
-            tally.left_out["condensations of the history, after which the model saw less than is here"] += 1
+            tally.left_out[CONDENSED] += 1
         elif kind in _SENT:
             _add(lines, _SENT[kind](event, spot))
-    refused = [event.get("tool_call_id") for event in events if _is_refused(event)]
-    return [_mark_refused(line, refused) for line in lines]
+    # Calls that could not be turned into an action: of an unknown tool, or with arguments that are not its own.
+    calls = [event for event in events if event.get("kind") == "ActionEvent" and event.get("action") is None]
+    refused = [event.get("tool_call_id") for event in calls]
+    is_refused = [line.sent["role"] == "tool" and line.sent.get("tool_call_id") in refused for line in lines]
+    return [msgspec.structs.replace(line, refused=is_) for line, is_ in zip(lines, is_refused, strict=True)]
 
 
 def _response(place: int, event: dict[str, Any]) -> Any:
@@ -50,17 +56,6 @@ def _add(lines: list[Line], line: Line) -> None:
         lines[-1] = Line(sent={**line.sent, "content": content})
     else:
         lines.append(line)
-
-
-def _is_refused(event: dict[str, Any]) -> bool:
-    """A call that could not be turned into an action: an unknown tool, or arguments that are not its own."""
-    return event.get("kind") == "ActionEvent" and event.get("action") is None
-
-
-def _mark_refused(line: Line, refused: list[Any]) -> Line:
-    if line.sent["role"] != "tool" or line.sent.get("tool_call_id") not in refused:
-        return line
-    return Line(sent=line.sent, refused=True)
 
 
 def _reply(events: list[dict[str, Any]], where: str) -> Line:

@@ -41,7 +41,7 @@ def _of_run(report: dict[str, Any], path: str | Path) -> dict[str, bool]:
     others = {name: _ids(report, name, path) for name in _NOT_RESOLVED if name in report}
     for name, ids in others.items():
         if both := sorted(resolved & ids):
-            raise InputError(f"{path}: {both[0]} stands in resolved_ids and in {name}; expected one verdict")
+            raise InputError(f"{path}: {both[0]} is in resolved_ids and in {name}; expected one verdict")
     verdicts = dict.fromkeys(set().union(*others.values()), False) | dict.fromkeys(resolved, True)
     unknown = _ids(report, "infra_failure_ids", path) if "infra_failure_ids" in report else set()
     return {instance_id: verdicts[instance_id] for instance_id in sorted(verdicts) if instance_id not in unknown}

@@ -9,12 +9,11 @@ with the detail that it is not recorded. A message that SWE-agent wrote when a l
 from __future__ import annotations
 
 import functools
-import json
 import re
 from typing import Any
 
 from srft.agent.importing.columns import Dataset, datasets, known_tools
-from srft.agent.importing.readers import RawRun, Reader, Tally
+from srft.agent.importing.readers import RawRun, Reader, Tally, from_json, within
 from srft.agent.importing.readers.conversation import (
     NOT_RECORDED,
     SCAFFOLDS_TOOLS,
@@ -22,18 +21,15 @@ from srft.agent.importing.readers.conversation import (
     Recorded,
     fence_action,
     line_of,
+    optional,
     repository,
 )
 from srft.agent.importing.readers.dialects import chat_messages, objects, pruned_arguments, tool_descriptions
-from srft.agent.importing.readers.mini import ENDINGS as MINI_ENDINGS
-from srft.agent.importing.readers.openhands import ERRORS
+from srft.agent.importing.readers.endings import Told, ending_of_status
 from srft.agent.importing.readers.swe_agent import CLOSING_WORDS, is_closing
-from srft.agent.importing.readers.swe_agent import ENDINGS as SWE_AGENT_ENDINGS
-from srft.agent.models.contract import well_formed_within
-from srft.agent.records import Action, StopReason
+from srft.agent.records import Action
 from srft.env.errors import InputError
 
-_HANDED_IN = ("submit", "finish", "finished", "completed", "success")
 _OUTCOMES = ("resolved", "target", "verified", "reward", "success", "passed", "solved", "score")
 _SUBMITS = ("submit", "finish")
 
@@ -62,8 +58,8 @@ def _read(raw: RawRun, tally: Tally, *, dataset: Dataset) -> Recorded:
         tally.left_out[SCAFFOLDS_TOOLS] += 1
     lines = [_line(message, where, dataset) for message, where in zip(messages, row.places, strict=True)]
     lines, cut_short = _without_made_up(lines, dataset, tally)
-    status = _status(row, tally)
-    if cut_short is not None and (status is None or status[1] is not None):
+    status = ending_of_status(given, tally) if (given := row.text("exit_status")) else None
+    if cut_short is not None and (status is None or status.detail is not None):
         status = cut_short
     stop_reason, detail = status or _end(lines)
     task_id = row.task()
@@ -101,14 +97,11 @@ class _Row:
         return self.paths(what) == datasets()["chat"].columns.paths(what)
 
     def text(self, what: str) -> str | None:
-        """Raises InputError for anything but a text."""
+        """The same where it is a text. Raises InputError for anything else."""
         for path in self.paths(what):
-            value = _at(self.raw.content, path)
-            if isinstance(value, str) or value is None:
-                if value is not None:
-                    return value
-                continue
-            raise InputError(f"{self.raw.where}: {path}: expected str, got {value!r:.80}; fix or remove the run")
+            value: str | None = optional({path: _at(self.raw.content, path)}, path, str, self.raw.where)
+            if value is not None:
+                return value
         return None
 
     def task(self) -> str:
@@ -117,7 +110,7 @@ class _Row:
             if self.paths("task") and not self.is_as_any("task"):
                 names = " or ".join(self.paths("task"))
                 raise InputError(f"{self.raw.where}: no {names}; expected the task's id next to messages")
-            return self.raw.name if self.raw.line is None else f"{self.raw.name}-{self.raw.line}"
+            return self.raw.place
         if self.dataset.task_pattern is None:
             return task
         found = re.search(self.dataset.task_pattern, task)
@@ -135,10 +128,10 @@ def _at(row: dict[str, Any], path: str) -> Any:
     for key in path.split("."):
         if isinstance(value, str):
             try:
-                value = well_formed_within(json.loads(value))
-            except (ValueError, RecursionError):
+                value = from_json(value)
+            except ValueError:
                 return None
-        value = value.get(key) if isinstance(value, dict) else None
+        value = within(value, key)
     return value
 
 
@@ -186,77 +179,49 @@ def _prune(messages: list[dict[str, Any]], tools: tuple[dict[str, Any], ...], ta
 
 def _line(message: dict[str, Any], where: str, dataset: Dataset) -> Line:
     line = line_of(message, where)
-    if not line.is_reply or line.step["tool_calls"] or not dataset.actions:
-        return line
-    if dataset.actions == "terminus":
-        return line_of(message, where, step={"action": _terminus_action(line.step["content"])})
-    if line.step["action"] is not None:
-        return line
-    return line_of(message, where, step={"action": fence_action(line.step["content"])})
+    if line.is_reply and not line.step["tool_calls"]:
+        if dataset.actions == "terminus":
+            return line.with_step(action=_terminus_action(line.step["content"]))
+        if dataset.actions == "thought_action" and line.step["action"] is None:
+            return line.with_step(action=fence_action(line.step["content"]))
+    return line
 
 
 def _terminus_action(text: str) -> Action | None:
     """What a reply of Terminus 2 does: {"commands": [{"keystrokes": ...}], "task_complete": ...}, maybe in a fence."""
-    start, end = text.find("{"), text.rfind("}")
     try:
-        said = well_formed_within(json.loads(text[start : end + 1]))
-    except (ValueError, RecursionError):
+        said = from_json(text[text.find("{") : text.rfind("}") + 1])
+    except ValueError:
         return None
-    commands = said.get("commands") if isinstance(said, dict) else None
+    commands = within(said, "commands")
     if not isinstance(commands, list):
         return None
-    keys = [command.get("keystrokes") for command in commands if isinstance(command, dict)]
+    keys = [within(command, "keystrokes") for command in commands]
     typed = "".join(key for key in keys if isinstance(key, str))
     if not typed.strip() and said.get("task_complete") is True:
         return Action(tool="submit", format="terminus")
     return Action(tool="bash", arguments={"command": typed}, format="terminus")
 
 
-def _without_made_up(
-    lines: list[Line], dataset: Dataset, tally: Tally
-) -> tuple[list[Line], tuple[StopReason, str | None] | None]:
+def _without_made_up(lines: list[Line], dataset: Dataset, tally: Tally) -> tuple[list[Line], Told | None]:
     """Without a last reply that no model wrote, and how the run ended then."""
-    replies = [place for place, line in enumerate(lines) if line.is_reply]
-    if not replies:
+    place = max((place for place, line in enumerate(lines) if line.is_reply), default=None)
+    if place is None:
         return lines, None
-    last = lines[replies[-1]].step
-    made_up = bool(
-        dataset.made_up_ending
-        and last["action"] is not None
-        and last["action"].tool == "submit"
-        and last["content"].startswith(dataset.made_up_ending)
-    )
+    last = lines[place].step
+    submits = last["action"] is not None and last["action"].tool == "submit"
+    made_up = submits and last["content"].startswith(dataset.made_up_ending or ())
     if not made_up and not is_closing(last):
         return lines, None
     tally.left_out[CLOSING_WORDS] += 1
-    lines = lines[: replies[-1]]
-    return lines, ("cost_limit", None) if made_up or "cost" in last["content"] else ("submitted", NOT_RECORDED)
+    told = Told("cost_limit") if made_up or "cost" in last["content"] else Told("submitted", NOT_RECORDED)
+    return lines[:place], told
 
 
-def _status(row: _Row, tally: Tally) -> tuple[StopReason, str | None] | None:
-    """How the run ended by its exit status, `None` where it has none."""
-    status = row.text("exit_status")
-    if not status:
-        return None
-    name = found[1] if (found := re.fullmatch(r"submitted \((\w+)\)", status)) else status
-    for endings in (SWE_AGENT_ENDINGS, MINI_ENDINGS):
-        if name in endings:
-            return endings[name], status if endings[name] == "infra_error" else None
-    if name.lower() in _HANDED_IN:
-        return "submitted", None
-    if name == "LimitsExceeded":
-        return "cost_limit", None
-    for pattern, reason in ERRORS:
-        if re.search(pattern, name, re.IGNORECASE):
-            return reason, status if reason == "cancelled" else None
-    tally.left_out["exit statuses that are not known; they stand in the runs' detail"] += 1
-    return "submitted", f"exit status {status}"
-
-
-def _end(lines: list[Line]) -> tuple[StopReason, str | None]:
+def _end(lines: list[Line]) -> Told:
     last = next((line.step for line in reversed(lines) if line.is_reply), None)
     submits = last is not None and last["action"] is not None and last["action"].tool in _SUBMITS
-    return "submitted", None if submits else NOT_RECORDED
+    return Told("submitted", None if submits else NOT_RECORDED)
 
 
 def _patch(row: _Row, tally: Tally) -> str | None:
@@ -277,8 +242,8 @@ def _outcome(row: _Row, tally: Tally) -> bool | None:
         if isinstance(value, bool) or (isinstance(value, int | float) and 0 <= value <= 1):
             return value == 1
         raise InputError(
-            f"{row.raw.where}: {path}: expected true, false or a number of 0 to 1, got {value!r:.80}; fix or "
-            "remove the run"
+            f"{row.raw.where}: {path}: expected true, false or a number of 0 to 1, got {value!r:.80}. Fix or "
+            "remove the run."
         )
     if row.is_as_any("outcome"):
         for name in _OUTCOMES:

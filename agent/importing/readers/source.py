@@ -1,4 +1,4 @@
-"""Where runs lie: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
+"""Where runs are: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
 
     for source in sources("trajectories/"):
         for raw in source.runs(Tally()):
@@ -20,6 +20,7 @@ What a run means is for the readers; here it is a JSON object, with lone surroga
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers import RawRun, Tally, from_json, within
 from srft.agent.importing.readers.hub import hub_source
 from srft.agent.models.contract import well_formed_within
 from srft.env.errors import InputError
@@ -47,11 +48,14 @@ NO_TRAJECTORY = "Harbor trials without a trajectory"
 
 
 class Source(NamedTuple):
-    """One file, or one dataset. runs: damage is entered in the tally, and reading goes on after it."""
+    """One file, or one dataset."""
 
     name: str
+    """Its path, or its name on the Hub."""
     runs: Callable[[Tally], Iterator[RawRun]]
+    """Reads its runs; damage is entered in the tally, and reading goes on after it."""
     dataset: str | None = None
+    """The dataset's name on the Hub."""
 
 
 def sources(name: str | Path) -> list[Source]:
@@ -78,25 +82,21 @@ def _folder(path: Path, split: str | None) -> list[Source]:
     if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return [_file(file) for file in _saved(path, split)]
     if trials := _trials(path):
-        return [_trial(trial) for trial in trials]
-    files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
+        return [_trial(trial) for trial in _of_split(path, trials, split)]
+    files = [file for file in path.rglob("*") if file.is_file() and "/." not in f"/{file.relative_to(path)}"]
     if trajs := sorted(file for file in files if _plain(file).endswith(_TRAJ)):
-        return [_file(file) for file in trajs]
+        return [_file(file) for file in _of_split(path, trajs, split)]
     kinds: dict[str, list[Path]] = {}
     for file in files:
         if kind := _SHARDS.get(Path(_plain(file)).suffix):
             kinds.setdefault(kind, []).append(file)
-    if len(kinds) > 1:  # metadata lies beside shards as .json
+    if len(kinds) > 1:  # metadata may be beside shards as .json
         kinds.pop("json", None)
     if len(kinds) != 1:
         there = " and ".join(f"{len(found)} {kind} files" for kind, found in sorted(kinds.items()))
         told = f"{there}, which may hold the same runs; name the files" if there else f"no run; expected {_KINDS}"
         raise InputError(f"{path}: below this folder are {told}")
     return [_file(file) for file in _of_split(path, sorted(*kinds.values()), split)]
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _of_split(folder: Path, files: list[Path], split: str | None) -> list[Path]:
@@ -127,9 +127,10 @@ def _saved(path: Path, split: str | None) -> list[Path]:
                 )
             path = path / (split or splits[0])
         files = [path / entry["filename"] for entry in json.loads((path / "state.json").read_bytes())["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read as a dataset that was saved to disk ({type(error).__name__}: {error})"
+            f"{path}: cannot be read as a dataset that was saved to disk ({type(error).__name__}: {error}). Save it "
+            "anew."
         ) from None
     return files
 
@@ -148,8 +149,7 @@ def _trial(trial: Path) -> Source:
         try:
             result = _object(trial / "result.json")
             if not where.is_file():
-                error = result.get("exception_info")
-                kind = error.get("exception_type") if isinstance(error, dict) else None
+                kind = within(result, "exception_info", "exception_type")
                 tally.dropped[f"{NO_TRAJECTORY} ({kind})" if kind else NO_TRAJECTORY] += 1
                 return
             content = {"trajectory": _object(where), "result": result, "reward": _reward(trial, result)}
@@ -163,11 +163,11 @@ def _trial(trial: Path) -> Source:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = well_formed_within(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); fix or remove the trial") from None
+        content = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Fix or remove the trial.") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; fix or remove the trial")
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}. Fix or remove the trial.")
     return content
 
 
@@ -177,12 +177,10 @@ def _reward(trial: Path, result: dict[str, Any]) -> Any:
         try:
             return float(file.read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: expected a number ({error}); fix or remove the trial") from None
+            raise InputError(f"{file}: expected a number ({error}). Fix or remove the trial.") from None
     if (file := trial / "verifier" / "reward.json").is_file():
         return _object(file).get("reward")
-    verdict = result.get("verifier_result")
-    rewards = verdict.get("rewards") if isinstance(verdict, dict) else None
-    return rewards.get("reward") if isinstance(rewards, dict) else None
+    return within(result, "verifier_result", "rewards", "reward")
 
 
 def raw_runs(path: Path, tally: Tally) -> Iterator[RawRun]:
@@ -234,9 +232,9 @@ def _documents(file: Any, path: Path, tally: Tally) -> Iterator[RawRun]:
                 yield from _decoded(line, f"{path}:{number}", name, number, tally)
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         kind = "zst" if path.suffix == ".zst" else "gzip"
-        tally.damage(InputError(f"{path}:{number + 1}: the {kind} file is damaged here ({error}); fetch it again"))
+        tally.damage(InputError(f"{path}:{number + 1}: the {kind} file is damaged here ({error}). Fetch it again."))
     except (ValueError, RecursionError) as error:
-        tally.damage(InputError(f"{path}: run {number + 1}: not JSON from here on ({error}); fix or remove it"))
+        tally.damage(InputError(f"{path}: run {number + 1}: not JSON from here on ({error}). Fix or remove it."))
 
 
 def _opens_list(file: Any) -> bool:
@@ -250,7 +248,8 @@ def _opens_list(file: Any) -> bool:
 
 def _elements(file: Any) -> Iterator[Any]:
     """The elements of a JSON list, a few in memory at a time. Raises ValueError."""
-    decoder, text, pending, size, is_end = json.JSONDecoder(), "", b"", _CHUNK_BYTES, False
+    utf8, decoder = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder()
+    text, size, is_end = "", _CHUNK_BYTES, False
     while True:
         text = text.lstrip()
         if text.startswith("]"):
@@ -270,23 +269,14 @@ def _elements(file: Any) -> Iterator[Any]:
             raise ValueError("the list has no end")
         block = file.read(size)
         is_end, size = not block, size * 2  # so an element longer than a chunk is not decoded once a chunk
-        whole, pending = _whole_utf8(pending + block, is_end)
-        text += whole
-
-
-def _whole_utf8(block: bytes, is_end: bool) -> tuple[str, bytes]:
-    """The text of a block, without a character that is cut at its end, and the bytes of that."""
-    for cut in range(0 if is_end else min(4, len(block) + 1)):
-        with contextlib.suppress(UnicodeDecodeError):
-            return block[: len(block) - cut].decode(), block[len(block) - cut :]
-    return block.decode(), b""
+        text += utf8.decode(block, final=is_end)
 
 
 def _decoded(text: bytes, where: str, name: str, line: int | None, tally: Tally) -> Iterator[RawRun]:
     try:
-        content = well_formed_within(json.loads(text))
-    except (ValueError, RecursionError) as error:  # RecursionError: a thousand open brackets
-        tally.damage(InputError(f"{where}: not JSON ({error}); expected one run, a JSON object; fix or remove it"))
+        content = from_json(text)
+    except ValueError as error:
+        tally.damage(InputError(f"{where}: not JSON ({error}); expected one run, a JSON object. Fix or remove it."))
         return
     yield from _run(content, where, name, line, tally)
 
@@ -296,7 +286,7 @@ def _run(content: Any, where: str, name: str, line: int | None, tally: Tally) ->
         yield RawRun(where, name, line, content)
     else:
         tally.damage(
-            InputError(f"{where}: expected one run, a JSON object, got {type(content).__name__}; fix or remove it")
+            InputError(f"{where}: expected one run, a JSON object, got {type(content).__name__}. Fix or remove it.")
         )
 
 
@@ -308,11 +298,16 @@ def _rows(path: Path, batches: Callable[[Path], Iterator[Any]], tally: Tally) ->
         for batch in batches(path):
             for place in range(batch.num_rows):
                 number += 1
-                (row,) = batch.slice(place, 1).to_pylist()
-                yield from _run(well_formed_within(row), f"{path}: row {number}", _stem(path), number, tally)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+                where = f"{path}: row {number}"
+                try:
+                    (row,) = batch.slice(place, 1).to_pylist()
+                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond Python's
+                    tally.damage(InputError(f"{where}: cannot be read ({error}). Fix or remove it."))
+                    continue
+                yield from _run(well_formed_within(row), where, _stem(path), number, tally)
+    except pyarrow.ArrowException as error:
         kind = path.suffix.removeprefix(".") or "parquet"
-        tally.damage(InputError(f"{path}: not a readable {kind} file after row {number} ({error}); fetch it again"))
+        tally.damage(InputError(f"{path}: not a readable {kind} file after row {number} ({error}). Fetch it again."))
 
 
 def _parquet(path: Path) -> Iterator[Any]:

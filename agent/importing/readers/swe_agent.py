@@ -5,16 +5,7 @@ an entry a reply, of which the execution time is taken. The file's name is the t
 
     READER.read(RawRun("x__y-1.traj", "x__y-1", None, {"history": [...], "info": {...}}), Tally()).demo_messages
 
-| exit_status (also as `submitted (...)`) | stop reason |
-|---|---|
-| submitted, exit_command, exit_forfeit | submitted |
-| exit_cost | cost_limit |
-| exit_context | context_limit |
-| exit_format | format_errors |
-| exit_total_execution_time, exit_command_timeout | wall_limit |
-| exit_api, exit_environment_error, exit_error | infra_error, with the status as detail |
-| early_exit, null | cancelled |
-| not in the file | submitted, with the detail that it is not recorded |
+`exit_status` is read as `endings.py` says; null is cancelled, and a file without one does not tell.
 
 Examples (`is_demo`) are shown to the model: they stay in the messages and are no steps. When a limit ends a run,
 SWE-agent writes a last assistant message itself ("Exit due to cost limit"): no model said it, so it is left out and
@@ -24,43 +15,29 @@ holds, except where a history processor shortened it or a refused reply stood at
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-from srft.agent.importing.readers import RawRun, Reader, Tally
+from srft.agent.importing.readers import RawRun, Reader, Tally, from_json, within
 from srft.agent.importing.readers.conversation import (
     NOT_RECORDED,
     Line,
     Recorded,
     fence_action,
     line_of,
+    number_of,
     optional,
     split_thinking,
+    task_of,
     text_of,
 )
 from srft.agent.importing.readers.dialects import chat_messages
-from srft.agent.models.contract import well_formed_within
-from srft.agent.records import Action, StopReason
+from srft.agent.importing.readers.endings import Told, ending_of_status
+from srft.agent.records import Action
 from srft.env.errors import InputError
 
 CLOSING_WORDS = "last messages that the scaffold wrote itself"
 
-ENDINGS: dict[str, StopReason] = {
-    "submitted": "submitted",
-    "exit_command": "submitted",
-    "exit_forfeit": "submitted",
-    "exit_cost": "cost_limit",
-    "exit_context": "context_limit",
-    "exit_format": "format_errors",
-    "exit_total_execution_time": "wall_limit",
-    "exit_command_timeout": "wall_limit",
-    "exit_api": "infra_error",
-    "exit_environment_error": "infra_error",
-    "exit_error": "infra_error",
-    "early_exit": "cancelled",
-}
-_AUTOSUBMITTED = re.compile(r"submitted \((\w+)\)")
 _CLOSING = re.compile(r"Exit(?:ing)? due to ")
 
 
@@ -73,17 +50,14 @@ def _marks(run: dict[str, Any]) -> bool:
 
 def _read(raw: RawRun, tally: Tally) -> Recorded:
     run, where = raw.content, raw.where
-    task_id = optional(run, "instance_id", str, where) or (raw.name if raw.line is None else None)
-    if task_id is None:
-        raise InputError(f"{where}: no instance_id; SWE-agent names a file after its task, so give the .traj files")
     info = optional(run, "info", dict, where) or {}
     history = _own_history(run.get("history"), where, tally)
-    lines = [history_line(entry, f"{where}: history[{place}]") for place, entry in enumerate(history)]
+    lines = [_history_line(entry, f"{where}: history[{place}]") for place, entry in enumerate(history)]
     demo_messages = max((place + 1 for place, entry in enumerate(history) if entry.get("is_demo")), default=0)
     lines = _without_closing(lines, demo_messages, tally)
-    stop_reason, detail = _ending(info, where)
+    stop_reason, detail = _ending(info, where, tally)
     return Recorded(
-        task_id=task_id,
+        task_id=task_of(raw),
         model=_model(run.get("replay_config")),
         scaffold="-".join(filter(None, ("SWE-agent", optional(info, "swe_agent_version", str, where)))),
         lines=_with_times(lines, run.get("trajectory"), demo_messages, tally),
@@ -106,15 +80,12 @@ def _own_history(history: Any, where: str, tally: Tally) -> list[dict[str, Any]]
     return own
 
 
-def history_line(entry: Any, where: str, *, step: dict[str, Any] | None = None) -> Line:
-    """A message of SWE-agent's history. Raises InputError."""
+def _history_line(entry: Any, where: str) -> Line:
     message, *others = chat_messages(entry, where)
     if others:
         raise InputError(f"{where}.tool_call_ids: expected one id, as SWE-agent makes one call a reply")
     line = line_of(message, where)
-    if not line.is_reply:
-        return line
-    return line_of(message, where, step={"action": _action(entry, line), **(step or {})})
+    return line.with_step(action=_action(entry, line)) if line.is_reply else line
 
 
 def _action(entry: dict[str, Any], line: Line) -> Action | None:
@@ -145,9 +116,7 @@ def _with_times(lines: list[Line], trajectory: Any, demo_messages: int, tally: T
         if (found := next(matching, None)) is None:
             continue
         entry, entries = entries[found], entries[found + 1 :]
-        wall_s = entry.get("execution_time")
-        if isinstance(wall_s, int | float):
-            timed[place] = Line(sent=line.sent, step={**line.step, "wall_s": float(wall_s)})
+        timed[place] = line.with_step(wall_s=number_of(entry.get("execution_time")))
         if _asked_otherwise(entry.get("query"), lines[:place]):
             tally.left_out["steps that were asked with a shortened or longer history"] += 1
     return timed
@@ -182,29 +151,21 @@ def _without_closing(lines: list[Line], demo_messages: int, tally: Tally) -> lis
     return lines[:last]
 
 
-def _ending(info: dict[str, Any], where: str) -> tuple[StopReason, str | None]:
+def _ending(info: dict[str, Any], where: str, tally: Tally) -> Told:
     if "exit_status" not in info:
-        return "submitted", NOT_RECORDED
-    status = info["exit_status"]
-    if status is None:
-        return "cancelled", None
-    known = _AUTOSUBMITTED.fullmatch(str(status))
-    name = known[1] if known else str(status)
-    if name not in ENDINGS:
-        raise InputError(f"{where}: info.exit_status: expected one of {', '.join(ENDINGS)}, got {status!r}")
-    return ENDINGS[name], str(status) if ENDINGS[name] == "infra_error" else None
+        return Told("submitted", NOT_RECORDED)
+    return ending_of_status(optional(info, "exit_status", str, f"{where}: info") or "", tally)
 
 
 def _model(config: Any) -> str | None:
     """The model's name in the configuration that newer files carry, an object or the JSON of one."""
     if isinstance(config, str):
         try:
-            config = well_formed_within(json.loads(config))
-        except (ValueError, RecursionError):
+            config = from_json(config)
+        except ValueError:
             return None
-    for key in ("agent", "model", "name"):
-        config = config.get(key) if isinstance(config, dict) else None
-    return config if isinstance(config, str) else None
+    name = within(config, "agent", "model", "name")
+    return name if isinstance(name, str) else None
 
 
 READER = Reader("swe-agent", _marks, _read)

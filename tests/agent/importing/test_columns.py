@@ -1,8 +1,9 @@
 """Descriptions of published datasets."""
 
+import msgspec
 import pytest
 
-from srft.agent.importing.columns import KNOWN_TOOLS, datasets, described, known_tools, named
+from srft.agent.importing.columns import KNOWN_TOOLS, Columns, Dataset, datasets, described, known_tools, named
 from srft.env.errors import InputError
 
 
@@ -42,7 +43,13 @@ def test_other_datasets_are_described_as_chat_and_changed():
     ("change", "message"),
     [
         ("columns.mesages=x", "columns.mesages=x: Object contains unknown field `mesages`"),
-        ("column.messages=x", "there is no column; expected columns.NAME=COLUMN or name=..."),
+        (
+            "column.messages=x",
+            "there is no column; expected columns.NAME=COLUMN or name=..., also=..., licence=..., rows=..., "
+            "remarks=..., marks=..., task_pattern=..., all_resolved=..., patches_of_other_rows=..., scaffold=..., "
+            "actions=..., known_tools=..., roles=..., made_up_ending=...",
+        ),
+        ("name.first=x", "there is no name; expected columns.NAME=COLUMN or name=..."),
         ("columns.messages", "expected KEY=VALUE, say columns.messages=dialogue"),
         ("columns.messages=3", "Expected `str | array`, got `int`"),
         ("task_pattern=(", "task_pattern: not a regular expression"),
@@ -62,3 +69,42 @@ def test_tools_of_scaffolds():
     assert [tool["function"]["name"] for tool in known_tools("mini-swe-agent")] == ["bash"]
     with pytest.raises(InputError, match="no tools of that name; there are mini-swe-agent, openhands, swe-agent"):
         known_tools("none")
+
+
+def test_all_changes_are_named_where_one_is_wrong():
+    with pytest.raises(
+        InputError, match=r"^--set rows=3 --set licence=MIT: Expected `str`, got `int` - at `\$\.rows`; the"
+    ):
+        described("chat", changes=["rows=3", "licence=MIT"])
+
+
+@pytest.mark.parametrize("kind", [Columns, Dataset])
+def test_descriptions_are_frozen_and_made_by_name_alone(kind):
+    assert (kind.__struct_config__.frozen, kind.__struct_config__.forbid_unknown_fields) == (True, True)
+    with pytest.raises(TypeError, match="positional"):
+        kind("x")
+
+
+def test_what_a_description_does_not_say():
+    nothing = dict.fromkeys(("also", "marks"), ()) | dict.fromkeys(("licence", "rows", "remarks", "actions"), "")
+    nothing |= dict.fromkeys(("task_pattern", "patches_of_other_rows", "known_tools", "made_up_ending"))
+    nothing |= {"columns": dict.fromkeys(Columns.__struct_fields__, ()), "all_resolved": False, "roles": {}}
+    assert msgspec.to_builtins(Dataset(name="x")) == nothing | {"name": "x", "scaffold": "chat"}
+
+
+def test_descriptions_are_in_the_order_of_their_names_and_chat_is_last():
+    *names, last = datasets()
+    assert (names, last) == (sorted(names, key=str.lower), "chat")
+    assert names[0] == "AlienKevin/SWE-ZERO-12M-trajectories"
+    assert len(names) > 12
+
+
+def test_a_change_keeps_the_rest_of_a_description():
+    changed = described("allenai/Sera-4.6-Lite-T2", changes=[" columns.outcome = passed", "rows=1=2"])
+    told = datasets()["allenai/Sera-4.6-Lite-T2"]
+    columns = msgspec.structs.replace(told.columns, outcome="passed")
+    assert changed == msgspec.convert(
+        msgspec.to_builtins(msgspec.structs.replace(told, columns=columns, rows="1=2")), Dataset
+    )
+    assert changed.columns.paths("outcome") == ("passed",)
+    assert described("allenai/Sera-4.6-Lite-T2") is told

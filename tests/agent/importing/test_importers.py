@@ -13,11 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srft.agent.importing.columns import described
-from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, as_attempt, read_runs
-from srft.agent.importing.readers import Tally
+from srft.agent.importing.importers import NO_REPLY, NO_TOOLS, TOOLS_GIVEN, _checked, _detect, as_attempt, read_runs
+from srft.agent.importing.readers import RawRun, Tally
+from srft.agent.importing.readers.source import Source
 from srft.agent.records import Trajectory, trajectory_id
 from srft.env.errors import InputError
-from tests.agent.importing.readers import test_atif, test_mini, test_openhands, test_rows, test_swe_agent
+from tests.agent.importing.readers import (
+    test_atif,
+    test_mini,
+    test_openhands,
+    test_openhands_sdk,
+    test_rows,
+    test_swe_agent,
+)
 
 MESSAGES = [
     {"role": "system", "content": "S"},
@@ -30,7 +38,7 @@ MESSAGES = [
 RUN = {"instance_id": "x__y-1", "messages": MESSAGES, "info": {"exit_status": "Submitted", "submission": "diff\n"}}
 RUNS = {
     "mini-swe-agent": [test_mini.TEXT, test_mini.CALLS],
-    "openhands": [test_openhands.RUN, {**test_openhands.RUN, "history": test_openhands.SDK}],
+    "openhands": [test_openhands.RUN, test_openhands_sdk.RUN],
     "swe-agent": [{**run, "instance_id": "x__y-1"} for run in (test_swe_agent.OLD, test_swe_agent.NEW)],
     "atif": [test_atif.ATIF, {**test_atif.ATIF, "steps": test_atif.ATIF["steps"][:3]}],
     "SWE-bench/SWE-smith-trajectories": [
@@ -173,6 +181,113 @@ def test_a_file_without_any_run(tmp_path, content, message):
     assert message in str(error.value)
 
 
+def problem(path, tally=None, **options):
+    with pytest.raises(InputError) as error:
+        list(read_runs(path, tally=tally or Tally(), **options))
+    return str(error.value)
+
+
+def test_what_is_told_of_a_file_without_any_run(tmp_path):
+    path = written(tmp_path / "r.jsonl", {"rows": 1, "more": 2})
+    unknown = (
+        f"{path}:1: no known format, its keys are rows, more; expected the runs of mini-swe-agent, openhands, "
+        "swe-agent, atif, rows of a dataset that `srft import --list` names, or chat messages, whose column --set "
+        "columns.messages=COLUMN can name"
+    )
+    tally = Tally()
+    assert problem(path, tally) == unknown
+    assert problem(written(path, {}), tally) == unknown.replace("rows, more", "none")
+    first = unknown.replace("rows, more", "a")
+    two = f"{path}: none of its 2 runs can be read; the first: {first}"
+    assert problem(written(path, {"a": 1}, {"b": 1}), tally) == two
+    assert (tally.damaged_runs, tally.formats) == (4, {})
+    empty = f"{path}: no run in it; expected one of the formats mini-swe-agent, openhands, swe-agent, atif, Alien"
+    assert problem(written(path), tally).startswith(empty)
+    assert problem(written(path), tally).endswith(", chat, atif-replies")
+
+
+def test_the_first_message_is_told_where_no_more_are_kept(tmp_path):
+    tally = Tally(damaged=["kept"] * 998 + ["first", "last"], damaged_runs=1000)
+    path = written(tmp_path / "r.jsonl", *[{"a": 1}] * 2)
+    assert problem(path, tally) == f"{path}: none of its 2 runs can be read; the first: first"
+    tally = Tally(damaged=["before"], damaged_runs=1)
+    assert problem(path, tally).startswith(f"{path}: none of its 2 runs can be read; the first: {path}:1: no known")
+
+
+def test_a_source_is_given_up_at_its_hundredth_damaged_run_and_not_before(tmp_path):
+    path, tally = written(tmp_path / "r.jsonl", *[{"messages": 3}] * 99, RUN), Tally()
+    assert len(list(read_runs(path, tally=tally))) == 1
+    assert tally.damaged_runs == 99
+    path, tally = written(tmp_path / "r.jsonl", *[{"messages": 3}] * 100, RUN), Tally(read=5, damaged_runs=7)
+    assert problem(path, tally).startswith(f"{path}: none of the first 100 runs can be read; the first: {path}:1: mess")
+    assert tally.damaged_runs == 107
+
+
+def test_runs_without_a_reply_are_dropped_and_are_no_damage(tmp_path):
+    path, tally = written(tmp_path / "r.jsonl", {"messages": [{"role": "user", "content": "T"}]}), Tally()
+    assert list(read_runs(path, tally=tally)) == []
+    assert (tally.dropped, tally.read, tally.formats) == ({NO_REPLY: 1}, 0, {str(path): "chat"})
+    assert NO_REPLY == "no reply of a model in it"
+
+
+def test_nothing_of_a_damaged_run_is_counted(tmp_path):
+    damaged = {**test_mini.CALLS, "resolved": "yes"}
+    path, tally = written(tmp_path / "r.jsonl", damaged, RUN), Tally()
+    assert len(list(read_runs(path, tally=tally))) == 1
+    assert tally.left_out == {"messages after the last reply": 1}
+
+
+def test_the_format_of_the_first_good_run_is_the_files(tmp_path):
+    path, tally = written(tmp_path / "r.jsonl", {"rows": 1}, {"messages": MESSAGES}, RUN), Tally()
+    assert [run.scaffold for run in read_runs(path, tally=tally)] == ["chat", "chat"]
+    assert (tally.formats, tally.damaged_runs) == ({str(path): "chat"}, 1)
+
+
+def test_what_a_trajectory_has_of_its_run(tmp_path):
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    history = [{"action": "system", "args": {"content": "S", "tools": tools}}, *test_openhands.OLD[1:]]
+    (run,) = read_runs(written(tmp_path / "r.jsonl", {**test_openhands.RUN, "history": history, "error": "Gone"}))
+    told = (run.repo, run.model, run.stop_reason, run.detail, run.tools, run.recorded_resolved, run.demo_messages)
+    assert told == ("x/y", "vendor/m", "infra_error", "Gone", tuple(tools), True, 0)
+    assert as_attempt(run, 0) == run
+    assert (run.failure, run.seed, run.started_at, run.wall_s, run.vocabulary) == (None, None, None, None, None)
+    unknown = {**RUN, "instance_id": "runs-1"}
+    assert next(read_runs(written(tmp_path / "r.jsonl", unknown))).repo == ""
+
+
+def test_tools_are_given_to_runs_that_call_some(tmp_path):
+    given = ({"type": "function", "function": {"name": "given"}},)
+    (run,) = read_runs(written(tmp_path / "r.jsonl", {"messages": MESSAGES}), tools=given)
+    assert run.tools == ()
+    assert NO_TOOLS == "descriptions of the tools that the model was offered, one a run"
+    assert TOOLS_GIVEN == "descriptions of tools that the run does not have, taken from --tools, one a run"
+
+
+def test_examples_are_messages_and_no_steps(tmp_path):
+    example = {"role": "assistant", "content": "example", "is_demo": True, "agent": "primary"}
+    run = {**test_swe_agent.OLD, "history": [example, *test_swe_agent.OLD["history"]]}
+    (tmp_path / "a__b-1.traj").write_text(json.dumps(run))
+    (read,) = read_runs(tmp_path / "a__b-1.traj")
+    assert (read.demo_messages, len(read.steps), read.messages[0]["content"]) == (3, 2, "example")
+
+
+def test_rows_of_the_hub_that_nobody_described_are_chat_under_their_own_name():
+    source = Source("me/mine", iter, "me/mine")
+    assert _detect(RawRun("w", "mine", 1, {"messages": []}), source).name == "me/mine"
+    assert _detect(RawRun("w", "mine", 1, {"messages": []}), Source("r.jsonl", iter)).name == "chat"
+    smiths = dict.fromkeys(("messages", "traj_id", "instance_id", "resolved"))
+    assert _detect(RawRun("w", "mine", 1, smiths), source).name == "SWE-bench/SWE-smith-trajectories"
+    with pytest.raises(InputError, match=r"^w: no known format, its keys are rows;"):
+        _detect(RawRun("w", "mine", 1, {"rows": 1}), source)
+
+
+def test_a_trajectory_that_its_file_would_not_give_back_is_damage(tmp_path):
+    (run,) = read_runs(written(tmp_path / "r.jsonl", RUN))
+    assert _checked(run, "w") == run
+    with pytest.raises(InputError, match=r"^w: Expected `str`, got `int` .*\. Fix or remove the run\.$"):
+        _checked(msgspec.structs.replace(run, model=3), "w")
+
+
 def test_a_wrong_name_of_a_format(tmp_path):
     with pytest.raises(
         InputError, match="format swe: expected auto, mini-swe-agent, openhands, swe-agent, atif, AlienKevin/SWE-ZERO"
@@ -302,6 +417,7 @@ NONSENSE = st.sampled_from(
         -1.5,
         True,
         10**30,
+        10**400,
         "",
         "\x00",
         "text",

@@ -4,13 +4,14 @@ import gzip
 import json
 import tarfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from srft.agent.importing.importers import read_runs
 from srft.agent.importing.readers import Tally
-from srft.agent.importing.readers.atif import CONVERTERS_WORDS
+from srft.agent.importing.readers.atif import BROKEN_OFF, CONVERTERS_WORDS, PARTS
 from srft.agent.importing.readers.rows import OTHER_PATCHES
 from srft.agent.importing.readers.source import NO_TRAJECTORY
 from tests.agent.conftest import DATA
@@ -107,4 +108,15 @@ def test_harbors_trials(public_runs, tmp_path):
     assert (len(runs), len(steps)) == (31, 1563)
     assert sum(len(step.tool_calls) for step in steps) == 830
     assert sum(step.observation is not None for step in steps) == 812
-    assert tally.left_out[CONVERTERS_WORDS] == 830
+    assert (tally.left_out[CONVERTERS_WORDS], tally.left_out[PARTS]) == (830, 793)
+
+
+def test_replies_of_harbors_trials_that_were_split_are_put_together(public_runs, tmp_path):
+    with tarfile.open(public_runs / "harbor_trials.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    runs, tally = facts(tmp_path, format="atif-replies")
+    roles = [[message["role"] for message in run.messages] for run in runs]
+    assert not any(pair == ("assistant", "assistant") for run in roles for pair in pairwise(run))
+    assert (len(runs), sum(len(run.steps) for run in runs), tally.left_out[BROKEN_OFF]) == (31, 704, 66)
+    assert sum(len(step.tool_calls) for run in runs for step in run.steps) == 830
+    assert all(step.usage for run in runs for step in run.steps)

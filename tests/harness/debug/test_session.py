@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from srft.agent.ending import Ending
 from srft.agent.formats import FORMATS
-from srft.agent.loop import Ending, run_episode
+from srft.agent.loop import run_episode
 from srft.agent.models.scripted import ScriptedModel
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Trajectory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from srft.agent.importing.readers.exit_codes import exit_code_in, timed_out_in
+from srft.agent.importing.readers.exit_codes import code_of, exit_code_in, timed_out_in
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,16 @@ from srft.agent.importing.readers.exit_codes import exit_code_in, timed_out_in
         "Process finished with exit code 1",
         "Command exited with code 1",
         "x\nreturn code: 1",
+        "<Exception>two\nlines</Exception>\n<RETURNCODE> 1 </RETURNCODE>\n<output></output>",
+        '{"exitCode": 1, "stdout": "x"}',
+        '{"return_code": 1, "output": "x"}',
+        '{"exit_code": 1, "output": "x"}',
+        "Chunk ID: a\nProcess exited with code 1\n\nOutput:\nx",
+        "x\n[exit code: 1]" + "\n[note]" * 7,
+        "x\nExit Code: 1\nSignal: (none)\nBackground PIDs: (none)\nProcess Group PGID: 3\nWall time: 1\n</output>\n",
+        "\n  exit code: 1",
+        "(exit code: 1)\na\nb",
+        "x\n[exit code: 1]" + "\n" * 9,
     ],
 )
 def test_exit_codes_of_every_style(text):
@@ -53,6 +63,16 @@ def test_exit_codes_of_every_style(text):
         '{"returncode": 1, "name": "what a command printed"}',
         '{"returncode": ',
         "exit code: " + "9" * 40,
+        "exit code: " + "9" * 5000,
+        "<returncode>" + "9" * 5000 + "</returncode>",
+        '{"returncode": ' + "9" * 40 + ', "output": ""}',
+        '{"returncode": ' + "[" * 10_000,
+        '{"metadata": {"exit_code": 1}}',
+        "x\nexit code: 1\ny",
+        "a\n[exit code: 1]\ny",
+        "x\n[exit code: 1]" + "\n[note]" * 8,
+        "Chunk ID: a\nb\nc\nd\nProcess exited with code 1\nOutput:\nx",
+        "x <returncode>1</returncode>",
         "the exit code of a program is 1 if it fails",
     ],
 )
@@ -63,6 +83,28 @@ def test_what_is_no_exit_code(text):
 def test_the_last_word_counts():
     assert exit_code_in("[Command finished with exit code 1]\nx\n[Command finished with exit code 0]") == 0
     assert exit_code_in("<returncode>-1</returncode>\n<output>\n[Command finished with exit code 1]\n</output>") == -1
+
+
+@pytest.mark.parametrize(
+    ("digits", "code"),
+    [
+        ("0", 0),
+        ("-2", -2),
+        ("-1", None),
+        ("2147483648", 2**31),
+        ("2147483649", None),
+        ("-2147483648", -(2**31)),
+        ("-2147483649", None),
+    ],
+)
+def test_an_exit_code_is_what_a_program_can_exit_with(digits, code):
+    assert code_of(digits) == code_of(int(digits)) == code
+    assert exit_code_in(f"[exit code: {digits}]") == code
+
+
+@pytest.mark.parametrize("word", ["$?", "PIPESTATUS", "Exit-code", "return code", "exit_status", "%errorlevel%"])
+def test_a_reply_that_speaks_of_exit_codes(word):
+    assert exit_code_in("x\nexit code: 1", asked=f"echo {word} 1") is None
 
 
 def test_a_bare_code_is_the_commands_own_where_the_reply_asked_for_it():

@@ -136,6 +136,86 @@ def test_other_text_blocks(content, extra, command):
 
 
 @pytest.mark.parametrize(
+    ("limit", "calls", "reason"),
+    [
+        (2, 2, "step_limit"),
+        (2, 3, "step_limit"),
+        (1, 1, "step_limit"),
+        (3, 2, "cost_limit"),
+        (0, 0, "cost_limit"),
+        (0, 5, "cost_limit"),
+        (-1, 5, "cost_limit"),
+        (None, 5, "cost_limit"),
+        (None, 0, "cost_limit"),
+        (5, None, "cost_limit"),
+        (1, None, "cost_limit"),
+        (True, True, "cost_limit"),
+    ],
+)
+def test_which_limit_was_exceeded(limit, calls, reason):
+    config = {"agent": {"step_limit": limit}}
+    info = {"exit_status": "LimitsExceeded", "config": config, "model_stats": {"api_calls": calls}}
+    assert read({**TEXT, "info": info})[0].stop_reason == reason
+
+
+def test_its_own_runs_are_told_by_their_keys():
+    assert READER.name == "mini-swe-agent"
+    for run in (
+        {"trajectory_format": "mini-swe-agent-3"},
+        {"messages": [], "info": {"exit_status": None}},
+        {"messages": [], "info": {"mini_version": "1"}},
+    ):
+        assert READER.marks(run)
+    for run in (
+        {"trajectory_format": "x"},
+        {"messages": [], "info": {}},
+        {"messages": [], "info": "exit_status"},
+        {"info": {"exit_status": "Submitted"}},
+    ):
+        assert not READER.marks(run)
+
+
+def test_the_exit_code_of_an_answer_is_its_files():
+    reply = {"role": "assistant", "content": "```bash\nls\n```"}
+    answers = [{"returncode": 3}, {"returncode": True}, {"returncode": "3"}, {}, None]
+    messages = [m for extra in answers for m in (reply, {"role": "user", "content": "[exit code: 4]", "extra": extra})]
+    _, steps, _ = read({**TEXT, "messages": messages})
+    assert [step.exit_code for step in steps] == [3, 4, 4, 4, 4]
+
+
+def test_what_the_response_tells_of_a_reply():
+    def told(**message):
+        _, (step,), _ = read({**TEXT, "messages": [{"role": "assistant", "content": "```bash\nls\n```", **message}]})
+        return step.reasoning, step.finish_reason, step.usage
+
+    def response(**choice):
+        return {"extra": {"response": {"choices": [choice]}, "cost": 0.5}}
+
+    cost = Usage(cost_usd=0.5)
+    assert told() == told(extra={"response": {"choices": []}}) == told(extra={"response": {"choices": {}}})
+    assert told(extra=3) == (None, None, None)
+    assert told(**response(finish_reason=3, message={"reasoning": 3})) == (None, None, cost)
+    assert told(**response(message={"reasoning_content": "a", "reasoning": "b"})) == ("a", None, cost)
+    assert told(**response(message={"reasoning_content": "", "reasoning": "b"})) == ("b", None, cost)
+    assert told(reasoning_content="c", **response(message={"reasoning": "b"})) == ("c", None, cost)
+
+
+def test_a_command_that_the_file_recorded_beside_a_text():
+    def action(content, actions):
+        message = {"role": "assistant", "content": content, "extra": {"actions": actions}}
+        return read({**TEXT, "messages": [message]})[1][0].action
+
+    bash = Action(tool="bash", arguments={"command": "ls"}, format="mswea_bash_command")
+    assert action("x", [{"command": "ls"}, {"command": 3}, 3]) == bash
+    assert action("x", [{"command": "ls"}, {"command": "ls"}]) is None
+    assert action("x", {"command": "ls"}) is None
+    assert action("```mswea_bash_command\nls\n```", [{}]) == bash
+    own = Action(tool="bash", arguments={"command": "pwd"}, format="backtick")
+    assert action("```bash\npwd\n```", [{"command": "ls"}]) == own
+    assert action("<function=f>\n</function>", [{"command": "ls"}]) == bash
+
+
+@pytest.mark.parametrize(
     ("info", "ending"),
     [
         ({"exit_status": "Submitted"}, ("submitted", None)),
@@ -169,6 +249,10 @@ def test_a_file_of_one_run_names_its_task():
         ({"resolved": "yes"}, "resolved: expected bool, got 'yes'"),
         ({"info": {"exit_status": "Submitted", "submission": 3}}, "submission: expected str, got 3"),
         ({"messages": [{"object": "response", "output": []}]}, "messages[0]: an item of the Responses API"),
+        ({"messages": [{"type": "function_call_output"}]}, "messages[0]: an item of the Responses API"),
+        ({"messages": [{"role": "user", "content": 3}]}, "f.traj.json: messages[0].content: expected a text"),
+        ({"info": 3}, "f.traj.json: info: expected dict, got 3"),
+        ({"info": {"mini_version": 3}}, "mini_version: expected str, got 3"),
     ],
 )
 def test_a_damaged_run_is_named(change, message):
@@ -181,5 +265,16 @@ def test_an_exit_status_beside_the_messages_and_none_at_all():
     run = {"trajectory_format": "mini-swe-agent-1", "instance_id": "x__y-1", "messages": TEXT["messages"]}
     recorded, _, _ = read({**run, "exit_status": "LimitsExceeded"})
     assert (recorded.stop_reason, recorded.detail) == ("cost_limit", None)
+    recorded, _, _ = read({**run, "info": {"exit_status": "Submitted"}, "exit_status": "LimitsExceeded"})
+    assert recorded.stop_reason == "submitted"
     recorded, _, _ = read(run)
-    assert (recorded.stop_reason, recorded.detail) == ("submitted", NOT_RECORDED)
+    assert (recorded.stop_reason, recorded.detail, recorded.scaffold) == ("submitted", NOT_RECORDED, "mini-swe-agent")
+    assert (recorded.model, recorded.resolved) == ("m", None)
+    recorded, _, _ = read({**run, "messages": [{"role": "user", "content": "T", "extra": {"response": {"model": 3}}}]})
+    assert recorded.model is None
+
+
+def test_the_tools_are_those_of_its_own_program():
+    recorded, _, _ = read(CALLS)
+    assert [tool["function"]["name"] for tool in recorded.tools] == ["bash"]
+    assert read(TEXT)[0].tools == ()

@@ -53,60 +53,6 @@ RUN = {
 }
 
 
-def text(*texts):
-    return [{"type": "text", "text": one} for one in texts]
-
-
-def sdk_action(identity, response_id, *, thought=(), action=None, arguments="{}", **more):
-    tool_call = {"id": identity, "name": "terminal", "arguments": arguments, "origin": "completion"}
-    return {
-        "kind": "ActionEvent",
-        "source": "agent",
-        "thought": text(*thought),
-        "action": action,
-        "tool_name": "terminal",
-        "tool_call_id": identity,
-        "tool_call": tool_call,
-        "llm_response_id": response_id,
-        **more,
-    }
-
-
-TERMINAL = {
-    "content": text("x"),
-    "exit_code": 2,
-    "timeout": False,
-    "is_error": False,
-    "metadata": {**ENDED, "exit_code": 2},
-}
-SDK = [
-    {"kind": "SystemPromptEvent", "system_prompt": text("S")[0], "dynamic_context": text("D")[0], "tools": []},
-    {"kind": "MessageEvent", "source": "user", "llm_message": {"role": "user", "content": text("T")}},
-    {
-        "kind": "MessageEvent",
-        "source": "user",
-        "llm_message": {"role": "user", "content": text("more")},
-        "extended_content": text("rules"),
-    },
-    {"kind": "ConversationStateUpdateEvent", "key": "x", "value": 1},
-    sdk_action(
-        "c1", "r1", thought=["I look."], action={"command": "ls"}, arguments='{"command": "ls"}', reasoning_content="hm"
-    ),
-    sdk_action("c2", "r1", action={"command": "pwd"}),
-    {"kind": "ObservationEvent", "tool_name": "terminal", "tool_call_id": "c1", "observation": TERMINAL},
-    {
-        "kind": "ObservationEvent",
-        "tool_name": "terminal",
-        "tool_call_id": "c2",
-        "observation": {"content": text("no"), "is_error": True, "timeout": True, "exit_code": -1},
-    },
-    {"kind": "Condensation"},
-    sdk_action("c3", "r2", arguments="{"),
-    {"kind": "AgentErrorEvent", "tool_name": "terminal", "tool_call_id": "c3", "error": "cannot parse"},
-    {"kind": "MessageEvent", "source": "agent", "llm_message": {"role": "assistant", "content": text("Done.")}},
-]
-
-
 def read(**change):
     tally = Tally()
     recorded = READER.read(RawRun("output.jsonl:1", "output", 1, {**RUN, **change}), tally)
@@ -160,37 +106,6 @@ def test_a_reply_whose_calls_were_never_answered_is_not_sent_again():
     assert tally.left_out["replies whose calls were never answered"] == 1
 
 
-def test_the_newer_events():
-    recorded, steps, tally = read(history=SDK, metadata={"llm": {"model": "m"}, "openhands_sdk_version": "1.2.0"})
-    assert (recorded.model, recorded.scaffold) == ("m", "OpenHands-1.2.0")
-    ran = "x\n[Current working directory: /w]\n[Python interpreter: /py]\n[Command finished with exit code 2]"
-    assert [line.sent for line in recorded.lines] == [
-        {"role": "system", "content": "S\nD"},
-        {"role": "user", "content": "T\nmore\nrules"},
-        {
-            "role": "assistant",
-            "content": "I look.",
-            "tool_calls": [call("c1", "terminal", '{"command": "ls"}'), call("c2", "terminal", "{}")],
-        },
-        {"role": "tool", "content": ran, "tool_call_id": "c1", "name": "terminal"},
-        {
-            "role": "tool",
-            "content": "[An error occurred during execution.]\n\nno",
-            "tool_call_id": "c2",
-            "name": "terminal",
-        },
-        {"role": "assistant", "content": "", "tool_calls": [call("c3", "terminal", '{"unreadable": "{"}')]},
-        {"role": "tool", "content": "cannot parse", "tool_call_id": "c3", "name": "terminal"},
-        {"role": "assistant", "content": "Done."},
-    ]
-    assert [(step.exit_code, step.timed_out, step.error, step.reasoning) for step in steps] == [
-        (2, True, None, "hm"),
-        (None, False, "format", None),
-        (None, False, None, None),
-    ]
-    assert list(tally.left_out.values()) == [1]
-
-
 @pytest.mark.parametrize(
     ("error", "ending"),
     [
@@ -210,9 +125,7 @@ def test_how_a_run_ended(error, ending):
     assert (recorded.stop_reason, recorded.detail) == ending
 
 
-def test_an_end_that_the_events_tell_or_do_not():
-    limit = {"kind": "ConversationErrorEvent", "code": "MaxIterationsReached", "detail": "100"}
-    assert read(history=[*SDK, limit])[0].stop_reason == "step_limit"
+def test_an_end_that_the_events_do_not_tell():
     recorded, _, _ = read(history=OLD[:-1])
     assert (recorded.stop_reason, recorded.detail) == ("submitted", NOT_RECORDED)
     assert read(history=None)[0].lines == []
@@ -229,7 +142,26 @@ def test_an_end_that_the_events_tell_or_do_not():
             "history[0]: action 'run' without tool_call_metadata",
         ),
         ({"history": [{"action": "delegate", "source": "agent"}]}, "history[0]: a delegated task"),
-        ({"history": [{"kind": "ActionEvent"}]}, "history[0]: tool_call: missing"),
+        (
+            {"history": [{"action": "run", **answered("c", "f", {"choices": []})}]},
+            "history[0]: tool_call_metadata.model_response.choices: expected one choice with a message",
+        ),
+        ({"history": [{"action": "run", **answered("c", "f", {"choices": [{"message": 3}]})}]}, "expected one choice"),
+        (
+            {"history": [{"action": "message", "source": "user", "args": {"content": 3}}]},
+            "history[0]: args.content: expected a text",
+        ),
+        ({"history": [{"action": "system", "args": {"content": 3}}]}, "history[0]: args.content: expected a text"),
+        (
+            {"history": [{"action": "message", "source": "agent", "args": {"content": 3}}]},
+            "history[0]: args.content: expected a text",
+        ),
+        (
+            {"history": [{"action": "f", **answered("c", "f", {"choices": [{"message": {"content": 3}}]})}]},
+            "history[0]: tool_call_metadata.model_response.choices[0].message.content: expected a text",
+        ),
+        ({"history": [{"action": "system", "args": {"content": "", "tools": 3}}]}, "output.jsonl:1: tools: expected a"),
+        ({"test_result": {"report": {"resolved": 1}}}, "output.jsonl:1: resolved: expected bool, got 1"),
         ({"instance_id": None}, "no instance_id"),
     ],
 )
@@ -237,3 +169,140 @@ def test_a_damaged_run_is_named(change, message):
     with pytest.raises(InputError) as error:
         read(**change)
     assert message in str(error.value)
+
+
+def lines(*events, **change):
+    recorded, _, tally = read(history=list(events), **change)
+    return recorded.lines, +tally.left_out
+
+
+NO_SYSTEM = {"system prompts that the file does not hold": 1}
+USER = {"action": "message", "source": "user", "args": {"content": "T"}}
+
+
+def test_its_own_runs_are_told_by_their_keys():
+    assert READER.name == "openhands"
+    for key in ("test_result", "git_patch", "instruction"):
+        assert READER.marks({"history": None, key: None})
+        assert not READER.marks({key: None})
+    assert not READER.marks({"history": []})
+
+
+@pytest.mark.parametrize("kind", ["agent_state_changed", "null", "loop_detection", "condensation_request"])
+def test_what_is_not_for_the_model(kind):
+    assert lines({"observation": kind, "content": "x"}) == ([], {})
+
+
+def test_what_is_not_for_the_model_and_is_counted():
+    assert lines({"action": "change_agent_state"}, {"action": "recall"}) == ([], {})
+    assert lines({"observation": "recall"}) == ([], {"recalled knowledge that the file does not quote": 1})
+    told = {"condensations of the history, after which the model saw less than is here": 2}
+    assert lines({"action": "condensation"}, {"observation": "condensation"}) == ([], told)
+
+
+def test_events_that_have_each_others_keys_as_null():
+    """As rows of Parquet have them."""
+    every = {key: None for event in OLD for key in event} | {"kind": None}
+    filled, steps, tally = read(history=[every | event for event in OLD])
+    plain, plain_steps, plain_tally = read()
+    assert (filled, steps, tally) == (plain, plain_steps, plain_tally)
+
+
+def test_commands_of_the_user_and_refused_actions():
+    events = [
+        {"action": "system", "args": {"content": "S"}},
+        {"action": "run", "source": "user", "args": {"command": "ls"}},
+        {"observation": "run", "content": "x", "extras": {"exit_code": 3}},
+        {"action": "finish", "source": "agent", "args": {"thought": "Done."}},
+        {"observation": "user_rejected", "content": "no", "extras": None},
+        {"observation": "browse", "content": None},
+    ]
+    found, counted = lines(*events)
+    assert [line.sent for line in found] == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "User executed the command:\nls"},
+        {
+            "role": "user",
+            "content": "\n\n\nObserved result of command executed by user:\nx\n[Command finished with exit code 3]",
+        },
+        {"role": "assistant", "content": "Done."},
+        {"role": "user", "content": "OBSERVATION:\nno\n[Last action has been rejected by the user]"},
+        {"role": "user", "content": "\n\n"},
+    ]
+    assert counted == {}
+
+
+def test_how_a_command_ended():
+    def ran(**metadata):
+        event = {"observation": "run", "content": "x", "extras": {"metadata": metadata}}
+        (line,) = lines(event)[0]
+        return line.exit_code, line.timed_out
+
+    assert ran(exit_code=0) == (0, False)
+    assert ran(exit_code=-1, suffix="[The command timed out after 9 seconds]") == (None, True)
+    assert ran(exit_code=-2) == (-2, False)
+    (line,) = lines({"observation": "edit", "content": "x", "extras": {"metadata": {"exit_code": 3}}})[0]
+    assert (line.exit_code, line.timed_out) == (None, False)
+
+
+def test_thinking_inside_and_beside_the_text():
+    def reply(**message):
+        events = [USER, {"action": "run", **answered("c", "f", {"id": "r", "choices": [{"message": message}]})}]
+        return lines(*events)[0][1]
+
+    inside = reply(content="<think>Hm.</think>A")
+    assert (inside.step["content"], inside.step["reasoning"], inside.sent["reasoning_content"]) == ("A", "Hm.", "Hm.")
+    beside = reply(content="A", reasoning_content="Hm.")
+    assert (beside.step["reasoning"], beside.sent) == ("Hm.", {"role": "assistant", "content": "A"})
+    choices = [{"message": {"content": text}} for text in "AB"]
+    events = [USER, {"action": "run", **answered("c", "f", {"id": "r", "choices": choices})}]
+    assert lines(*events)[0][1].sent["content"] == "A"
+
+
+def test_the_reason_why_a_server_stopped():
+    _, steps, _ = read()
+    assert [step.finish_reason for step in steps] == ["tool_calls", None, "tool_calls"]
+
+
+def test_the_last_reply_needs_no_answer_and_the_others_do():
+    first = response("r1", "", call("a", "f", "{}"), call("b", "g", "{}"))
+    last = response("r2", "", call("c", "f", "{}"))
+    events = [
+        USER,
+        {"action": "f", **answered("a", "f", first)},
+        {"observation": "f", "content": "x", **answered("a", "f", first)},
+        {"action": "f", **answered("c", "f", last)},
+    ]
+    found, counted = lines(*events)
+    assert [line.sent["role"] for line in found] == ["user", "assistant"]
+    assert counted == NO_SYSTEM | {"replies whose calls were never answered": 1}
+    found, counted = lines(*events[:3])
+    assert [line.sent["role"] for line in found] == ["user", "assistant", "tool"]
+    assert counted == NO_SYSTEM
+
+
+def test_who_made_the_run_and_what_came_of_it():
+    def facts(**change):
+        recorded, _, _ = read(**change)
+        return recorded.model, recorded.scaffold, recorded.patch, recorded.resolved, recorded.repo
+
+    assert facts(metadata=None, instance=None, test_result=None) == (None, "OpenHands", None, None, None)
+    metadata = {"llm_config": {"model": 3}, "llm": {"model": "m"}, "git_commit": 3}
+    assert facts(metadata=metadata, test_result={"git_patch": ""}, git_patch="diff") == (
+        "m", "OpenHands", "diff", None, "x/y",
+    )  # fmt: skip
+    reports = {"report": {"resolved": None}, "test_result": {"report": {"resolved": False}}}
+    assert facts(**reports)[3] is False
+    assert facts(report={"resolved": True}, test_result={"report": {"resolved": False}})[3] is True
+    assert facts(report=3)[3] is True
+
+
+def test_the_tools_that_were_offered():
+    offered = [{"name": "f", "parameters": {"x": None}}]
+    assert read(history=[{"action": "system", "args": {"content": "", "tools": offered}}])[0].tools == (
+        {"type": "function", "function": {"name": "f", "parameters": {}}},
+    )
+    two = [{"action": "system", "args": {"content": "", "tools": [{"name": name}]}} for name in "fg"]
+    assert [tool["function"]["name"] for tool in read(history=two)[0].tools] == ["f"]
+    for event in ({"action": "system", "args": {"content": ""}}, USER):
+        assert read(history=[event])[0].tools == ()

@@ -7,6 +7,7 @@ import pytest
 from srft.agent.importing.columns import described
 from srft.agent.importing.readers import RawRun, Tally
 from srft.agent.importing.readers.conversation import NOT_RECORDED, SCAFFOLDS_TOOLS, steps_of
+from srft.agent.importing.readers.endings import UNKNOWN_STATUS
 from srft.agent.importing.readers.rows import ARROW_NULLS, DEVELOPER, OTHER_PATCHES, reader_of
 from srft.agent.records import Action
 from srft.env.errors import InputError
@@ -86,6 +87,25 @@ def smith(messages, **change):
     return read({**SWE_SMITH, "messages": messages, **change}, "SWE-bench/SWE-smith-trajectories")
 
 
+def test_rows_are_told_by_the_columns_of_their_dataset():
+    chat = reader_of(described("chat"))
+    assert chat.name == "chat"
+    assert [chat.marks({column: None}) for column in ("messages", "conversation", "message")] == [True, True, False]
+    smiths = reader_of(described("SWE-bench/SWE-smith-trajectories"))
+    assert smiths.name == "SWE-bench/SWE-smith-trajectories"
+    columns = dict.fromkeys(("messages", "traj_id", "instance_id", "resolved"))
+    assert smiths.marks(columns)
+    assert smiths.marks(columns | {"more": 1})
+    assert not smiths.marks({"messages": [], "traj_id": "t", "instance_id": "i"})
+    assert not reader_of(described("me/mine")).marks({"messages": []})
+
+
+def test_what_is_counted_of_a_row():
+    assert DEVELOPER == "messages of the role developer, kept as the role system"
+    assert ARROW_NULLS == "nulls that Arrow put into the arguments of calls"
+    assert OTHER_PATCHES == "patches that are another row's"
+
+
 def test_consecutive_tool_messages_answer_one_reply():
     recorded, steps, _ = read(RUN)
     assert (recorded.task_id, recorded.patch, recorded.resolved) == ("x__y-1", "diff", False)
@@ -152,6 +172,17 @@ def test_another_value_is_no_outcome(value):
         read({"messages": [], "resolved": value})
 
 
+@pytest.mark.parametrize("name", ["target", "verified", "reward", "success", "passed", "solved", "score"])
+def test_a_column_that_is_called_like_an_outcome_is_named(name):
+    counted = {f"values of the column {name}; is it the outcome? --set columns.outcome={name}": 1}
+    for value in (True, 0, 0.5):
+        assert read({"messages": [], name: value})[2] == counted
+        assert read({"messages": [], name: value}, "chat", "columns.outcome=other")[2] == {}
+    for value in ("yes", None, []):
+        assert read({"messages": [], name: value})[2] == {}
+    assert read({"messages": [], name: True, "resolved": True})[2] == {}
+
+
 def test_a_column_that_may_be_the_outcome_is_named():
     row = {"messages": [], "verified": True}
     recorded, _, counted = read(row)
@@ -211,6 +242,7 @@ def test_nulls_that_arrow_made_are_dropped_by_the_tools_schemas_or_all():
         ("AgentStuckInLoopError: stuck in a loop", ("cancelled", "AgentStuckInLoopError: stuck in a loop")),
         ("exit_api", ("infra_error", "exit_api")),
         ("gone", ("submitted", "exit status gone")),
+        ("KeyboardInterrupt", ("cancelled", None)),
         (None, ("submitted", NOT_RECORDED)),
         ("", ("submitted", NOT_RECORDED)),
     ],
@@ -218,7 +250,7 @@ def test_nulls_that_arrow_made_are_dropped_by_the_tools_schemas_or_all():
 def test_how_a_run_ended(status, ending):
     recorded, _, counted = read({"messages": [], "exit_status": status})
     assert (recorded.stop_reason, recorded.detail) == ending
-    assert bool(counted) == (status == "gone")
+    assert counted == ({UNKNOWN_STATUS: 1} if status == "gone" else {})
 
 
 def test_the_xml_split():
@@ -243,6 +275,38 @@ def test_the_message_that_no_model_wrote_is_left_out():
     assert len(steps) == 1
     assert (recorded.stop_reason, recorded.detail) == ("cost_limit", None)
     assert counted == {"last messages that the scaffold wrote itself": 1, OTHER_PATCHES: 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "ending"),
+    [
+        ("Exit due to cost limit", None, ("cost_limit", None)),
+        ("Exit due to context window", None, ("submitted", NOT_RECORDED)),
+        ("Exit due to cost limit", "submitted", ("submitted", None)),
+        ("Exit due to cost limit", "exit_context", ("context_limit", None)),
+        ("Exit due to cost limit", "exit_api", ("cost_limit", None)),
+        ("Exit due to cost limit", "gone", ("cost_limit", None)),
+    ],
+)
+def test_how_a_run_ended_whose_last_words_are_the_scaffolds(content, status, ending):
+    messages = [{"role": "assistant", "content": "A"}, {"role": "assistant", "content": content}]
+    recorded, steps, counted = read({"messages": messages, "exit_status": status})
+    assert ((recorded.stop_reason, recorded.detail), len(steps)) == (ending, 1)
+    assert counted["last messages that the scaffold wrote itself"] == 1
+
+
+def test_words_that_somebody_made_up_hand_in_and_begin_so():
+    submits = "\n\n<function=submit>\n</function>"
+    for text in ("Since we have successfully fixed the issue", f"I say: {MADE_UP['content']}", f"Done.{submits}"):
+        assert len(smith([*XML, {"role": "assistant", "content": text}])[1]) == 2
+    assert len(read({"messages": [*XML, MADE_UP]})[1]) == 2
+
+
+@pytest.mark.parametrize("tool", ["submit", "finish", "bash"])
+def test_a_last_call_that_hands_in(tool):
+    said = {"role": "assistant", "content": "", "tool_calls": [call("c", "{}", tool)]}
+    recorded, _, _ = read({"messages": [said, {"role": "tool", "content": "x"}]})
+    assert (recorded.stop_reason, recorded.detail) == ("submitted", NOT_RECORDED if tool == "bash" else None)
 
 
 def test_the_ticks_split():
@@ -319,9 +383,132 @@ def test_terminus_replies():
         ({"messages": [], "instance_id": 3}, "r.jsonl:7: instance_id: expected str, got 3"),
         ({"messages": [], "patch": 3}, "r.jsonl:7: patch: expected str, got 3"),
         ({"messages": [], "tools": "nonsense"}, "r.jsonl:7: tools: a text, but not JSON"),
+        (
+            {"messages": None, "trajectory": None},
+            "r.jsonl:7: messages, trajectory: expected a list of objects, got NoneType",
+        ),
+        ({"messages": [], "system": 3}, "r.jsonl:7: system.content: expected a text"),
     ],
 )
 def test_a_damaged_run_is_named(run, message):
     with pytest.raises(InputError) as error:
         read(run)
     assert str(error.value).startswith(message)
+
+
+def test_a_column_that_does_not_exist_is_asked_for():
+    with pytest.raises(
+        InputError, match=r"^r\.jsonl:7: no messages; expected a column given with --set columns\.messages="
+    ):
+        read({"messages": []}, "chat", "columns.messages=[]")
+    with pytest.raises(InputError, match=r"^r\.jsonl:7: no name or title; expected the task's id next to messages$"):
+        read({"messages": []}, "chat", "columns.task=[name, title]")
+    assert read({"messages": []}, "chat", "columns.task=[]")[0].task_id == "runs-7"
+
+
+def test_the_first_column_that_a_row_has_counts():
+    row = {"messages": [], "a": None, "b": "", "c": "x"}
+    changes = ("columns.model=[a, c, b]", "columns.patch=[a, b, c]", "columns.scaffold=[none, c]")
+    recorded, _, _ = read(row, "chat", *changes)
+    assert (recorded.model, recorded.patch, recorded.scaffold) == ("x", "", "x")
+    recorded, _, _ = read(row, "chat", "columns.scaffold=b", "columns.repo=c", "scaffold=mine")
+    assert (recorded.scaffold, recorded.repo) == ("mine", "x")
+
+
+def test_a_path_through_what_is_no_object():
+    row = {"messages": [], "a": "text", "b": [1], "c.d": "x", "c": {"d": "y"}}
+    for path, found in (("a.b", None), ("b.c", None), ("c.d", "x"), ("c.e", None), ("e.f", None)):
+        assert read(row, "chat", f"columns.model={path}")[0].model == found
+
+
+def test_a_system_prompt_is_named_by_its_place():
+    said = {"role": "assistant", "content": "A"}
+    with pytest.raises(InputError, match=r"^r\.jsonl:7: messages\[1\]\.content: expected"):
+        read({"system": "S", "messages": [said, {"role": "user", "content": 3}]})
+    recorded, _, _ = read({"system": "", "messages": [said]})
+    assert [line.sent["role"] for line in recorded.lines] == ["assistant"]
+
+
+def test_tools_that_are_known_of_a_scaffold_are_for_rows_with_calls():
+    said = {"role": "assistant", "content": "", "tool_calls": [call("c", "{}")]}
+    for row, tools, counted in (
+        ({"messages": [said]}, 1, {SCAFFOLDS_TOOLS: 1}),
+        ({"messages": [said], "tools": []}, 1, {SCAFFOLDS_TOOLS: 1}),
+        ({"messages": [said], "tools": [{"name": "a"}, {"name": "b"}]}, 2, {}),
+        ({"messages": [{"role": "assistant", "content": "A"}]}, 0, {}),
+    ):
+        recorded, _, told = read(row, "chat", "known_tools=mini-swe-agent")
+        assert (len(recorded.tools), told) == (tools, counted)
+
+
+NOTHING_TYPED = Action(tool="bash", arguments={"command": ""}, format="terminus")
+TERMINUS_SUBMITS = Action(tool="submit", format="terminus")
+
+
+@pytest.mark.parametrize(
+    ("actions", "text", "action"),
+    [
+        ("thought_action", "```\nls\n```", Action(tool="bash", arguments={"command": "ls"}, format="thought_action")),
+        ("thought_action", "```bash\nls\n```", Action(tool="bash", arguments={"command": "ls"}, format="backtick")),
+        ("thought_action", "x", None),
+        ("''", "```\nls\n```", None),
+        ("terminus", "```bash\nls\n```", None),
+        ("terminus", '{"commands": []}', Action(tool="bash", arguments={"command": ""}, format="terminus")),
+        (
+            "terminus",
+            '{"commands": [], "task_complete": 1}',
+            Action(tool="bash", arguments={"command": ""}, format="terminus"),
+        ),
+        ("terminus", '{"commands": [{"keystrokes": " "}], "task_complete": true}', TERMINUS_SUBMITS),
+        (
+            "terminus",
+            '{"commands": [3, {"keystrokes": 3}, {"keystrokes": "l"}, {"keystrokes": "s"}], "task_complete": true}',
+            Action(tool="bash", arguments={"command": "ls"}, format="terminus"),
+        ),
+        ("terminus", '{"commands": {}}', None),
+        ("terminus", "[1]", None),
+    ],
+)
+def test_actions_that_a_scaffold_writes_in_its_texts(actions, text, action):
+    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+    _, (step,), _ = read({"messages": messages}, "chat", f"actions={actions}")
+    assert step.action == action
+    said = {"role": "assistant", "content": text, "tool_calls": [call("c", "{}")]}
+    assert read({"messages": [said]}, "chat", f"actions={actions}")[1][0].action.format == "native"
+
+
+def test_calls_of_any_shape_are_pruned_or_refused():
+    flat = {"id": "c", "name": "f", "arguments": {"a": None}}
+    row = {"messages": [{"role": "assistant", "content": "", "tool_calls": [flat, flat]}]}
+    _, (step,), counted = read(row)
+    assert [made["function"]["arguments"] for made in step.tool_calls] == ["{}", "{}"]
+    assert counted == {ARROW_NULLS: 2}
+    assert flat["arguments"] == {"a": None}  # the row is left as it was
+    for calls in ([3], [{"function": 3}], [{"function": {"name": 3, "arguments": {}}}], 3):
+        with pytest.raises(InputError, match=r"^r\.jsonl:7: messages\[0\]\.tool_calls"):
+            read({"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]})
+
+
+def test_the_licence_is_the_rows_or_the_datasets():
+    row = {"messages": [], "license": "MIT", "instance_id": "a__b-1"}
+    for changes, origin in (
+        (("name=me/mine", "licence=GPL"), "me/mine (GPL)"),
+        (("name=me/mine", "licence=GPL", "columns.licence=license"), "me/mine (MIT)"),
+        (("name=me/mine",), "me/mine"),
+        (("licence=GPL",), None),
+    ):
+        assert read(row, "chat", *changes)[0].origin == origin
+
+
+def test_a_patch_of_another_row_is_counted_where_there_is_one():
+    assert read({"messages": [], "x": "diff"}, "chat", "patches_of_other_rows=x")[2] == {OTHER_PATCHES: 1}
+    assert read({"messages": [], "x": "", "patch": "p"}, "chat", "patches_of_other_rows=x")[2] == {}
+    assert read({"messages": [], "patch": "p"}, "chat", "patches_of_other_rows=x")[0].patch == "p"
+
+
+def test_a_pattern_that_finds_no_task():
+    row = {"messages": [], "task_id": "x-"}
+    assert read({**row, "task_id": "x-1"}, "chat", "task_pattern=x-(.*)")[0].task_id == "1"
+    for pattern in ("x-(.*)", "y-(.*)"):
+        with pytest.raises(InputError, match=r"^r\.jsonl:7: instance_id: 'x-' does not match "):
+            read(row, "chat", f"task_pattern={pattern}")

@@ -6,7 +6,8 @@ import pytest
 
 from srft.agent.importing.readers import RawRun, Tally
 from srft.agent.importing.readers.conversation import NOT_RECORDED, steps_of
-from srft.agent.importing.readers.swe_agent import READER
+from srft.agent.importing.readers.endings import UNKNOWN_STATUS
+from srft.agent.importing.readers.swe_agent import READER, is_closing
 from srft.agent.records import Action
 from srft.env.errors import InputError
 
@@ -181,7 +182,7 @@ def test_how_a_run_ended(status, ending):
     [
         ({"history": None}, "history: expected a list of messages"),
         ({"history": [3]}, "history: expected a list of messages"),
-        ({"info": {"exit_status": "odd"}}, "info.exit_status: expected one of submitted, "),
+        ({"info": {"exit_status": 3}}, "info: exit_status: expected str, got 3"),
         ({"history": [entry("tool", "x", tool_call_ids=["a", "b"])]}, "history[0].tool_call_ids: expected one id"),
         ({"history": [entry("user", None)]}, "history[0].content: expected a text"),
     ],
@@ -193,5 +194,148 @@ def test_a_damaged_run_is_named(change, message):
 
 
 def test_a_line_among_many_must_name_its_task():
-    with pytest.raises(InputError, match=r"no instance_id; SWE-agent names a file after its task"):
+    with pytest.raises(
+        InputError, match=r"no instance_id; expected the task's id in it, or a file named after the task"
+    ):
         read(OLD, line=1)
+
+
+def replies(*entries, trajectory=()):
+    """The steps of a history of replies, and what was counted."""
+    _, steps, tally = read({"history": list(entries), "info": {}, "trajectory": list(trajectory)})
+    return steps, tally.left_out
+
+
+def test_its_own_runs_are_told_by_their_keys():
+    assert READER.name == "swe-agent"
+    for run in ({"history": [], "trajectory": 3}, {"history": [{"role": "user"}]}):
+        assert READER.marks(run)
+    for run in ({"history": 3, "trajectory": []}, {"history": [{"kind": "x"}, {"role": "user"}]}, {"history": [3]}):
+        assert not READER.marks(run)
+
+
+def test_a_status_that_is_not_known_is_kept_as_the_detail():
+    recorded, _, tally = read({**OLD, "info": {"exit_status": "odd"}})
+    assert (recorded.stop_reason, recorded.detail) == ("submitted", "exit status odd")
+    assert tally.left_out == {UNKNOWN_STATUS: 1}
+
+
+def test_where_the_command_of_a_reply_comes_from():
+    fenced = "I look.\n```\nls\n```"
+    steps, _ = replies(
+        entry("assistant", "x\n```bash\nls\n```"),
+        entry("assistant", fenced, action=" ls\n"),
+        entry("assistant", fenced, action="pwd"),
+        entry("assistant", fenced, action=" "),
+        entry("assistant", "```\nsubmit\n```", action="submit"),
+        entry("assistant", "```\nls\n```", action=" submit\n"),
+        entry("assistant", "x", action="ls", tool_calls=[call("f", "{}", "a"), call("g", "{}", "b")]),
+        entry("assistant", "x", action=3),
+        entry("assistant", "Done."),
+    )
+    bash, thought = {"command": "ls"}, "thought_action"
+    assert [step.action for step in steps] == [
+        Action(tool="bash", arguments=bash, format="backtick"),
+        Action(tool="bash", arguments=bash, format=thought),
+        Action(tool="bash", arguments={"command": "pwd"}, format=thought),
+        None,
+        Action(tool="submit", format=thought),
+        Action(tool="submit", format=thought),
+        None,
+        None,
+        None,
+    ]
+
+
+def test_times_are_those_of_the_same_words_in_their_order():
+    entries = [
+        {"response": "a", "execution_time": 1},
+        3,
+        {"response": "refused", "execution_time": 2},
+        {"response": "a", "execution_time": 3.5},
+        {"response": "<think>Hm.</think>b", "execution_time": True},
+        {"response": None, "execution_time": 5},
+    ]
+    steps, _ = replies(*(entry("assistant", text) for text in ("a", "a", "b", "gone", "a")), trajectory=entries)
+    assert [step.wall_s for step in steps] == [1.0, 3.5, None, None, None]
+    steps, _ = replies(entry("assistant", "a"), trajectory=[{"response": "a", "execution_time": 10**400}])
+    assert steps[0].wall_s is None
+
+
+@pytest.mark.parametrize(
+    ("query", "otherwise"),
+    [
+        ([{"content": "S"}, {"content": [{"type": "text", "text": "T"}]}], False),
+        ([{"content": "S"}, 3, {"content": "T"}], False),
+        ([{"content": "S"}], True),
+        ([{"content": "S"}, {"content": "T"}, {"content": None}], True),
+        ([{"content": "S"}, {"content": 3}], True),
+        (3, False),
+        (None, False),
+    ],
+)
+def test_replies_that_were_asked_with_another_history(query, otherwise):
+    history = [entry("system", "S"), entry("user", "T"), entry("assistant", "A")]
+    _, counted = replies(*history, trajectory=[{"response": "A", "query": query}])
+    assert counted == ({"steps that were asked with a shortened or longer history": 1} if otherwise else {})
+
+
+def test_an_empty_message_was_asked_with_as_the_empty_text():
+    history = [entry("system", "S"), entry("user", ""), entry("assistant", "A")]
+    assert replies(*history, trajectory=[{"response": "A", "query": [{"content": "S"}, {"content": None}]}])[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "action", "closing"),
+    [
+        ("Exit due to cost limit", None, True),
+        ("Exiting due to context", None, True),
+        ("I say: Exit due to", None, False),
+        ("Exit due to cost", Action(tool="bash", arguments={"command": "exit_cost"}, format="x"), True),
+        ("Exit due to cost", Action(tool="bash", arguments={"command": "ls exit_cost"}, format="x"), False),
+        ("Exit due to cost", Action(tool="submit", format="x"), True),
+    ],
+)
+def test_what_the_scaffold_wrote_when_a_limit_ended_the_run(content, action, closing):
+    assert is_closing({"content": content, "action": action}) == closing
+
+
+def test_only_the_last_reply_after_the_examples_is_the_scaffolds():
+    closing = entry("assistant", "Exit due to cost limit")
+    assert replies({**closing, "is_demo": True}) == ((), {})
+    assert replies() == ((), {})
+    steps, counted = replies(closing, entry("assistant", "Done."))
+    assert (len(steps), counted) == (2, {})
+    steps, counted = replies(entry("assistant", "Done."), closing, entry("user", "Exited"))
+    assert ([step.content for step in steps], counted) == (
+        ["Done."],
+        {"last messages that the scaffold wrote itself": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [
+        ({"agent": {"model": {"name": "m"}}}, "m"),
+        ('{"agent": {"model": {"name": "m"}}}', "m"),
+        ('{"agent": {"model": {"name": 3}}}', None),
+        ("{", None),
+        (3, None),
+    ],
+)
+def test_the_models_name(config, model):
+    assert read({**OLD, "replay_config": config})[0].model == model
+
+
+def test_the_task_and_the_verdict_that_somebody_added():
+    recorded, _, _ = read({**OLD, "instance_id": "a__b-3", "resolved": True}, line=3)
+    assert (recorded.task_id, recorded.resolved) == ("a__b-3", True)
+    with pytest.raises(InputError, match="resolved: expected bool, got 1"):
+        read({**OLD, "resolved": 1})
+
+
+def test_an_example_may_be_another_agents():
+    demo = {**entry("user", "example", is_demo=True), "agent": "other"}
+    recorded, _, tally = read({"history": [entry("system", "S"), demo, entry("assistant", "A")], "info": {}})
+    assert ([line.sent["content"] for line in recorded.lines], recorded.demo_messages) == (["S", "example", "A"], 2)
+    assert tally.left_out == {}
