@@ -77,7 +77,8 @@ class LoopWork:
         self.model = str(config.model)
         self.standing: dict[str, Any] = {}
         self.unmeasured: list[str] = []
-        self.servers = ServedModels(config.serve, logs=run.path / "logs")
+        workers = max(config.collect.workers, config.evaluate.workers)
+        self.servers = ServedModels(config.serve, logs=run.path / "logs", workers=workers)
         self.sources = Sources(None, "", None, "")
 
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:
