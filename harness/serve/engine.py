@@ -368,7 +368,7 @@ class Engine:
                         first.future.set_result(None)
                     elif not self._let_in(first):
                         return
-                except Exception as error:  # no memory for a copy, say: it costs this one, not the thread
+                except Exception as error:  # noqa: BLE001 - no memory for a copy, say: it costs this one, not the thread
                     first.future.set_exception(error if isinstance(first, _Order) else _failed(error))
                     give_back()
             with self._changed:
@@ -398,7 +398,7 @@ class Engine:
                 (request, logits) for (request, _), logits in zip(step, outputs, strict=True) if request.read(logits)
             ]
             choices = _choose([(request, logits[-1]) for request, logits in ready if request.limit > 0])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs these requests, not the thread
             self._give_up(error)
             return
         self.steps += 1
@@ -406,7 +406,7 @@ class Engine:
             try:
                 reason: FinishReason | None = request.write(choices[request]) if request in choices else "length"
                 generated = request.generated(reason) if reason is not None else None
-            except Exception as error:  # its on_token, or its decoding
+            except Exception as error:  # noqa: BLE001 - its on_token, or its decoding
                 self._leave(request)
                 request.future.set_exception(_failed(error))
                 continue

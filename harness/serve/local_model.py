@@ -4,8 +4,8 @@
     model.for_episode("flask__flask-1", attempt=0, seed=7).reply(messages).token_ids
 
 Settings are those of an endpoint, so that a configuration does not change with the kind of server; what an endpoint
-gets in `extra_body` (top_k, min_p, repetition_penalty, stop, ...) counts here too. A reply cut off by max_tokens or by the
-end of the context is finished with "length".
+gets in `extra_body` (top_k, min_p, repetition_penalty, stop, ...) counts here too. A reply cut off by max_tokens or by
+the end of the context is finished with "length".
 """
 
 from __future__ import annotations

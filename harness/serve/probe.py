@@ -165,7 +165,7 @@ def _complaint(
         else ""
     )
     return (
-        f"the server does not serve {expected.weights}: expected logprobs of the probe text within {tolerance:g} nats of a "
-        f"direct forward of these weights, on the mean, got {difference:.4g}{way}; start the server again with them, "
-        "and do not trust what was evaluated since they were loaded"
+        f"the server does not serve {expected.weights}: expected logprobs of the probe text within {tolerance:g} nats "
+        f"of a direct forward of these weights, on the mean, got {difference:.4g}{way}; start the server again with "
+        "them, and do not trust what was evaluated since they were loaded"
     )

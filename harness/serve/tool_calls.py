@@ -12,7 +12,6 @@ argument with tags of its own (Qwen3-Coder, GLM) are served by vLLM. What is no 
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from typing import Any, NamedTuple, Self
@@ -113,7 +112,9 @@ def written_call(template: ChatTemplate, *, beside: str = "") -> str | None:
         ended = template.ending("calls", "tool").shown.strip()
     except InputError:
         return None
-    reply = whole[len(os.path.commonprefix((prompt, whole))) :].partition(MARK)[0]
+    pairs = zip(prompt, whole, strict=False)
+    shared = next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(prompt), len(whole)))
+    reply = whole[shared:].partition(MARK)[0]
     place = reply.find(ended, reply.find(_VALUE)) if ended else len(reply)
     return reply[:place].rstrip() if place >= 0 else None
 

@@ -98,7 +98,8 @@ def refuse_too_large(folder: str | Path, *, what: str, do: str) -> None:
     needed, free = host_bytes(folder), free_host_bytes()
     if free is not None and needed > free:
         raise OutOfMemory(
-            f"{what}: needs {needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB are free. {do[0].upper()}{do[1:]}."
+            f"{what}: needs {needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB are free. "
+            f"{do[0].upper()}{do[1:]}."
         )
 
 

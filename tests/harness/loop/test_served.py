@@ -34,8 +34,8 @@ def events(monkeypatch):
     return happened
 
 
-def serve(servers: ServedModels, weights, name: str, base):
-    return servers.serve(str(weights), name=name, base=str(base), sampling=SAMPLING)
+def serve(servers: ServedModels, weights, name: str, first):
+    return servers.serve(str(weights), name=name, base=str(first), sampling=SAMPLING)
 
 
 def test_what_is_expected_is_computed_before_the_server_starts_and_once(base, other, tmp_path, events):  # noqa: F811

@@ -92,7 +92,9 @@ def test_native_calls_that_nobody_would_read_are_refused_before_anything_is_done
     for folder, config in ((hermes, vllm), (hermes, here), (xml, vllm)):
         check_native(folder, config)
     for folder in (base, xml):
-        with pytest.raises(InputError, match="cannot read back. Collect with format backtick or xml, or serve it with"):
+        with pytest.raises(
+            InputError, match=r"cannot read back\. Collect with format backtick or xml, or serve it with"
+        ):
             check_native(folder, here)
     with pytest.raises(InputError, match=r"Name the parser in serve\.tool_call_parser, or take format backtick or xml"):
         check_native(base, vllm)
