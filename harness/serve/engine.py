@@ -10,6 +10,12 @@ One thread owns the model and the caches; others put requests in line and wait f
 sequence of tokens and a cache of those that were computed. Reading a prompt and writing a reply are the same: in each
 step a request computes what it misses, in chunks of at most CHUNK, and when it misses nothing it samples the next
 token. So a new request joins while others write, and a reply costs one row a step.
+
+Delete it, with cache.py, forward.py and sampling.py, when transformers' own continuous batching does the same. In 5.24
+it gives the same ids and log-probabilities in float32 (within 3e-5), but has one seed for all requests, no stop texts
+and no log-probabilities of prompts, and gives a sampled token's after temperature and cuts. Two loaded cores,
+SmolLM2-135M in float32, prompts of 300 tokens: 1, 4, 8 clients have 6.8, 17, 23 tokens/s here, and 5.9, 4 to 18, no
+reply within 200 s there. tests/benchmarks/serving.py measures both.
 """
 
 from __future__ import annotations
