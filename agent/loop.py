@@ -233,6 +233,7 @@ class Episode:
         self.patch: str | None = None
         self.format_errors = 0
         self.seen_ids: Sequence[int] = ()
+        self.vocabulary: str | None = None
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.started_s = self.opened_s = time.monotonic()
 
@@ -343,6 +344,7 @@ class Episode:
         prompt = delta_encode(self.seen_ids, reply.prompt_token_ids)
         # As `prompts` decodes: a reply alone, without its prompt, is no beginning of the next prompt.
         self.seen_ids = () if prompt is None else (*(reply.prompt_token_ids or ()), *(reply.token_ids or ()))
+        self.vocabulary = reply.vocabulary or self.vocabulary
         self.check_usage(reply)
         return Step(
             index=len(self.steps),
@@ -453,6 +455,7 @@ class Episode:
             failure=ending.failure,
             started_at=self.started_at,
             wall_s=time.monotonic() - self.started_s,
+            vocabulary=self.vocabulary,
         )
 
 

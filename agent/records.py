@@ -95,7 +95,8 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     caller's (an InputError, say a script that is too short), or our own (anything else); `None` for all other endings.
     recorded_resolved: the verdict that an imported run came with; a grade of ours wins over it. demo_messages: so many
     messages at the start, of which the last is an example that the model was shown; assistant messages among them are
-    no steps, and the k-th step is the k-th assistant message after them.
+    no steps, and the k-th step is the k-th assistant message after them. vocabulary: of the steps' token ids, a hash
+    (`models/vocabulary.py`); `None` where it is not known.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -119,6 +120,7 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tools: tuple[dict[str, Any], ...] = ()
     recorded_resolved: bool | None = None
     demo_messages: int = 0
+    vocabulary: str | None = None
 
 
 def trajectory_id(

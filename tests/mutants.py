@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -170,10 +171,14 @@ def report(outcome: Outcome, equivalent: list[dict[str, str]], *, whole: bool) -
     return "\n".join(lines), not stale
 
 
-def own_tests(file: str) -> str:
-    """The tests of a file, by its place: `train/rows/mask.py` has `tests/train/rows/test_mask.py`."""
+def own_tests(file: str) -> list[str]:
+    """The tests of a file, by its place: `train/rows/mask.py` has `tests/train/rows/test_mask.py` and `test_mask_*.py`,
+    but for those of a file with a longer name."""
     path = Path(file)
-    return str(Path("tests") / path.parent / f"test_{path.name}")
+    longer = {other.stem for other in (ROOT / path.parent).glob(f"{path.stem}_*.py")}
+    found = (ROOT / "tests" / path.parent).glob(f"test_{path.stem}*.py")
+    own = [test.relative_to(ROOT) for test in found if re.fullmatch(rf"test_{path.stem}(_\w+)?", test.stem)]
+    return sorted(str(test) for test in own if not any(test.stem.startswith(f"test_{name}") for name in longer))
 
 
 def main() -> None:
@@ -186,8 +191,7 @@ def main() -> None:
     listed = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")) or {}
     right = True
     for file in options.files:
-        own = [name for name in [own_tests(file), *options.tests] if (ROOT / name).exists()]
-        outcome = run(file, own, sample=options.sample, seed=options.seed)
+        outcome = run(file, [*own_tests(file), *options.tests], sample=options.sample, seed=options.seed)
         text, entries_right = report(outcome, listed.get(file, []), whole=options.sample is None)
         print(text, flush=True)
         right = right and entries_right

@@ -135,4 +135,6 @@ def test_kinds_of_change(source: str, expected: list[str]) -> None:
 
 
 def test_where_the_own_tests_a_file_are() -> None:
-    assert own_tests("train/rows/mask.py") == "tests/train/rows/test_mask.py"
+    assert own_tests("train/rows/mask.py") == ["tests/train/rows/test_mask.py"]
+    lookahead = "tests/train/rows/test_one_pass_lookahead.py"
+    assert own_tests("train/rows/one_pass.py") == ["tests/train/rows/test_one_pass.py", lookahead]

@@ -39,6 +39,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     tool_calls: {"id", "type": "function", "function": {"name", "arguments"}} each, arguments a string.
     prompt_token_ids, token_ids, logprobs: what the server was asked and what it sampled (T,), where it says so.
+    vocabulary: of these ids, where it is known (`vocabulary.py`).
     author: who wrote it, where that is not the model alone.
     sent_back: what the next request's assistant message has besides text and calls, say {"reasoning_content": ...}.
     """
@@ -50,6 +51,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     prompt_token_ids: tuple[int, ...] | None = None
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    vocabulary: str | None = None
     usage: Usage | None = None
     author: Author = "model"
     sent_back: dict[str, Any] = {}

@@ -30,6 +30,7 @@ from srft.agent.models.contract import ContextOverflow, ReasoningWanted, Reply
 from srft.agent.models.overflow import is_overflow, names_something_else
 from srft.agent.models.patience import Patience, retry_after_s
 from srft.agent.models.stream import OnText, gathered
+from srft.agent.models.vocabulary import vocabulary_of
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
 
@@ -50,6 +51,8 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: the model's name there. api_key_env: the environment variable with the key; none for servers that want none.
     logprobs, return_token_ids: the latter is vLLM's; "auto" asks for it and goes without where it is refused.
+    tokenizer: the served model's, a folder or a name on the hub. Its vocabulary is noted beside sampled token ids, so
+    that they are never taken for another model's.
     extra_body: further keys of the request, say {"top_k": 20}. usd_per_million_*: what tokens cost.
     send_reasoning: whether earlier thinking is sent back: `always`, `never`, or `auto`: with tool calls under the name
     that the server gave it, else where the server demands it, and no more where it refuses. reasoning_field: the
@@ -66,6 +69,7 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_tokens: int | None = None
     logprobs: bool | Literal["auto"] = "auto"
     return_token_ids: bool | Literal["auto"] = "auto"
+    tokenizer: str | None = None
     extra_body: dict[str, Any] = {}
     send_reasoning: Literal["auto", "always", "never"] = "auto"
     reasoning_field: str | None = None
@@ -98,6 +102,7 @@ class _Shared:
             raise InputError(
                 f"model {config.name}: {config.base_url!r} is no URL ({error}); expected one like http://HOST:8000/v1"
             ) from None
+        self.vocabulary = vocabulary_of(config.tokenizer) if config.tokenizer else None
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
         self.reasoning_field: str | None = None
@@ -216,7 +221,12 @@ class OpenAIModel:
         if self._replies is not None:
             self._replies += 1
         sent_back = self._sent_back(read.thinking, calls=bool(read.reply.tool_calls))
-        return msgspec.structs.replace(read.reply, usage=self._priced(read.reply.usage), sent_back=sent_back)
+        return msgspec.structs.replace(
+            read.reply,
+            usage=self._priced(read.reply.usage),
+            sent_back=sent_back,
+            vocabulary=self._shared.vocabulary if read.reply.token_ids else None,
+        )
 
     def _sent_back(self, thinking: Thinking | None, *, calls: bool) -> dict[str, Any]:
         """The thinking as the next request has it in this reply's message."""

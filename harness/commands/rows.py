@@ -110,6 +110,13 @@ def _print_rows(made: dict[str, Any]) -> None:
         table.add_row(name, *cells)
     console = Console()
     console.print(table)
+    advice = {it.manifest.keeps_history for it in made.values() if it.manifest.keeps_history}
+    for setting in sorted(advice):
+        console.print(
+            f"The template shows earlier replies otherwise than they were written, so runs were split into rows that "
+            f"repeat their beginning. --set {setting} keeps them whole.",
+            soft_wrap=True,
+        )
     for it in made.values():
         console.print(f"{it.folder}{'' if it.is_new else '  (as it was: nothing has changed)'}", soft_wrap=True)
 

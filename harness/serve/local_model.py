@@ -108,6 +108,7 @@ class LocalModel:
             prompt_token_ids=generated.prompt_token_ids,
             token_ids=generated.token_ids,
             logprobs=generated.logprobs,
+            vocabulary=self.engine.renderer.vocabulary,
             usage=Usage(
                 prompt_tokens=len(generated.prompt_token_ids),
                 completion_tokens=len(generated.token_ids),

@@ -69,6 +69,7 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
         thinking=config.thinking,
         calls=config.rows.calls,
         tools=config.rows.tools,
+        append=config.rows.rewritten == "append",
     )
     rounds = [*earlier, round_]
     critiques = {run_id: told for one in rounds for run_id, told in critiques_by_run(one).items()}

@@ -448,7 +448,7 @@ def test_limits_are_checked():
 def test_token_ids_are_kept_once(episode):
     replies = [
         Reply(content=bash("true"), prompt_token_ids=(1, 2, 3), token_ids=(4, 5), logprobs=(-0.5, -1.0)),
-        Reply(content=bash("true"), prompt_token_ids=(1, 2, 3, 4, 5, 6, 7), token_ids=(8,)),
+        Reply(content=bash("true"), prompt_token_ids=(1, 2, 3, 4, 5, 6, 7), token_ids=(8,), vocabulary="v"),
         Reply(content=bash("true"), prompt_token_ids=(1, 2, 9), token_ids=(10,)),
         Reply(content=bash("true")),
         Reply(content=SUBMIT, prompt_token_ids=(1, 2), token_ids=(3,)),
@@ -463,6 +463,7 @@ def test_token_ids_are_kept_once(episode):
     ]
     assert list(prompts(run.steps)) == [reply.prompt_token_ids for reply in replies]
     assert [step.token_ids for step in run.steps] == [reply.token_ids for reply in replies]
+    assert run.vocabulary == "v"
     assert run.steps[0].logprobs == (-0.5, -1.0)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts, left_out, step_weights, token_weights
 from srft.train.rows.overlong import Overlong, fit
-from srft.train.rows.render import Renderer, RenderError, Rendering
+from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
 BATCH_RUNS = 16
@@ -59,15 +60,16 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: longer rows are handled by `overlong`: "cut" after the last whole step that fits, "drop", or "slide"
     on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
     run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
-    rewrites: "split" into a row a rewrite, or "refuse". calls: write tool calls as text in this syntax,
-    xml or json, for models whose template has none. tools: "refuse" runs whose tool descriptions the template does not
-    write, or "leave_out" the descriptions.
+    rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ (say, a
+    thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended with. calls:
+    write tool calls as text in this syntax, xml or json, for models whose template has none. tools: "refuse" runs whose
+    tool descriptions the template does not write, or "leave_out" the descriptions.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
     overlong: Overlong = "cut"
     source: Literal["auto", "rendered"] = "auto"
-    rewritten: Literal["split", "refuse"] = "split"
+    rewritten: Literal["split", "append", "refuse"] = "split"
     calls: Syntax | None = None
     tools: Literal["refuse", "leave_out"] = "refuse"
 
@@ -104,9 +106,9 @@ class Manifest(msgspec.Struct, kw_only=True):
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
     whose sampled ids are not this tokenizer's; other_prompt, other_reply, sampled_incomplete: runs whose ids stand
     behind another prompt, are not this reply's or not all there; end_not_trained: replies that end otherwise in later
-    prompts; characters_repeated: what the rewritten prompts repeat; thinking_left_out: steps whose thinking is not in
-    the row;
-    steps_cut: steps behind the cut of an overlong row).
+    prompts; tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out:
+    steps whose thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the
+    setting with which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     """
@@ -131,6 +133,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     left_out: dict[str, int] = {}
     dropped: dict[str, int] = {}
     remarks: dict[str, int] = {}
+    keeps_history: str | None = None
     mask_sources: dict[str, int] = {}
     critics: list[str] = []
     task_ids: list[str] = []
@@ -182,25 +185,46 @@ def write_rows(
 def _rendered(
     runs: Iterable[RunToRender], renderer: Renderer, settings: RowSettings
 ) -> Iterator[tuple[RunToRender, Rendering | str]]:
-    """Every run with its rendering, or with the reason why there is none."""
-    runs = iter(runs)
-    while batch := list(islice(runs, BATCH_RUNS)):
+    """Every run with its rendering, or with the reason why there is none. One batch is encoded while the next is
+    made into text."""
+
+    def drafted(run: RunToRender) -> Draft | str:
         try:
-            renderings: Sequence[Rendering | str] = renderer.render_all(
-                [run.trajectory for run in batch], source=settings.source
-            )
-        except InputError:
-            renderings = [_render_or_reason(run.trajectory, renderer, settings) for run in batch]
-        yield from zip(batch, renderings, strict=True)
+            return renderer.draft(run.trajectory, source=settings.source)
+        except InputError as error:
+            return _reason(error)
+
+    runs = iter(runs)
+    with ThreadPoolExecutor(1) as pool:
+        before: list[RunToRender] = []
+        encoding: Future[list[Rendering | str]] | None = None
+        while batch := list(islice(runs, BATCH_RUNS)):
+            following = pool.submit(_encoded, [drafted(run) for run in batch], renderer)
+            if encoding is not None:
+                yield from zip(before, encoding.result(), strict=True)
+            before, encoding = batch, following
+        if encoding is not None:
+            yield from zip(before, encoding.result(), strict=True)
 
 
-def _render_or_reason(trajectory: Trajectory, renderer: Renderer, settings: RowSettings) -> Rendering | str:
+def _encoded(drafts: list[Draft | str], renderer: Renderer) -> list[Rendering | str]:
+    whole = [draft for draft in drafts if isinstance(draft, Draft)]
     try:
-        return renderer.render(trajectory, source=settings.source)
-    except RenderError as error:
-        return f"not rendered: {error}"
+        encoded = iter(renderer.encode(whole))
+    except InputError:  # of one of them: each by itself
+        return [_encoded_or_reason(draft, renderer) for draft in drafts]
+    return [draft if isinstance(draft, str) else next(encoded) for draft in drafts]
+
+
+def _encoded_or_reason(draft: Draft | str, renderer: Renderer) -> Rendering | str:
+    try:
+        return draft if isinstance(draft, str) else renderer.encode([draft])[0]
     except InputError as error:
-        return f"not readable: {error}"
+        return _reason(error)
+
+
+def _reason(error: InputError) -> str:
+    return f"not {'rendered' if isinstance(error, RenderError) else 'readable'}: {error}"
 
 
 class _ArmWriter:
@@ -220,6 +244,7 @@ class _ArmWriter:
             policy=policy,
             settings=settings,
         )
+        self._renderer = renderer
         self._left_out: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
@@ -304,6 +329,8 @@ class _ArmWriter:
         manifest = self.manifest
         manifest.left_out, manifest.dropped = dict(self._left_out), dict(+self._dropped)
         manifest.remarks, manifest.mask_sources = dict(+self._remarks), dict(self._sources)
+        if manifest.remarks.get("history_rewritten"):
+            manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"

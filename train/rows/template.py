@@ -34,7 +34,8 @@ Kind = Literal["text", "calls"]
 MARK = "\ue000\ue001"
 _TEXT, _ARGUMENT, _THOUGHT = "\ue002text\ue003", "\ue004argument\ue005", "\ue006thought\ue007"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-_OPENS_THINKING = re.compile(r"(?:<[^<>/]*think[^<>/]*>|\[THINK\])\s*$")
+_OPENS_THINKING = re.compile(r"(?:<(?![|｜]?end)[^<>/]*think[^<>/]*>|\[THINK\])\s*$", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 _NO_THINKING: tuple[dict[str, Any], ...] = ({"enable_thinking": False}, {"thinking": False}, {"reasoning": False})
 _KEEPS_THINKING: tuple[dict[str, Any], ...] = (
     {"preserve_thinking": True},
@@ -98,7 +99,12 @@ class ChatTemplate:
         self._endings: dict[tuple[Kind, str], Ending] = {}
         self._lost: dict[str, str | None] = {}
         self.looked_for = looked_for(str(tokenizer.chat_template)) | {"\ue000", "\ue001"}
+        # Tools that the trials offer: some templates refuse a conversation without any.
+        self._offered: list[dict[str, Any]] = []
+        if self._rendered([{"role": "user", "content": "x"}], prompt=True) is None:
+            self._offered = [_tool("f", "d")]
         self.ending("text", "user")
+        self._refuse_endless()
 
     def render(self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool) -> str:
         """The text of a conversation; prompt: with the generation prompt. Raises RenderError."""
@@ -113,8 +119,9 @@ class ChatTemplate:
     def _rendered(
         self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool = False
     ) -> str | None:
+        """As a trial: with the tools that trials offer; `None` where the template refuses the messages."""
         try:
-            return self.render(messages, tools, prompt=prompt)
+            return self.render(messages, tools or self._offered, prompt=prompt)
         except RenderError:
             return None
 
@@ -136,9 +143,9 @@ class ChatTemplate:
         sentinel = _ARGUMENT if kind == "calls" else _TEXT
         begin = [{"role": "user", "content": "x"}, turn]
         if following == "assistant":
-            later = self.render(begin, prompt=True)
+            later = self.render(begin, self._offered, prompt=True)
         else:
-            later = self.render([*begin, *answers(turn, following, MARK)], prompt=False).split(MARK)[0]
+            later = self.render([*begin, *answers(turn, following, MARK)], self._offered, prompt=False).split(MARK)[0]
         last = self._rendered(begin)
         if sentinel not in later or (last is not None and sentinel not in last):
             raise InputError(
@@ -151,8 +158,7 @@ class ChatTemplate:
 
     def _split(self, behind: str, alone: str) -> Ending:
         """behind: from the reply's last sentinel to the next message's text. alone: to the end of the conversation."""
-        common = next((n for n, (a, b) in enumerate(zip(behind, alone, strict=False)) if a != b), None)
-        shared = behind[: min(len(behind), len(alone)) if common is None else common]
+        shared = behind[: _shared(behind, alone)]
         found = [match for match in self._special.finditer(behind) if match.end() <= len(shared)]
         if found:  # the end stands in both
             begin = _before_space(behind, found[-1].start())
@@ -172,6 +178,23 @@ class ChatTemplate:
         begin_alone = _before_space(alone, own.start())
         return Ending(alone[begin_alone : own.end()], shown, header, alone[begin_alone:])
 
+    def _refuse_endless(self) -> None:
+        """Raises InputError for a template that writes its generation prompt where none is asked for: where a turn
+        ends cannot be told from it."""
+        user, said = {"role": "user", "content": MARK}, {"role": "assistant", "content": _TEXT}
+        prompt, asked = (self._rendered([user], prompt=asked) for asked in (False, True))
+        last = self._rendered([user, said])
+        if prompt is None or prompt != asked or last is None:
+            return
+        behind = prompt.split(MARK)[-1]
+        always = behind[len(behind) - _shared(behind[::-1], last.split(_TEXT)[-1][::-1]) :]
+        if len(self.special_tokens(always)) > 1:
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: its chat template writes a generation prompt ({always[-60:]!r}) also "
+                "where none is asked for, so where a reply ends cannot be told; take a template that heeds "
+                "add_generation_prompt"
+            )
+
     def _turn(self, kind: Kind) -> dict[str, Any]:
         if kind == "text":
             return {"role": "assistant", "content": _TEXT}
@@ -190,14 +213,25 @@ class ChatTemplate:
         return None
 
     def _writes_calls(self, style: Style) -> bool:
+        """Whether the name, the key and the value come through; where they do with tools alone, trials offer some."""
         name, value = "sentinel_name", _ARGUMENT + '"'
         calling = [{"role": "assistant", "content": "", "tool_calls": [_call(name, {"sentinel_key": value})]}]
         said = _styled(calling, style)
-        text = self._rendered([{"role": "user", "content": "x"}, *said, *answers(said[0], "tool", "y")])
-        if text is None or "sentinel_key" not in text or _ARGUMENT not in text or name not in text:
+        messages = [{"role": "user", "content": "x"}, *said, *answers(said[0], "tool", "y")]
+        for offered in (self._offered, [_tool("f", "d")]):
+            text = self._rendered(messages, offered)
+            if text is not None and all(wanted in text for wanted in ("sentinel_key", _ARGUMENT, name)):
+                break
+        else:
             return False
+        self._offered = offered
         # Encoded twice, or as Python prints an object: not what the template's author meant.
         return '\\\\\\"' not in text and str({"sentinel_key": value}) not in text
+
+    @property
+    def wants_tools(self) -> bool:
+        """Whether calls are written only where tools are described."""
+        return self.style is not None and bool(self._offered)
 
     def styled(self, messages: Messages) -> Messages:
         """The messages with their tool calls as this template wants them."""
@@ -234,8 +268,12 @@ class ChatTemplate:
         text = self._rendered([user, *said, *answers(said[0], "tool", MARK)])
         if text is None:
             return False
-        wanted = [_ARGUMENT, *([_THOUGHT] if several else []), *([_TEXT] if beside else []), MARK]
-        return all(sentinel in text for sentinel in wanted) and text.count(MARK) == len(calls)
+        if beside:
+            return _TEXT in text
+        if feature == "observations":
+            return text.count(MARK) == 1
+        answered = text.count(MARK) == 2 or self.lost("observations") is not None
+        return _ARGUMENT in text and _THOUGHT in text and answered
 
     # ---- thinking ----
 
@@ -263,6 +301,31 @@ class ChatTemplate:
         tag = found.group().rstrip()
         return prompt[: found.start()], tag, found.group()[len(tag) :]
 
+    @cached_property
+    def headers(self) -> tuple[str, str] | None:
+        """(what a generation prompt ends with, what later prompts have in its place) where these differ.
+
+        A prompt may close a thinking that history does not show, or have other white space. ("", "") where the prompt
+        is the beginning of what history shows, or opens the thinking; `None` where it has words of its own, from which
+        the model is to go on.
+        """
+        user = {"role": "user", "content": MARK}
+        prompt = self._rendered([user], prompt=True)
+        shown = self._rendered([user, {"role": "assistant", "content": _TEXT}, {"role": "user", "content": "x"}])
+        if prompt is None or shown is None or self.opens_thinking:
+            return "", ""
+        prompt, history = prompt.split(MARK)[-1], shown.split(MARK)[-1].split(_TEXT)[0]
+        if history.startswith(prompt):
+            return "", ""
+        common = _shared(prompt, history)
+        common = next((tag.start() for tag in _TAG.finditer(prompt) if tag.start() < common < tag.end()), common)
+        asked, history = prompt[common:], history[common:]
+        if set(_TAG.sub(" ", asked).split()) - set(_TAG.sub(" ", history).split()) - {"thought"}:
+            return None
+        # A tag that the prompt lacks is the model's to write.
+        own = next((tag for tag in _TAG.finditer(history) if tag.group() not in _TAG.findall(asked)), None)
+        return asked, history[: own.start()] if own else history
+
     @property
     def thinks(self) -> bool:
         """Whether a model of this template is expected to think."""
@@ -272,18 +335,27 @@ class ChatTemplate:
         """The template's own option for replies without thinking, `None` where it has none."""
         return next((o for o in _NO_THINKING if not self.with_options(o).opens_thinking), None)
 
+    def option_that_opens_thinking(self) -> dict[str, Any] | None:
+        """The template's own option for replies that think, `None` where it has none."""
+        opened = ({name: not value} for options in _NO_THINKING for name, value in options.items())
+        return next(
+            (o for o in opened if (tried := self.with_options(o)).opens_thinking or tried.headers == ("", "")), None
+        )
+
     def with_options(self, options: dict[str, Any]) -> ChatTemplate:
         """The same template with further options."""
         return ChatTemplate(self.tokenizer, options={**self.options, **options})
 
     def option_that_keeps_history(self) -> dict[str, Any] | None:
-        """An option under which earlier thinking stays in later prompts, where the template has one."""
+        """An option under which earlier thinking stays in later prompts, where it does not without and the template has
+        one."""
         key = self.thinking_key
         if key is None:
             return None
         said = {"role": "assistant", "content": _TEXT, key: _THOUGHT}
         asked: Messages = [{"role": "user", "content": "x"}, said, {"role": "user", "content": "y"}]
-        for options in _KEEPS_THINKING:
+        shown = self._rendered(asked, prompt=True)
+        for options in _KEEPS_THINKING if shown is not None and _THOUGHT not in shown else ():
             text = self.with_options(options)._rendered(asked, prompt=True)
             if text is not None and _THOUGHT in text:
                 return options
@@ -299,6 +371,11 @@ def answers(turn: dict[str, Any], role: str, content: str) -> Messages:
         {"role": "tool", "tool_call_id": call["id"], "name": call["function"]["name"], "content": content}
         for call in calls
     ]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _before_space(text: str, place: int) -> int:

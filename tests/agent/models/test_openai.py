@@ -3,9 +3,13 @@
 import threading
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from srft.agent.models.contract import ContextOverflow, ReasoningWanted
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
+from srft.agent.models.vocabulary import vocabulary_hash
 from srft.agent.records import Usage
 from srft.env.errors import InputError, ModelError
 
@@ -68,6 +72,14 @@ def test_a_reply_of_vllm(chat_server, completion, model):
             "return_token_ids": True,
         }
     ]
+
+
+def test_sampled_ids_are_noted_with_their_vocabulary(chat_server, completion, model, tmp_path):
+    words = Tokenizer(WordLevel({"a": 0}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+    chat_server.answers = [(200, completion("a", choice={"token_ids": [0]})), (200, completion("a"))]
+    asked = model(tokenizer=str(tmp_path))
+    assert [asked.reply(HELLO).vocabulary for _ in range(2)] == [vocabulary_hash(words), None]
 
 
 def test_native_calls_and_a_reply_without_text(chat_server, completion, model):

@@ -54,6 +54,26 @@ def test_exit_codes_that_are_answers(command, exit_code, verdict):
     assert verdicts(ToolErrorCritic(), bash(command, exit_code=exit_code)) == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "verdict"),
+    [
+        ("execute_bash", {"command": "grep x a", "is_input": "false"}, "good"),
+        ("Bash", {"command": "grep x a", "description": "Look."}, "good"),
+        ("functions.shell", {"command": ["bash", "-lc", "grep x a"]}, "good"),
+        ("shell", {"command": ["grep", "x", "a b"]}, "good"),
+        ("mcp__box__run_command", {"cmd": "grep x a"}, "good"),
+        ("shell", {"command": ["make", "-c", "grep x a"]}, "mistake"),
+        ("shell", {"command": ["grep", 1]}, "mistake"),
+        ("execute_bash", {"command": "pytest"}, "mistake"),
+        ("str_replace_editor", {"command": "grep x a"}, "mistake"),
+        ("bash", {}, "mistake"),
+    ],
+)
+def test_shells_of_other_scaffolds(tool, arguments, verdict):
+    step = {"action": Action(tool=tool, arguments=arguments, format="native"), "exit_code": 1, "observation": ""}
+    assert verdicts(ToolErrorCritic(), step) == [verdict]
+
+
 def test_what_is_an_answer_is_a_setting():
     failed = bash("pytest tests", exit_code=1)
     assert verdicts(ToolErrorCritic(benign={"pytest": [1]}), failed) == ["good"]

@@ -30,6 +30,7 @@ def test_a_reply_says_what_was_asked_and_sampled(tiny_engine):
     reply = LocalModel(tiny_engine, OpenAIConfig(temperature=0, max_tokens=5), name="m").reply(ASKED)
     assert len(reply.token_ids) == len(reply.logprobs) == reply.usage.completion_tokens <= 5
     assert len(reply.prompt_token_ids) == reply.usage.prompt_tokens
+    assert reply.vocabulary == tiny_engine.renderer.vocabulary
     assert tiny_engine.decode(reply.prompt_token_ids) == (
         "<|im_start|>user\nSay something.<|im_end|>\n<|im_start|>assistant\n"
     )

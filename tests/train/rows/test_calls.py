@@ -75,6 +75,61 @@ def test_several_calls_and_their_answers_keep_their_order():
     assert text.messages[4]["content"] == text.steps[1].content == "Done."
 
 
+XML = "<function=NAME>\n<parameter=PARAMETER>\nvalue\n</parameter>\n</function>"
+JSON = '<tool_call>\n{"name": NAME, "arguments": {PARAMETER: value}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(("syntax", "shown"), [("xml", XML), ("json", JSON)])
+def test_how_the_tools_are_described(syntax, shown):
+    bare = {"name": "submit", "parameters": {"properties": {"why": {}, "how": True}}}
+    run = msgspec.structs.replace(run_of(("", [LS])), tools=(TOOL, bare))
+    assert calls_as_text(run, syntax).messages[0]["content"] == (
+        f"Fix it.\n\n# Functions\n\nCall a function like this:\n\n{shown}\n\n"
+        "bash: Runs a command.\n  command: What to run.\nsubmit:\n  why:\n  how:"
+    )
+
+
+def test_texts_that_are_not_there_are_empty():
+    run = run_of((None, [LS]))
+    run = msgspec.structs.replace(run, messages=({"role": "system", "content": None}, *run.messages[1:]))
+    empty = tuple({**message, "content": None} if message["role"] == "tool" else message for message in run.messages)
+    step = msgspec.structs.replace(run.steps[0], content="")
+    text = calls_as_text(msgspec.structs.replace(run, messages=empty, steps=(step,)), "json")
+    assert text.messages[0]["content"].startswith("\n\n# Functions")
+    assert text.messages[2]["content"] == text.steps[0].content
+    assert text.messages[3] == {"role": "user", "content": ""}
+
+
+def test_other_letters_stay_and_an_action_keeps_its_arguments():
+    text = calls_as_text(run_of(("", [call(1, "bash", {"command": "é"})])), "json")
+    assert text.steps[0].content == '<tool_call>\n{"name": "bash", "arguments": {"command": "é"}}\n</tool_call>'
+    assert text.steps[0].action == Action(tool="bash", arguments={"command": "ls"}, format="json")
+    text = calls_as_text(run_of(("", [call(1, "bash", {"a": "1", "b": "2"})])), "xml")
+    assert text.steps[0].content == (
+        "<function=bash>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\n2\n</parameter>\n</function>"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [("", {}), ("{", {"unreadable": "{"}), ("[1]", {}), (None, {})])
+def test_arguments_that_are_no_object(arguments, shown):
+    odd = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": arguments}}
+    written = calls_as_text(run_of(("", [odd])), "json").steps[0].content
+    assert json.loads(written.split("\n")[1]) == {"name": "bash", "arguments": shown}
+
+
+def test_only_the_answers_of_one_reply_become_one_message():
+    run = run_of(("", [LS]), ("", [call(2, "bash", {})]))
+    text = calls_as_text(run, "xml")
+    assert [message["content"] for message in text.messages if message["role"] == "user"] == [
+        "It is broken.",
+        "seen 1",
+        "seen 2",
+    ]
+    assert text.demo_messages == 0
+    begins = msgspec.structs.replace(run, messages=({"role": "tool", "content": "seen 0"}, *run.messages[1:]), tools=())
+    assert calls_as_text(begins, "xml").messages[0] == {"role": "user", "content": "seen 0"}
+
+
 @pytest.mark.parametrize("system", ["Fix it.", ""])
 def test_the_tools_are_described_where_the_system_message_is(system):
     text = calls_as_text(run_of(("", [LS]), system=system), "xml")

@@ -10,11 +10,9 @@ from tokenizers import decoders, normalizers, pre_tokenizers
 from srft.agent.records import Action, Step
 from srft.env.errors import InputError
 from srft.train.rows.mask import Part
-from srft.train.rows.render import Renderer, RenderError, action_span, is_byte_level
-from srft.train.rows.template import looked_for
+from srft.train.rows.render import Renderer, RenderError, is_byte_level
 from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
-
-ACT = "I look.\n```bash\nls\n```"
+from tests.train.rows.rendered import ACT, CALLING, CALLS_END_OTHERWISE, RUNS, calling_run, columns, prompts_of, sampled
 
 
 def said(renderer, row, step):
@@ -75,16 +73,6 @@ def test_each_step_reads_as_it_was_written(tokenizer_with, template, replies, ob
         assert ((row.part != Part.CONTEXT) == (row.step_index >= 0)).all()
 
 
-def prompts_of(renderer, run):
-    places = [place for place, message in enumerate(run.messages) if message["role"] == "assistant"]
-    return [
-        renderer.tokenizer.apply_chat_template(
-            list(run.messages[:place]), tools=list(run.tools) or None, tokenize=False, add_generation_prompt=True
-        )
-        for place in places
-    ]
-
-
 @pytest.mark.parametrize("template", [CHATML, DROPS_THINKING, TRIMS, SPACES])
 @pytest.mark.parametrize(
     "replies",
@@ -110,9 +98,11 @@ def test_each_step_is_behind_what_a_server_would_show(tokenizer_with, template, 
 def test_a_template_that_drops_thinking_splits_the_run(tokenizer_with):
     renderer = Renderer(tokenizer_with(DROPS_THINKING))
     replies = ["<think>a</think>one", "<think>b</think>two", "three"]
-    rendering = renderer.render(make_run(replies))
+    run = make_run(replies)
+    rendering = renderer.render(run)
+    again = [renderer.tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts_of(renderer, run)[1:]]
     assert [whole(renderer, row).count("<think>") for row in rendering.rows] == [1, 1, 0]
-    assert rendering.remarks == {"history_rewritten": 2, "characters_repeated": 502}
+    assert rendering.remarks == {"history_rewritten": 2, "tokens_repeated": sum(map(len, again))}
     assert [said(renderer, row, step)[0] for step, row in enumerate(rendering.rows)] == replies
 
 
@@ -169,7 +159,7 @@ def test_tool_calls_and_thinking_are_written_as_the_template_writes_them(tokeniz
     assert texts == ["<think>Hm.</think>Look." + written, written]
     assert rendering.remarks == {
         "history_rewritten": 1,
-        "characters_repeated": 253,
+        "tokens_repeated": 126,
     }  # the messages were sent back without the reasoning
     assert '"name": "bash"' in whole(renderer, rendering.rows[0])
 
@@ -183,7 +173,7 @@ def test_thinking_kept_apart_is_left_out_and_counted_unless_asked_for(tokenizer_
     assert (len(without.rows), without.remarks["thinking_left_out"]) == (1, 1)
     assert "Hm." not in whole(renderer, without.rows[0])
     assert said(renderer, trained.rows[0], 0)[0] == "<think>Hm.</think>" + ACT
-    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1, "characters_repeated": 224})
+    assert (len(trained.rows), trained.remarks) == (2, {"history_rewritten": 1, "tokens_repeated": 88})
 
 
 def test_demonstrations_are_context(tokenizer_with):
@@ -216,65 +206,6 @@ def test_after_a_reply_that_was_cut_off_the_row_holds_what_the_next_prompt_shows
 
 
 # ---- sampled ids ----
-
-
-def sampled_run(renderer, replies, *, drift_at=None, stop_withheld=False):
-    """A run with the ids that a server would have reported."""
-    run = make_run(replies)
-    encode = renderer.tokenizer.backend_tokenizer.encode
-    steps, before = [], []
-    for step, prompt in zip(run.steps, prompts_of(renderer, run), strict=True):
-        ids = encode(prompt, add_special_tokens=False).ids
-        letters = [encode(letter, add_special_tokens=False).ids for letter in step.content]
-        reply = [id_ for of_letter in letters for id_ in of_letter]  # sampled otherwise than encoded
-        ids = before + ids[-12:] if before and step.index != drift_at else ids
-        shared = len(before) if ids[: len(before)] == before and before else 0
-        sampled = reply if stop_withheld else [*reply, renderer.end_id]
-        steps.append(
-            msgspec.structs.replace(
-                step,
-                prompt_shared=shared,
-                prompt_token_ids=tuple(ids[shared:]),
-                token_ids=tuple(sampled),
-                finish_reason="stop",
-            )
-        )
-        before = ids + sampled
-    return msgspec.structs.replace(run, steps=tuple(steps))
-
-
-def test_sampled_ids_are_taken_as_they_are(tokenizer_with):
-    renderer = Renderer(tokenizer_with(CHATML))
-    run = sampled_run(renderer, [ACT, "Done."])
-    rendering = renderer.render(run)
-    (row,) = rendering.rows
-    assert row.mask_source == "sampled"
-    for step in run.steps:
-        assert tuple(row.input_ids[row.step_index == step.index]) == step.token_ids
-    assert (row.part[row.step_index == 0] == Part.ACTION).sum() == len("```bash\nls\n```")
-    assert renderer.render(run, source="rendered").rows[0].mask_source == "rendered"
-
-
-def test_a_prompt_that_does_not_repeat_what_was_sampled_starts_a_row(tokenizer_with):
-    renderer = Renderer(tokenizer_with(CHATML))
-    rendering = renderer.render(sampled_run(renderer, [ACT, ACT, "Done."], drift_at=1))
-    assert (len(rendering.rows), rendering.remarks) == (2, {"sampled_drift": 1})
-    assert [sorted({int(s) for s in row.step_index if s >= 0}) for row in rendering.rows] == [[0], [1, 2]]
-
-
-def test_an_end_that_the_server_kept_to_itself_is_trained(tokenizer_with):
-    renderer = Renderer(tokenizer_with(CHATML))
-    (row,) = renderer.render(sampled_run(renderer, ["Done."], stop_withheld=True)).rows
-    assert row.input_ids[-1] == renderer.end_id
-    assert row.part[-1] == Part.END
-
-
-def test_ids_of_another_tokenizer_are_not_used(tokenizer_with):
-    renderer = Renderer(tokenizer_with(CHATML))
-    run = sampled_run(renderer, [ACT, "Done."])
-    foreign = tuple(msgspec.structs.replace(step, token_ids=(5, 6, 7)) for step in run.steps)
-    rendering = renderer.render(msgspec.structs.replace(run, steps=foreign))
-    assert (rendering.rows[0].mask_source, rendering.remarks["other_tokenizer"]) == ("rendered", 1)
 
 
 # ---- what is refused ----
@@ -337,35 +268,46 @@ def test_steps_and_messages_that_do_not_match(tokenizer_with):
 # ---- the two roads ----
 
 
-@pytest.mark.parametrize("template", [CHATML, DROPS_THINKING, TRIMS])
-@pytest.mark.parametrize("replies", [[ACT] * 5, [" a ", "b"], ["<think>x</think>y", "z"]])
-def test_both_roads_give_the_same(tokenizer_with, template, replies, monkeypatch):
-    quick = Renderer(tokenizer_with(template)).render(make_run(replies))
-    slow_renderer = Renderer(tokenizer_with(template))
-    monkeypatch.setattr(slow_renderer, "_appended", lambda told: None)
-    slow = slow_renderer.render(make_run(replies))
-    assert [row.input_ids.tolist() for row in quick.rows] == [row.input_ids.tolist() for row in slow.rows]
-    assert [row.part.tolist() for row in quick.rows] == [row.part.tolist() for row in slow.rows]
-
-
-def test_what_a_template_looks_for():
-    assert looked_for(DROPS_THINKING) == {"</think>"}
-    assert looked_for(CHATML) == set()
-
-
-def test_action_spans():
-    native = Step(index=0, content="Look.", tool_calls=({},), action=Action(tool="bash", format="native"))
-    assert action_span(native, "Look.<tool_call>x</tool_call>") == (5, 29)
-    xml = Step(index=0, content="", action=Action(tool="bash", format="xml"))
-    assert action_span(xml, "Look.\n<function=bash>\n</function>\n") == (6, 33)
-    assert action_span(Step(index=0, content="No action."), "No action.") is None
-
-
 def test_a_call_may_end_otherwise_than_a_text(tokenizer_with):
-    other = TOOLS.replace(
-        "{% endfor %}<|im_end|>", "{% endfor %}{{ '<|im_start|>' if m.tool_calls else '<|im_end|>' }}"
-    )
-    renderer = Renderer(tokenizer_with(other))
+    renderer = Renderer(tokenizer_with(CALLS_END_OTHERWISE))
     expected = renderer.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
     assert list(renderer.stop_ids) == expected
     assert list(Renderer(tokenizer_with(CHATML)).stop_ids) == expected[:1]
+
+
+def test_several_runs_at_once_are_as_one_by_one(tokenizer_with):
+    renderer = Renderer(tokenizer_with(TOOLS))
+    runs = [calling_run(2), RUNS["texts"], sampled(renderer, calling_run(1)), make_run([]), CALLING["two calls"]]
+    together = renderer.render_all(runs)
+    assert [columns(rendering) for rendering in together] == [columns(renderer.render(run)) for run in runs]
+    assert [[row.mask_source for row in rendering.rows] for rendering in together] == [
+        ["rendered"],
+        ["rendered"],
+        ["sampled"],
+        [],
+        ["rendered"],
+    ]
+
+
+def test_a_renderer_from_a_folder_is_the_same(tokenizer_with, tmp_path):
+    tokenizer_with(TOOLS).save_pretrained(tmp_path / "it")
+    run = calling_run(2)
+    loaded = Renderer.load(tmp_path / "it", options={"a": 1}, thinking="without")
+    assert columns(loaded.render(run)) == columns(Renderer(tokenizer_with(TOOLS)).render(run))
+    assert (loaded.options, loaded.thinking) == ({"a": 1}, "without")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Renderer.load(tmp_path / "none")
+
+
+def test_a_fingerprint_tells_renderers_apart(tokenizer_with):
+    made = [
+        Renderer(tokenizer_with(CHATML)),
+        Renderer(tokenizer_with(TRIMS)),
+        Renderer(tokenizer_with(CHATML), options={"a": 1}),
+        Renderer(tokenizer_with(CHATML), thinking="without"),
+        Renderer(tokenizer_with(CHATML), calls="xml"),
+        Renderer(tokenizer_with(CHATML), calls="json"),
+    ]
+    assert len({renderer.fingerprint for renderer in made}) == len(made)
+    assert len({renderer.vocabulary for renderer in made}) == 1
+    assert made[0].fingerprint == Renderer(tokenizer_with(CHATML)).fingerprint

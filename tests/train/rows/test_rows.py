@@ -12,7 +12,7 @@ from srft.env.errors import InputError, StorageError
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
-from tests.train.conftest import CHATML, DROPS_THINKING, make_run
+from tests.train.conftest import CHATML, DROPS_THINKING, TOOLS, make_run
 
 ACT = "I look.\n```bash\nls\n```"
 
@@ -96,7 +96,20 @@ def test_history_that_a_template_rewrites_is_split_or_refused(tmp_path, tokenize
     renderer = Renderer(tokenizer_with(DROPS_THINKING))
     runs = [run_with(["<think>a</think>one", "two"])]
     split = write(tmp_path, renderer, runs)["srft"]
-    assert (split.rows, split.remarks) == (2, {"history_rewritten": 1, "characters_repeated": 205})
+    assert (split.rows, split.remarks) == (2, {"history_rewritten": 1, "tokens_repeated": 81})
+    assert split.keeps_history is None
+    drops = TOOLS.replace(
+        "{% if m.reasoning_content %}", "{% if m.reasoning_content and (loop.last or keep_thinking) %}"
+    )
+    run, facts = run_with(["one", "two"])
+    steps = tuple(msgspec.structs.replace(step, reasoning="Hm.") for step in run.steps)
+    thought = (msgspec.structs.replace(run, steps=steps), facts)
+    for template, setting in {
+        drops: "template.keep_thinking=true (when serving too)",
+        drops.replace("or keep_thinking", ""): "thinking=without",
+    }.items():
+        rows = write(tmp_path, Renderer(tokenizer_with(template)), [thought])["srft"]
+        assert (rows.remarks["history_rewritten"], rows.keeps_history) == (1, setting)
     refused = write(tmp_path, renderer, runs, settings=RowSettings(rewritten="refuse"))["srft"]
     assert (refused.rows, refused.left_out) == (0, {"history_rewritten": 1})
 
@@ -139,6 +152,7 @@ def test_nothing_makes_a_manifest_of_zeros(tmp_path, renderer):
     manifest = msgspec.to_builtins(write(tmp_path, renderer, [])["srft"])
     assert manifest == {
         "schema_version": 1,
+        "keeps_history": None,
         "arm": "srft",
         "fingerprint": "f",
         "tokenizer": "",

@@ -8,12 +8,12 @@ import pytest
 from srft.env.errors import InputError
 from srft.train.rows.template import MARK, ChatTemplate, Ending, Style, answers, chat_messages, looked_for
 from tests.train.conftest import CHATML, SPACES, TOOLS, make_run
-from tests.train.rows.test_render_roads import CHANNELS, NEXT_ROLE
-from tests.train.rows.test_render_thinking import ALWAYS_OPENS, OPENS
+from tests.train.rows.rendered import CHANNELS, CLOSES, NEXT_ROLE
+from tests.train.rows.test_prepare_thinking import ALWAYS_OPENS, OPENS
 
+SECOND_LOST = "{% if loop.first or loop.previtem.role != 'tool' %}{{ m.content }}{% endif %}"
 CALLS = "{% for c in m.tool_calls or [] %}"
 ARGUMENTS = "{{ c.function.arguments | tojson }}"
-ANSWERS = {"observations", "several calls in a reply", "text beside a call"}
 LOOKING = ["startswith", "endswith", "split", "rsplit", "partition", "rpartition", "replace", "find", "index", "count"]
 # Refuses whatever is no complete message, call, answer or tool.
 STRICT = (
@@ -128,7 +128,8 @@ def test_calls_are_given_as_they_are_wanted(tokenizer_with):
         (CALLS, "{% for c in [] %}", {"tool calls", "several calls in a reply", "text beside a call", "observations"}),
         (CALLS, "{% for c in (m.tool_calls or [])[:1] %}", {"several calls in a reply"}),
         ("{{ m.content }}", "{% if not m.tool_calls %}{{ m.content }}{% endif %}", {"text beside a call"}),
-        ("{{ m.content }}", "{% if m.role != 'tool' %}{{ m.content }}{% endif %}", ANSWERS),
+        ("{{ m.content }}", "{% if m.role != 'tool' %}{{ m.content }}{% endif %}", {"observations"}),
+        ("{{ m.content }}", SECOND_LOST, {"several calls in a reply"}),
         ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.name }}{% endfor %}", {"tool descriptions"}),
         ("{{ tools | tojson }}", "{% for t in tools %}{{ t.function.description }}{% endfor %}", {"tool descriptions"}),
         ("{% if tools %}", "{% if tools %}{{ raise_exception('no tools') }}", {"tool descriptions"}),
@@ -156,6 +157,8 @@ def test_what_is_lost(tokenizer_with, written, instead, lost):
         (CHATML.replace("assistant\n{% endif", "assistant[THINK]{% endif"), None, True, True, None),
         (CHATML.replace("assistant\n{% endif", "assistant<think></think>{% endif"), None, False, False, NONE),
         (CHATML.replace("assistant\n{% endif", "assistant<seed:think>\n{% endif"), None, True, True, None),
+        (CHATML.replace("assistant\n{% endif", "assistant<|START_THINKING|>{% endif"), None, True, True, None),
+        (CHATML.replace("assistant\n{% endif", "assistant<|END_THINKING|>{% endif"), None, False, False, NONE),
     ],
 )  # fmt: skip
 def test_thinking(tokenizer_with, text, key, opens, thinks, option):
@@ -178,7 +181,8 @@ def test_options_of_the_template(tokenizer_with):
         "false": None,
     }.items():
         assert template(tokenizer_with, keeps.replace("KEEPS", variable)).option_that_keeps_history() == option
-    assert template(tokenizer_with, CHATML).option_that_keeps_history() is None
+    for text in (CHATML, TOOLS, OPENS.replace("m.reasoning_content or ''", "m.reasoning_content")):
+        assert template(tokenizer_with, text).option_that_keeps_history() is None
 
 
 def test_a_strict_template_is_tried_with_whole_messages(tokenizer_with):
@@ -296,3 +300,71 @@ def test_tools_that_are_written_into_the_system_message_alone(tokenizer_with):
     )
     assert template.lost("tool descriptions") is None
     assert template.lost("tool descriptions without a system message") is not None
+
+
+HEADER = "<|im_start|>assistant\n"
+BLOCK = "<think>\n\n</think>\n\n"
+OF_REPLY = "{{% if m.role == 'assistant' %}}{}{{% endif %}}{{{{ m.content"
+
+
+@pytest.mark.parametrize(
+    ("text", "headers"),
+    [
+        (CHATML, ("", "")),
+        (CHANNELS, ("", "")),
+        (OPENS, ("", "")),
+        (CLOSES, (BLOCK, "")),
+        (CLOSES.replace(BLOCK, "<|channel>thought\n<channel|>"), ("<|channel>thought\n<channel|>", "")),
+        (CLOSES.replace(BLOCK, "[THINK][/THINK]"), ("[THINK][/THINK]", "")),
+        # History has half of what the prompt has.
+        (CLOSES.replace("{{ m.content", OF_REPLY.format("</think>\n\n")), (BLOCK, "</think>\n\n")),
+        # Other white space.
+        (CHATML.replace("prompt %}<", "prompt %}{{ '\n' }}<"), ("\n" + HEADER, HEADER)),
+        # The tag that begins the text in history is the model's to write.
+        (CLOSES.replace("{{ m.content", OF_REPLY.format("<text>")), (BLOCK, "")),
+        # Words to go on from.
+        (CHATML.replace("assistant\n{% endif %}", "assistant\nMy steps:\n{% endif %}"), None),
+    ],
+)  # fmt: skip
+def test_where_a_prompt_ends_otherwise_than_history_begins_a_reply(tokenizer_with, text, headers):
+    assert template(tokenizer_with, text).headers == headers
+
+
+def test_a_template_that_always_writes_its_generation_prompt_is_refused(tokenizer_with):
+    always = CHATML.replace("{% if add_generation_prompt %}", "{% if true %}").replace(
+        "assistant\n{%", "assistant<|im_start|>{%"
+    )
+    with pytest.raises(
+        InputError, match=r"a generation prompt \('.*<\|im_start\|>assistant<\|im_start\|>'\) also where none"
+    ):
+        template(tokenizer_with, always)
+    # Without one of its own it is none.
+    never = "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}<|im_start|>"
+    never += "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    assert template(tokenizer_with, never).ending("text", "user").written == "<|im_end|>"
+
+
+def test_a_template_that_needs_tools_is_tried_with_some(tokenizer_with):
+    needs = (
+        "{% for t in tools %}{{ t.function.name }} {{ t.function.description }}{% endfor %}"
+        + TOOLS.split("{% endif %}", 1)[1]
+    )
+    tried = template(tokenizer_with, needs)
+    assert tried.ending("text", "user").written == "<|im_end|>"
+    assert (tried.lost("tool calls"), tried.wants_tools) == (None, True)
+    alone = TOOLS.replace("in m.tool_calls or [] %}", "in (m.tool_calls or [] if tools else []) %}")
+    tried = template(tokenizer_with, alone)
+    assert (tried.lost("tool calls"), tried.lost("several calls in a reply"), tried.wants_tools) == (None, None, True)
+    assert not template(tokenizer_with, TOOLS).wants_tools
+
+
+def test_an_option_that_opens_the_thinking(tokenizer_with):
+    block = "{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}"
+    closes = CHATML.replace("assistant\n{% endif %}", "assistant\n" + block + "{% endif %}")
+    for text, option in {
+        closes: {"enable_thinking": True},
+        closes.replace("enable_thinking", "thinking"): {"thinking": True},
+        closes.replace("'<think>\n' if enable_thinking", "'' if reasoning"): {"reasoning": True},
+        CLOSES: None,
+    }.items():
+        assert template(tokenizer_with, text).option_that_opens_thinking() == option

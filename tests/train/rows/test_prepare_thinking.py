@@ -62,7 +62,7 @@ def test_recorded_thinking_is_written_as_the_template_writes_it(tokenizer_with, 
 def test_thinking_that_was_not_sent_back_gives_a_row_a_step(tokenizer_with):
     rows, texts, remarks = trained(Renderer(tokenizer_with(TOOLS)), run_with("Hm.", "Ho.", back=False))
     assert (rows, texts) == (2, ["<think>Hm.</think>Reply 0.", "<think>Ho.</think>Reply 1."])
-    assert remarks.keys() == {"history_rewritten", "characters_repeated"}
+    assert remarks.keys() == {"history_rewritten", "tokens_repeated"}
     assert remarks["history_rewritten"] == 1
 
 

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from tests.train.conftest import DROPS_THINKING, TOOLS, make_run
-from tests.train.rows.test_render_roads import Counting, calling_run, columns
+from tests.train.rows.rendered import calling_run, columns
+from tests.train.rows.test_one_pass import Counting
 
 THOUGHT = "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
 ASKED = (
