@@ -162,10 +162,11 @@ def _advice(recipe: Recipe, shape: Shape, work: Work, *, gpus: int, usable: int)
     while tokens >= 1024 and try_out(f"rows and pack_tokens of at most {tokens:,}", recipe, tokens=tokens) > usable:
         tokens //= 2
     sharded = msgspec.structs.replace(recipe, fsdp=True)
-    processes = 2 * gpus
+    # Not of adapters: their head is a unit of its own under FSDP, which the loss does not gather; the first step fails.
+    processes = 2 * gpus if recipe.lora is None else 65
     while processes <= 64 and try_out(_fsdp_on(processes), sharded, processes=processes) > usable:
         processes *= 2
-    lower = {words: peak for words, peak in peaks.items() if peak <= usable} or {min(peaks, key=lambda w: peaks[w]): 0}
+    lower = [words for words, peak in peaks.items() if peak <= usable] or sorted(peaks, key=lambda w: peaks[w])[:1]
     return [f"{words}: peak {peaks[words] / 2**30:,.1f} GiB" for words in lower]
 
 

@@ -258,6 +258,14 @@ def test_what_does_not_fit_says_which_change_would_do():
     assert plan_table(planned).row_count > 20
 
 
+def test_sharding_is_advised_for_all_weights_with_the_machines_it_takes_and_not_for_adapters():
+    full = plan(load_recipe("qwen2.5-coder-32b-full-8gpu", sets=["plan.gpu=H100-80GB"]), model=None, table=None)
+    assert any(words.startswith("fsdp on 16 GPUs of 2 nodes: peak ") for words in full.advice)
+    adapters = plan(load_recipe("qwen2.5-coder-7b-lora-1gpu", sets=["plan.gpu=RTX4090"]), model=None, table=None)
+    assert not adapters.fits
+    assert not any("fsdp" in words for words in adapters.advice)
+
+
 def test_what_training_would_refuse_is_said():
     planned = plan(tiny_recipe(packs_per_step=8, fsdp=True), model=None, table=None, gpus=3, machine=MACHINE)
     assert planned.advice == ["packs_per_step must be a multiple of 3 (processes times micro_batch)"]
