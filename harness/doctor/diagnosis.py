@@ -103,7 +103,7 @@ def _findings(asked: Asked) -> Iterator[Finding]:
     if asked.endpoint is not None:
         yield check_endpoint(asked.endpoint, asked.openai)
     if asked.tokenizer is not None:
-        yield check_tokenizer(asked.tokenizer)
+        yield from check_tokenizer(asked.tokenizer)
 
 
 def uses_of(findings: tuple[Finding, ...]) -> tuple[Use, ...]:

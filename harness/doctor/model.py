@@ -3,18 +3,24 @@
 Each gives one Finding, and raises nothing for what it finds.
 
     check_endpoint("http://localhost:8000/v1#teacher", OpenAIConfig(api_key_env="TEACHER_KEY")).remedy
-    check_tokenizer("models/base").found       # 'a turn ends with <|im_end|>; a run becomes one row'
+    [it.found for it in check_tokenizer("models/base")]       # ["a turn ends with <|im_end|>", "one row a run", ...]
 """
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from srft.agent.formats import FORMATS
 from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InfrastructureError, InputError
 from srft.harness.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from srft.train.rows.render import Renderer
 
 ENDPOINT_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 30.0
@@ -91,30 +97,72 @@ def _with_option(remedy: str) -> str:
     return remedy.replace("set api_key_env to", "with --set openai.api_key_env=NAME name")
 
 
-def check_tokenizer(name: str) -> Finding:
-    """That its template ends a turn with a special token, and whether a run stays one row (`train/rows/render.py`)."""
+def check_tokenizer(name: str) -> Iterator[Finding]:
+    """That its template ends a turn with a special token, and what becomes of each kind of run (`train/rows`)."""
     from srft.train.rows.render import Renderer
 
     try:
         renderer = Renderer.load(name)
-        rendering = renderer.render(_conversation())
     except InputError as error:
         found, _, remedy = str(error).rpartition("; ")
-        return Finding("tokenizer", "error", found or remedy, remedy)
-    end = f"a turn ends with {renderer.tokenizer.convert_ids_to_tokens(renderer.end_id)}"
-    if len(rendering.rows) > 1:
-        found = f"{end}; the template rewrites earlier turns: {len(rendering.rows)} rows for a run of 3 steps"
-        remedy = "training is right, and takes more tokens; a template that keeps earlier turns makes one row a run"
-        return Finding("tokenizer", "warning", found, remedy)
-    return Finding("tokenizer", "ok", f"{end}; a run becomes one row")
+        yield Finding("tokenizer", "error", found or remedy, remedy)
+        return
+    yield Finding("tokenizer", "ok", f"a turn ends with {renderer.tokenizer.convert_ids_to_tokens(renderer.end_id)}")
+    yield from check_runs(renderer)
 
 
-def _conversation() -> Trajectory:
-    """A run of three steps, thinking in the reply as reasoning models write it."""
-    replies = [f"<think>\nThought {n}.\n</think>\n\nI look.\n```bash\nls {n}\n```" for n in range(3)]
-    messages = [{"role": "system", "content": "You mend bugs."}, {"role": "user", "content": "Mend it."}]
-    for reply in replies:
-        messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": "a.py"}]
+def check_runs(renderer: "Renderer") -> Iterator[Finding]:
+    """What becomes of a run of each kind: one row, several, or a refusal."""
+    for kind, run in _runs():
+        try:
+            rows = len(renderer.render(run).rows)
+        except InputError as error:
+            found, _, remedy = str(error).partition("; ")
+            yield Finding(f"runs of {kind}", "warning", found, remedy)
+            continue
+        if rows == 1:
+            yield Finding(f"runs of {kind}", "ok", "one row a run")
+            continue
+        setting = renderer.keeps_history()
+        remedy = "training is right, and takes more tokens"
+        remedy += f"; --set {setting} of srft rows keeps a run whole" if setting else ""
+        found = f"{rows} rows for a run of {len(run.steps)} steps: the template rewrites earlier turns"
+        yield Finding(f"runs of {kind}", "warning", found, remedy)
+
+
+def _runs() -> Iterator[tuple[str, Trajectory]]:
+    """A run of each kind, of three steps."""
+    for kind, thinks, calls in (
+        ("text", False, 0),
+        ("thinking", True, 0),
+        ("tool calls", False, 1),
+        ("tool calls beside thinking", True, 1),
+        ("several calls a reply", False, 2),
+    ):
+        yield kind, _run(thinks=thinks, calls=calls)
+
+
+def _run(*, thinks: bool, calls: int) -> Trajectory:
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "You fix bugs."},
+        {"role": "user", "content": "The total is wrong."},
+    ]
+    steps = []
+    for index in range(3):
+        called = [_call(f"call_{index}_{number}") for number in range(calls)]
+        thought = f"Thought {index}." if thinks else None
+        content = "" if calls else f"I look.\n```bash\nls {index}\n```"
+        said: dict[str, Any] = {"role": "assistant", "content": content}
+        messages.append(
+            said | ({"tool_calls": called} if called else {}) | ({"reasoning_content": thought} if thought else {})
+        )
+        if called:
+            messages += [
+                {"role": "tool", "tool_call_id": call["id"], "name": "bash", "content": "a.py"} for call in called
+            ]
+        else:
+            messages.append({"role": "user", "content": "a.py"})
+        steps.append(Step(index=index, content=content, reasoning=thought, tool_calls=tuple(called)))
     return Trajectory(
         id="doctor",
         task_id="doctor",
@@ -125,11 +173,16 @@ def _conversation() -> Trajectory:
         prompt="doctor",
         seed=None,
         attempt=0,
-        messages=tuple(messages[:-1]),
-        steps=tuple(Step(index=index, content=reply) for index, reply in enumerate(replies)),
+        messages=tuple(messages[: -max(calls, 1)]),
+        steps=tuple(steps),
         patch=None,
         stop_reason="submitted",
+        tools=tuple(FORMATS["native"].tools) if calls else (),
     )
+
+
+def _call(call_id: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
 
 
 def _output_of(command: list[str], *, timeout_s: float) -> str | None:

@@ -304,23 +304,38 @@ def test_a_public_list_of_models_says_nothing_of_the_key(server, monkeypatch) ->
 # ---- models ----
 
 
-def test_tokenizers(tmp_path, smollm2, qwen3_tokenizer) -> None:
-    assert check_tokenizer(str(smollm2)) == Finding(
-        "tokenizer", "ok", "a turn ends with <|im_end|>; a run becomes one row"
-    )
-    rewriting = check_tokenizer(str(qwen3_tokenizer))
-    assert (rewriting.state, rewriting.found) == (
-        "warning",
-        "a turn ends with <|im_end|>; the template rewrites earlier turns: 3 rows for a run of 3 steps",
-    )
+def test_what_becomes_of_runs_of_each_kind(smollm2, qwen3_tokenizer) -> None:
+    kinds = ("text", "thinking", "tool calls", "tool calls beside thinking", "several calls a reply")
+    whole = [Finding(f"runs of {kind}", "ok", "one row a run") for kind in kinds]
+    end = Finding("tokenizer", "ok", "a turn ends with <|im_end|>")
+    found = list(check_tokenizer(str(qwen3_tokenizer)))
+    assert found == [
+        end,
+        whole[0],
+        Finding(
+            "runs of thinking",
+            "warning",
+            "3 rows for a run of 3 steps: the template rewrites earlier turns",
+            "training is right, and takes more tokens; --set thinking=without of srft rows keeps a run whole",
+        ),
+        *whole[2:],
+    ]
+    found = list(check_tokenizer(str(smollm2)))
+    assert found[:3] == [end, *whole[:2]]
+    assert [(one.state, one.found) for one in found[3:]] == [
+        ("warning", "the chat template does not write tool calls")
+    ] * 3
+    assert found[3].remedy.startswith("set rows.calls=xml (or json)")
+
+
+def test_tokenizers_that_cannot_be_trained_with(tmp_path, smollm2) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(smollm2 / name, tmp_path / name)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": None}))
-    assert check_tokenizer(str(tmp_path)).remedy == (
-        "put one into its folder as chat_template.jinja, the same that the server will use"
-    )
-    missing = check_tokenizer(str(tmp_path / "none"))
+    (bare,) = check_tokenizer(str(tmp_path))
+    assert bare.remedy == "put one into its folder as chat_template.jinja, the same that the server will use"
+    (missing,) = check_tokenizer(str(tmp_path / "none"))
     assert (missing.state, missing.remedy) == (
         "error",
         "expected a folder with tokenizer.json and a chat template, or a name on the hub",

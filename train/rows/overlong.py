@@ -11,6 +11,7 @@ slide  further rows hold the later steps. Each keeps the opening (the task, up t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from typing import Literal, NamedTuple
 
@@ -47,22 +48,23 @@ def fit(row: TokenizedRow, *, max_tokens: int, how: Overlong) -> Fitted:
     return _slide(row, steps, ends, max_tokens)
 
 
-def _slide(row: TokenizedRow, steps: NDArray[numpy.int32], ends: NDArray[numpy.int64], max_tokens: int) -> Fitted:
+def _slide(row: TokenizedRow, steps: NDArray[numpy.int32], ends_S: NDArray[numpy.int64], max_tokens: int) -> Fitted:
+    ends = ends_S.tolist()
+    opening = ends[0]
+    room = max_tokens - opening
     rows = []
     lost = done = 0
-    opening = int(ends[0])
-    room = max_tokens - opening
     while done < len(steps):
-        covered = int(ends[max(done, 1) - 1])
+        before = ends[: max(done, 1)]  # of the opening and of the steps that are in a row
         for shared in (room // 2, 0):  # no earlier steps for one that needs all of the room
-            begin = int(ends[min(int(numpy.searchsorted(ends, covered - shared)), max(done, 1) - 1)])
-            last = int(numpy.searchsorted(ends, begin + room, side="right"))
+            begin = next(end for end in before if end >= before[-1] - shared)
+            last = bisect_right(ends, begin + room)
             if last > done:
                 break
         else:
             lost, done = lost + 1, done + 1
             continue
-        rows.append(_piece(row, [(0, opening), (begin, int(ends[last - 1]))], steps[done:last]))
+        rows.append(_piece(row, [(0, opening), (begin, ends[last - 1])], steps[done:last]))
         done = last
     return Fitted(rows, Counter(), _cut(lost))
 
@@ -78,7 +80,7 @@ def _steps(row: TokenizedRow) -> NDArray[numpy.int32]:
 
 
 def _ends(row: TokenizedRow, steps: NDArray[numpy.int32]) -> NDArray[numpy.int64]:
-    """The offset behind each step's last token. Steps stand in their order, so the reverse finds the last token."""
+    """The offset behind each step's last token (S,), in increasing order."""
     backwards = row.step_index[::-1]
     return numpy.array([len(backwards) - int(numpy.argmax(backwards == step)) for step in steps], dtype=numpy.int64)
 

@@ -35,6 +35,9 @@ MARK = "\ue000\ue001"
 _TEXT, _ARGUMENT, _THOUGHT = "\ue002text\ue003", "\ue004argument\ue005", "\ue006thought\ue007"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _OPENS_THINKING = re.compile(r"(?:<(?![|｜]?end)[^<>/]*think[^<>/]*>|\[THINK\])\s*$", re.IGNORECASE)
+_CLOSES_THINKING = re.compile(
+    r"(?:</[^<>]*think[^<>]*>|<[|｜]end[^<>]*think[^<>]*>|<channel\|>|\[/THINK\])\s*$", re.IGNORECASE
+)
 _TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 _NO_THINKING: tuple[dict[str, Any], ...] = ({"enable_thinking": False}, {"thinking": False}, {"reasoning": False})
 _KEEPS_THINKING: tuple[dict[str, Any], ...] = (
@@ -293,6 +296,12 @@ class ChatTemplate:
         prompt = self._rendered([{"role": "user", "content": "x"}], prompt=True) or ""
         return _OPENS_THINKING.search(prompt) is not None
 
+    @cached_property
+    def closes_thinking(self) -> bool:
+        """Whether the generation prompt has the model begin behind its thinking."""
+        prompt = self._rendered([{"role": "user", "content": "x"}], prompt=True) or ""
+        return _CLOSES_THINKING.search(prompt) is not None
+
     def opening_in(self, prompt: str) -> tuple[str, str, str] | None:
         """(what stands before it, the tag, the white space behind it) of a thinking that a prompt opens at its end."""
         found = _OPENS_THINKING.search(prompt)
@@ -338,9 +347,7 @@ class ChatTemplate:
     def option_that_opens_thinking(self) -> dict[str, Any] | None:
         """The template's own option for replies that think, `None` where it has none."""
         opened = ({name: not value} for options in _NO_THINKING for name, value in options.items())
-        return next(
-            (o for o in opened if (tried := self.with_options(o)).opens_thinking or tried.headers == ("", "")), None
-        )
+        return next((options for options in opened if not self.with_options(options).closes_thinking), None)
 
     def with_options(self, options: dict[str, Any]) -> ChatTemplate:
         """The same template with further options."""

@@ -105,7 +105,7 @@ def _why_not(run: PreparedRun, message: dict[str, Any], place: int, thought: str
         run.render([*run.messages[:place], message], prompt=False)
     except RenderError as error:
         return f"{error}; set thinking=without or rows.calls=xml, or take another template"
-    if thought and run.template.headers != ("", ""):
+    if thought and run.template.closes_thinking:
         options = run.template.option_that_opens_thinking()
         ways = [f"template.{name}={json.dumps(value)} (when serving too)" for name, value in (options or {}).items()]
         return "the chat template's generation prompt closes the thinking, and this run has some; set " + " or ".join(

@@ -109,8 +109,10 @@ def test_a_reply_behind_a_header_of_words_is_refused(tokenizer_with):
         ),
     ],
 )
-def test_thinking_behind_a_prompt_that_closes_it_is_refused(tokenizer_with, block, ways):
+@pytest.mark.parametrize("shown", ["", "</think>"])
+def test_thinking_behind_a_prompt_that_closes_it_is_refused(tokenizer_with, block, ways, shown):
     closes = TOOLS.replace("assistant\n{% endif %}", f"assistant\n{block}{{% endif %}}")
+    closes = closes.replace("</think>{% endif %}", "</think>{% elif m.role == 'assistant' %}" + shown + "{% endif %}")
     run = make_run(["Done."])
     run = msgspec.structs.replace(run, steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."),))
     with pytest.raises(RenderError, match=f"^step 0: .* prompt closes the thinking, and this run has some; {ways}"):
