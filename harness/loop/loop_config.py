@@ -167,6 +167,12 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         place = number if self.runs is None else number - 1
         return self.teachers[min(place, len(self.teachers)) - 1] if place else None
 
+    def formats_served(self) -> set[str]:
+        """The action formats in which models that the loop serves itself are asked."""
+        is_measured = self.evaluation is not None or self.practice is not None
+        asked = [self.evaluate.format] if is_measured else []
+        return {*asked, *([self.collect.format] if "student" in self.teachers else [])}
+
     def cells(self) -> list[tuple[str, Arm, int]]:
         """(name, arm, seed) of each model that a round trains. The first seed's bears the arm's name alone."""
         first = self.seeds[0]

@@ -27,10 +27,12 @@ from srft.agent.importing.importers import read_runs
 from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.source import sources
 from srft.env.tasks.task import load_tasks
+from srft.harness.config.config import EpisodesConfig
 from srft.harness.loop.loop_config import LoopAssumptions, LoopConfig, RunsConfig
 from srft.train.fit.recipe import Recipe
 from srft.train.plan.plan import Plan
 from srft.train.plan.plan import plan as plan_training
+from srft.train.plan.storage import GPUS_A_NODE
 
 TOKEN_BYTES_ON_DISK = 12
 """Of a run: its text, about four bytes a token, and the token ids and log-probabilities that a server gives."""
@@ -48,8 +50,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """One stage, of all rounds and cells together. `None`: it has nothing of the kind, or it is not known yet.
 
     prompt_tokens: all that requests carry; cached_tokens: those of them that a prefix cache saves. container_hours: a
-    container being open; wall_hours: at the configured number of workers and GPUs.
-    cost_usd: of tokens that have a price.
+    container being open; wall_hours: at the configured number of workers and GPUs. disk_gib, host_gib: of the disk and
+    of one machine's memory, the most at a time. cost_usd: of tokens that have a price.
     """
 
     stage: str
@@ -63,10 +65,11 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_hours: float | None = None
     wall_hours: float | None = None
     disk_gib: float | None = None
+    host_gib: float | None = None
     cost_usd: float | None = None
 
 
-_SUMMED = tuple(name for name in StagePlan.__struct_fields__ if name not in ("stage", "of", "count"))
+_SUMMED = tuple(name for name in StagePlan.__struct_fields__ if name not in ("stage", "of", "count", "host_gib"))
 
 
 class LoopPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +105,10 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
     stages = [
         *([_images(config, tasks + held_out)] if tasks + held_out else []),
         *([] if runs is None else [_import(config, runs)]),
-        *([] if runs is not None and rounds == 1 else [_collect(config, a_round)]),
+        *([] if runs is not None and rounds == 1 else [_collect(config, a_round, training)]),
         _critique(config, sum(it or 0 for it in judged) if is_known else None),
         _train(config, training, models=cells * rounds, is_known=is_known),
-        *([_episodes(config, "evaluate", measured, workers=config.evaluate.workers, served=True)] if held_out else []),
+        *([_evaluate(config, measured, training)] if held_out else []),
     ]
     return LoopPlan(
         stages=stages,
@@ -114,6 +117,7 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
         assumptions=[
             *_assumptions(config, stages, runs=runs, tasks_from=tasks_from, is_known=is_known),
             *training.assumptions,
+            *_storage_assumptions(config, stages, training),
         ],
     )
 
@@ -196,10 +200,6 @@ def _recipe(config: LoopConfig, runs: Sequence[int | None]) -> Recipe:
     return msgspec.structs.replace(recipe, plan=assumed)
 
 
-def _bytes_of(recipe: Recipe) -> int:
-    return 2 if recipe.weights == "bfloat16" else 4
-
-
 def _images(config: LoopConfig, tasks: int) -> StagePlan:
     return StagePlan(stage="images", count=tasks, of="images", disk_gib=tasks * config.plan.image_gib)
 
@@ -209,7 +209,7 @@ def _import(config: LoopConfig, runs: RunsPlan) -> StagePlan:
     return StagePlan(stage="import", count=runs.count, of="runs", disk_gib=size)
 
 
-def _collect(config: LoopConfig, episodes: int) -> StagePlan:
+def _collect(config: LoopConfig, episodes: int, training: Plan) -> StagePlan:
     """episodes: of one round. Each round's teacher takes its own."""
     teachers = [it for number in range(1, config.rounds + 1) if (it := config.teacher(number)) is not None]
     workers = config.collect.workers
@@ -217,7 +217,28 @@ def _collect(config: LoopConfig, episodes: int) -> StagePlan:
         _episodes(config, "collect", episodes, workers=workers, served=it == "student", asked=it != "demonstrator")
         for it in teachers
     ]
-    return _sum(rounds, stage="collect", count=episodes * len(teachers), of="episodes")
+    stage = _sum(rounds, stage="collect", count=episodes * len(teachers), of="episodes")
+    host = _containers_gib(config.collect) + (_probe_bytes(training) / GIB if "student" in teachers else 0.0)
+    return msgspec.structs.replace(stage, host_gib=host)
+
+
+def _evaluate(config: LoopConfig, episodes: int, training: Plan) -> StagePlan:
+    stage = _episodes(config, "evaluate", episodes, workers=config.evaluate.workers, served=True)
+    host = _containers_gib(config.evaluate) + _probe_bytes(training) / GIB
+    return msgspec.structs.replace(stage, host_gib=host)
+
+
+def _containers_gib(episodes: EpisodesConfig) -> float:
+    """The limits of all containers that are open at a time."""
+    return episodes.workers * (episodes.sandbox.memory_gib or 0.0)
+
+
+def _probe_bytes(training: Plan) -> int:
+    """What the weight probe's direct forward holds in the host's memory: the saved model, or an adapter merged into its
+    base in float32."""
+    if training.trained_parameters < training.parameters:
+        return 4 * training.parameters
+    return training.storage.model_bytes
 
 
 def _train(config: LoopConfig, training: Plan, *, models: int, is_known: bool) -> StagePlan:
@@ -229,7 +250,8 @@ def _train(config: LoopConfig, training: Plan, *, models: int, is_known: bool) -
         of="models",
         gpu_hours=None if hours is None or training.machine.name.startswith("CPU") else hours * training.gpus,
         wall_hours=hours,
-        disk_gib=models * training.parameters * _bytes_of(config.recipe_of(config.seeds[0])) / GIB,
+        disk_gib=((models - 1) * training.storage.model_bytes + training.storage.disk_bytes) / GIB,
+        host_gib=training.storage.host_bytes / GIB,
     )
 
 
@@ -302,7 +324,8 @@ def _judge_prices(config: LoopConfig) -> tuple[tuple[float, float] | None, str]:
 def _total(stages: list[StagePlan]) -> StagePlan:
     total = _sum(stages, stage="total", count=len(stages), of="stages")
     sums = {name: getattr(total, name) or 0 for name in _SUMMED if name != "cost_usd"}
-    return msgspec.structs.replace(total, **sums)
+    host = max((it.host_gib for it in stages if it.host_gib is not None), default=None)
+    return msgspec.structs.replace(total, **sums, host_gib=host)
 
 
 def _sum(stages: list[StagePlan], *, stage: str, count: int, of: str) -> StagePlan:
@@ -343,6 +366,32 @@ def _assumptions(
     ]
 
 
+def _storage_assumptions(config: LoopConfig, stages: Iterable[StagePlan], training: Plan) -> list[str]:
+    """Where the figures of disk and memory are from, those of the training apart."""
+    cells, model = len(config.cells()), training.storage.model_bytes / GIB
+    said = [
+        f"disk: a round's {cells} saved {'model is' if cells == 1 else 'models are'} kept; each time that rows or "
+        f"settings change, those before are set aside beside them, {cells * model:,.1f} GiB more, until you remove them"
+    ]
+    for stage in stages:
+        if stage.host_gib is None or stage.stage == "train":
+            continue
+        episodes = config.collect if stage.stage == "collect" else config.evaluate
+        limit, probe = episodes.sandbox.memory_gib, stage.host_gib - _containers_gib(episodes)
+        origin = f"{episodes.workers} containers of at most {limit:g} GiB ({stage.stage}.sandbox.memory_gib)"
+        if limit is None:
+            origin = f"containers have no limit ({stage.stage}.sandbox.memory_gib)"
+        if probe:
+            origin += f", and {probe:,.1f} GiB while served weights are probed; the server apart"
+        said.append(f"host memory: {stage.stage}: {stage.host_gib:,.1f} GiB: {origin}")
+    if config.processes > GPUS_A_NODE:
+        said.append(
+            f"processes {config.processes}: a loop starts them all on one machine; on more than one, train by hand "
+            "(see nodes)"
+        )
+    return said
+
+
 def plan_table(plan: LoopPlan) -> Group:
     """For a person: a table that fits a terminal, and what it rests on."""
     heads = ("stage", "count", "prompt", "cached", "reply", "containers", "GPU-h", "wall-h", "GiB")
@@ -358,6 +407,14 @@ def plan_table(plan: LoopPlan) -> Group:
     machine = f"{plan.training.gpus} x {plan.training.machine.name}"
     peak = f"{plan.training.memory.peak_bytes / GIB:.1f} GiB"
     lines = [f"training: {machine}, {peak} a process at its peak: {fits}"]
+    if plan.total.host_gib is not None:
+        needs = ", ".join(f"{it.stage} {it.host_gib:,.1f}" for it in plan.stages if it.host_gib is not None)
+        lines.append(f"memory of a machine beside its GPUs: {plan.total.host_gib:,.1f} GiB ({needs})")
+    storage = plan.training.storage
+    lines.append(
+        f"disk while training: a checkpoint {storage.checkpoint_bytes / GIB:,.1f} GiB, {storage.checkpoints} at a "
+        f"time; a model {storage.model_bytes / GIB:,.1f} GiB"
+    )
     if plan.total.cost_usd is not None:
         lines.append(f"cost of the tokens that have a price: ${plan.total.cost_usd:,.0f}")
     lines += [f"assumed: {line}" for line in plan.assumptions]

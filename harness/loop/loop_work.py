@@ -92,7 +92,8 @@ class LoopWork:
         self.standing: dict[str, Any] = {}
         self.unmeasured: list[str] = []
         self.is_left = False
-        self.servers = ServedModels(config.serve, logs=run.path / "logs")
+        workers = max(config.collect.workers, config.evaluate.workers)
+        self.servers = ServedModels(config.serve, logs=run.path / "logs", workers=workers)
         self.sources = Sources()
 
     def evaluate(self, round_: Round, stages: Stages, *, cell: str, model: str) -> dict[str, Any]:

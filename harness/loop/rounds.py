@@ -47,6 +47,7 @@ from srft.harness.loop.loop_yaml import keep_loop_config
 from srft.harness.loop.sources import Sources
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round, Run
+from srft.harness.serve.server import check_native
 from srft.harness.serve.weights import check_folder
 from srft.harness.stages.critics import open_critic
 from srft.harness.stages.critique import CritiqueConfig, critique, standing
@@ -111,6 +112,8 @@ def _check_names(config: LoopConfig) -> None:
         check_folder(config.model)
     except InputError as error:
         raise InputError(f"model (--model): {error}; it is looked for from {Path.cwd()}") from None
+    if "native" in config.formats_served():
+        check_native(config.model, config.serve)
 
 
 class _Rounds(LoopWork):
@@ -171,18 +174,18 @@ class _Round:
         evaluated: dict[str, dict[str, Any]] = {}
         models: dict[str, str] = {}
         left: Left | None = None
-        for arm in self.config.arms:
-            rows = self._rows(arm, critics)
-            for cell, of_arm, seed in self.config.cells():
-                if of_arm != arm:
-                    continue
-                try:
-                    models[cell] = self._train(cell, arm, seed, rows)
-                    if self.rounds.sources.held_out is None:
-                        continue
-                    evaluated[cell] = self.rounds.evaluate(self.round, self.stages, cell=cell, model=models[cell])
-                except Left as end:  # the other cells have the stages that were asked for too
-                    left = end
+        rows = {arm: self._rows(arm, critics) for arm in self.config.arms}
+        for cell, arm, seed in self.config.cells():
+            try:
+                models[cell] = self._train(cell, arm, seed, rows[arm])
+            except Left as end:  # the other cells have the stages that were asked for too
+                left = end
+        # After all trainings, so that a server starts once a round and adapters are swapped in it.
+        for cell, model in models.items() if self.rounds.sources.held_out is not None else ():
+            try:
+                evaluated[cell] = self.rounds.evaluate(self.round, self.stages, cell=cell, model=model)
+            except Left as end:
+                left = end
         if left is not None:
             raise left
         if self.rounds.sources.held_out is None:

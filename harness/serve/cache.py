@@ -94,7 +94,8 @@ class Caches:
     def take(self, prompt: Sequence[int], *, reserve: int, reuse: bool = True) -> Cache | None:
         """A cache that holds a beginning of the prompt, at least the last token missing; `None`: no room now.
 
-        reserve: how many tokens the conversation may come to. Raises AssertionError where it would never fit.
+        reserve: how many tokens the conversation may come to. Raises AssertionError where it would never fit, and
+        torch's error where there is no memory for the copy; what runs and what waits is as before then.
         """
         assert reserve <= self.budget, "the engine refuses what does not fit before it comes here"
         if sum(cache.reserved for cache in self._running) + reserve > self.budget:
@@ -102,14 +103,15 @@ class Caches:
         donor, shared = self._longest(prompt) if reuse else (None, 0)
         if donor is not None and donor in self._waiting and len(donor.tokens) - shared <= LOSS:
             self._waiting.remove(donor)
-            cache, cache_is_new = donor, False
+            cache = donor
             del cache.tokens[shared:]
             cache.reserved = max(reserve, cache.capacity)
         else:
-            cache, cache_is_new = Cache(self._shape, reserved=reserve), True
+            cache = Cache(self._shape, reserved=reserve)
+            self._evict(room_for=reserve)
+            if donor is not None:
+                cache.copy_beginning(donor, shared)
         self._running.append(cache)
-        if cache_is_new and donor is not None:
-            cache.copy_beginning(donor, shared)
         self._evict()
         return cache
 
@@ -126,8 +128,8 @@ class Caches:
         assert not self._running, "weights are changed between requests"
         self._waiting.clear()
 
-    def _evict(self) -> None:
-        while self._waiting and self.held > self.budget:
+    def _evict(self, *, room_for: int = 0) -> None:
+        while self._waiting and self.held + room_for > self.budget:
             self._waiting.pop(0)
             self.evicted += 1
 

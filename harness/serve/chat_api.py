@@ -21,6 +21,8 @@ class _Settings(msgspec.Struct, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     max_tokens: int | None = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
@@ -47,8 +49,14 @@ class ChatRequest(_Settings, kw_only=True):
 
     messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
     tools: list[dict[str, Any]] = []
+    tool_choice: Any = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the reply may call; a template shows them in any case."""
+        return [] if self.tool_choice == "none" else self.tools
 
 
 class CompletionRequest(_Settings, kw_only=True):

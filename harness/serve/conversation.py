@@ -6,7 +6,7 @@ model is shown what it was trained behind, whatever its template does, and the c
 
     conversation = Conversation(renderer)
     ids = conversation.prompt([{"role": "user", "content": "Hello"}])
-    conversation.note(content, sampled_ids)        # the ids of a reply, as they were sampled
+    conversation.note(content, sampled_ids, calls)        # the ids of a reply, as they were sampled
 
 A reply that was sampled in this conversation goes into later prompts with the ids that were sampled: encoded anew, its
 text might give others, which neither the cache nor the run's rows would go on from.
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from srft.agent.records import Step, Trajectory
 from srft.train.rows.mask import Part
@@ -28,11 +30,11 @@ class Conversation:
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
-        self._sampled: dict[str, tuple[int, ...]] = {}
+        self._sampled: dict[bytes, tuple[int, ...]] = {}
 
-    def note(self, content: str, token_ids: Sequence[int]) -> None:
-        """A reply's ids, the one that ended it apart."""
-        self._sampled[content] = tuple(token_ids)
+    def note(self, content: str, token_ids: Sequence[int], calls: Sequence[dict[str, Any]] = ()) -> None:
+        """A reply's ids, the one that ended it apart. calls: its tool calls, as the chat API has them."""
+        self._sampled[_key(content, calls)] = tuple(token_ids)
 
     def prompt(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """The ids that the reply to these messages is written behind. Raises InputError (RenderError)."""
@@ -54,13 +56,17 @@ class Conversation:
             if step == steps[-1].index:
                 break
             is_reply = step >= 0 and part != Part.END
-            sampled = self._sampled.get(steps[step].content) if is_reply and not steps[step].tool_calls else None
+            sampled = self._sampled.get(_key(steps[step].content, steps[step].tool_calls)) if is_reply else None
             if sampled is None:
                 ids.append(token)
             elif step != written:
                 ids += sampled
                 written = step
         return ids
+
+
+def _key(content: str, calls: Sequence[dict[str, Any]]) -> bytes:
+    return msgspec.json.encode((content, [(call.get("id"), call.get("function")) for call in calls]), order="sorted")
 
 
 def _run(messages: tuple[Any, ...], steps: tuple[Step, ...], tools: tuple[Any, ...]) -> Trajectory:

@@ -25,13 +25,15 @@ from fastapi.responses import StreamingResponse
 
 from srft.agent.models.contract import ContextOverflow, well_formed
 from srft.env.errors import InputError, ModelError
-from srft.harness.serve import batch
-from srft.harness.serve.batch import Generated
+from srft.harness.serve import engine as engines
 from srft.harness.serve.chat_api import ChatRequest, CompletionRequest, read_chat, read_completion
 from srft.harness.serve.conversation import Conversation
-from srft.harness.serve.engine import Engine
+from srft.harness.serve.engine import Engine, Generated
+from srft.harness.serve.tool_calls import NO_CALLS
 
 POLL_S = 0.05
+ALIVE_S = 0.5
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def make_app(engine: Engine, *, name: str) -> FastAPI:
@@ -48,10 +50,51 @@ def make_app(engine: Engine, *, name: str) -> FastAPI:
     return app
 
 
+class Guard:
+    """An ASGI layer that refuses what a web page in a browser could send here: to this machine, or by a name that was
+    bound to it. hosts: the names that requests may give; `None`: any, of a server for a network."""
+
+    def __init__(self, app: Any, *, hosts: frozenset[str] | None) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        name = _host_name(request.headers.get("host", ""))
+        if self._hosts is not None and name not in self._hosts:
+            return _refusal(f"Host {name or 'missing'}: expected one of {', '.join(sorted(self._hosts))}", 403)
+        if "origin" in request.headers:
+            return _refusal("Origin: a web page may not ask this server; ask it from a program", 403)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            return _refusal(f"Content-Type {kind or 'missing'}: expected application/json", 415)
+        return None
+
+
+def _host_name(host: str) -> str:
+    """
+    >>> _host_name("127.0.0.1:8000"), _host_name("[::1]:80"), _host_name("Localhost")
+    ('127.0.0.1', '::1', 'localhost')
+    """
+    name = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
+    return name.lower()
+
+
+def names_of(host: str) -> frozenset[str] | None:
+    """The names by which a server that listens there is asked; `None` where it listens to every network."""
+    if host in ("0.0.0.0", "::", ""):
+        return None
+    own = set() if host in LOCAL else {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    return frozenset(own | LOCAL)
+
+
 def serve_http(
     app: FastAPI, *, host: str, port: int | None, ready: Callable[[str], None], stop: threading.Event
 ) -> None:
-    """Serve until `stop` is set. ready: called with the API's URL when it answers. Raises InputError."""
+    """Serve until `stop` is set. ready: called with the API's URL when it answers. Raises InputError, and ModelError
+    for a server that does not start or ends by itself."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -59,16 +102,23 @@ def serve_http(
     except OSError as error:
         listening.close()
         raise InputError(f"--port {port}: cannot listen on {host} ({error.strerror}); give another one") from None
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    guarded = Guard(app, hosts=names_of(host))
+    server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="srft-http", daemon=True)
     thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(POLL_S)
-    ready(f"http://{host}:{listening.getsockname()[1]}/v1")
-    stop.wait()
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(POLL_S)
+        if not server.started:
+            raise ModelError("the HTTP server did not start; what it said stands above. Give the command again.")
+        ready(f"http://{host}:{listening.getsockname()[1]}/v1")
+        while not stop.wait(ALIVE_S):
+            if not thread.is_alive():
+                raise ModelError("the HTTP server has ended; what it said stands above. Give the command again.")
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
 
 
 class _Api:
@@ -87,12 +137,16 @@ class _Api:
     async def chat(self, request: Request) -> Response:
         asked = read_chat(await request.body())
         self._check_name(asked.model)
+        if asked.offered and self._engine.tool_calls is None:
+            raise InputError(NO_CALLS)
         prompt = await asyncio.to_thread(Conversation(self._engine.renderer).prompt, asked.messages, tools=asked.tools)
         if asked.stream:
-            return self._stream(asked, prompt, _Delta(asked, self._head("chat.completion.chunk")))
+            return self._stream(asked, prompt, _Delta(asked, self._engine, self._head("chat.completion.chunk")))
         generated = await self._generated(request, asked, prompt)
-        message = {"role": "assistant", "content": well_formed(generated.text)}
+        text, calls = self._engine.called(generated, tools=asked.offered)
+        message = {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
         choice = self._choice(asked, generated) | {"message": message, "logprobs": None}
+        choice["finish_reason"] = _reason(generated, calls)
         if asked.logprobs:
             choice["logprobs"] = {"content": self._token_logprobs(generated)}
         return _json(self._head("chat.completion") | self._whole(asked, generated, choice))
@@ -102,7 +156,7 @@ class _Api:
         self._check_name(asked.model)
         prompt = self._encode(asked.prompt) if isinstance(asked.prompt, str) else asked.prompt
         if asked.stream:
-            return self._stream(asked, prompt, _Delta(asked, self._head("text_completion")))
+            return self._stream(asked, prompt, _Delta(asked, self._engine, self._head("text_completion")))
         if asked.max_tokens is None:
             asked.max_tokens = 16  # the API's default here
         generated = await self._generated(request, asked, prompt)
@@ -200,28 +254,32 @@ class _Api:
 class _Delta:
     """A stream's events, each with what was added to the text."""
 
-    def __init__(self, asked: ChatRequest | CompletionRequest, head: dict[str, Any]) -> None:
-        self._asked, self._head, self._sent = asked, head, 0
+    def __init__(self, asked: ChatRequest | CompletionRequest, engine: Engine, head: dict[str, Any]) -> None:
+        self._asked, self._engine, self._head, self._sent = asked, engine, head, 0
         self._is_chat = isinstance(asked, ChatRequest)
+        self._tools = asked.offered if isinstance(asked, ChatRequest) else []
 
     def begin(self) -> bytes:
         return self._event({"delta": {"role": "assistant", "content": ""}} if self._is_chat else {"text": ""})
 
     def grow(self, text: str) -> bytes | None:
-        if len(text) <= self._sent:
+        if len(text) <= self._sent or self._tools:  # what a text becomes, a call or not, shows at its end
             return None
         added, self._sent = well_formed(text[self._sent :]), len(text)
         return self._event({"delta": {"content": added}} if self._is_chat else {"text": added})
 
-    def end(self, submitted: batch.Request) -> bytes:
+    def end(self, submitted: engines.Request) -> bytes:
         """What is left of the text, the reason, and what was counted; or the error."""
         try:
             generated = submitted.future.result()
         except (ModelError, CancelledError) as error:
             return _data({"error": {"message": str(error) or "the engine was closed", "type": "server_error"}})
-        added = well_formed(generated.text[self._sent :])
-        choice: dict[str, Any] = {"delta": {"content": added}} if self._is_chat else {"text": added}
-        choice["finish_reason"] = generated.finish_reason
+        text, calls = self._engine.called(generated, tools=self._tools)
+        delta: dict[str, Any] = {"content": text[self._sent :]}
+        if calls:
+            delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
+        choice: dict[str, Any] = {"delta": delta} if self._is_chat else {"text": text[self._sent :]}
+        choice["finish_reason"] = _reason(generated, calls)
         extra: dict[str, Any] = {"usage": _usage(generated)}
         if self._asked.return_token_ids:
             choice["token_ids"] = generated.token_ids
@@ -230,6 +288,10 @@ class _Delta:
 
     def _event(self, choice: dict[str, Any], **extra: Any) -> bytes:
         return _data(self._head | {"choices": [{"index": 0, "finish_reason": None} | choice]} | extra)
+
+
+def _reason(generated: Generated, calls: Sequence[Any]) -> str:
+    return "tool_calls" if calls and generated.finish_reason == "stop" else generated.finish_reason
 
 
 def _usage(generated: Generated) -> dict[str, Any]:
@@ -248,6 +310,10 @@ def _data(content: dict[str, Any]) -> bytes:
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+
+
+def _refusal(message: str, status: int) -> Response:
+    return _json({"error": {"message": message, "type": "invalid_request_error", "code": None}}, status)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

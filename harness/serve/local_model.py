@@ -4,8 +4,8 @@
     model.for_episode("flask__flask-1", attempt=0, seed=7).reply(messages).token_ids
 
 Settings are those of an endpoint, so that a configuration does not change with the kind of server; what an endpoint
-gets in `extra_body` (top_k, stop, stop_token_ids, ignore_eos) counts here too. A reply cut off by max_tokens or by the
-end of the context is finished with "length".
+gets in `extra_body` (top_k, min_p, repetition_penalty, stop, ...) counts here too. A reply cut off by max_tokens or by
+the end of the context is finished with "length".
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.models.contract import Reply, well_formed
+from srft.agent.models.contract import Reply
 from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Usage
 from srft.env.errors import InputError
-from srft.harness.serve.batch import Generated
 from srft.harness.serve.conversation import Conversation
-from srft.harness.serve.engine import Engine
+from srft.harness.serve.engine import Engine, Generated
 from srft.harness.serve.sampling import Sampling
 
 
@@ -78,11 +77,12 @@ class LocalModel:
     def reply(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] = ()) -> Reply:
         prompt = self._conversation.prompt(messages, tools=tools)
         generated = self.engine.generate(prompt, self._next_sampling(), stop=self._stop)
-        reply = self._reply(generated)
+        reply = self._reply(generated, tools)
         if self._replies is not None:
             self._replies += 1
             ended = generated.token_ids[-1] in self.engine.end_ids
-            self._conversation.note(reply.content, generated.token_ids[:-1] if ended else generated.token_ids)
+            ids = generated.token_ids[:-1] if ended else generated.token_ids
+            self._conversation.note(reply.content, ids, reply.tool_calls)
         return reply
 
     def check(self) -> None:
@@ -99,10 +99,12 @@ class LocalModel:
         seed = (self._seed + (self._replies or 0) * 1_000_003) % 2**31
         return msgspec.structs.replace(self._sampling, seed=seed)
 
-    def _reply(self, generated: Generated) -> Reply:
+    def _reply(self, generated: Generated, tools: Sequence[dict[str, Any]]) -> Reply:
+        text, calls = self.engine.called(generated, tools=tools)
         return Reply(
-            content=well_formed(generated.text),
-            finish_reason=generated.finish_reason,
+            content=text,
+            tool_calls=calls,
+            finish_reason="tool_calls" if calls and generated.finish_reason == "stop" else generated.finish_reason,
             prompt_token_ids=generated.prompt_token_ids,
             token_ids=generated.token_ids,
             logprobs=generated.logprobs,

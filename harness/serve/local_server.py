@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from srft.agent.models.openai import OpenAIConfig
-from srft.harness.serve.engine import Engine
+from srft.harness.serve.engine import BATCH, Engine
 from srft.harness.serve.local_model import LocalModel
 from srft.harness.serve.server import ServeConfig, names_used_once
 
@@ -25,7 +25,7 @@ class LocalServer:
         self.engine = Engine(
             weights,
             dtype=config.dtype,
-            batch=config.batch,
+            batch=config.batch or BATCH,
             max_model_len=config.max_model_len,
             cache_gib=config.cache_gib,
         )

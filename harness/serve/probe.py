@@ -4,12 +4,13 @@ A server can go on with old weights and say nothing: vLLM's `reload_weights` ans
 embeddings are tied, an adapter under a known name is served from stale prefix blocks, a restart can hit the old
 process.
 
-    probe(server, weights)                           # Probe(verdict="served", ...), or StaleWeights is raised
-    probe(server, weights, base=base)                # "undecided" where the two cannot be told apart
+    expected = expected_logprobs(weights)            # before the server starts; on the CPU
+    probe(server, expected)                          # Probe(verdict="served", ...), or StaleWeights is raised
+    probe(server, expected, base=of_base)            # "undecided" where the two cannot be told apart
 
 The measure is the mean over the text's tokens of |served - direct| in nats. The direct forward computes in the type
 that the weights are stored in, so the tolerance is that of the coarser of the two types: what rounding comes to,
-measured.
+measured. It runs on the CPU: a server may hold the GPUs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
 from srft.env.errors import SrftError
+from srft.harness.serve.memory import out_of_memory
 from srft.harness.serve.server import Server
-from srft.harness.serve.weights import load_weights, tokenizer_of
+from srft.harness.serve.weights import load_weights, refuse_too_large, tokenizer_of
 from srft.train.rows.render import Renderer
 
 TEXT = '''\
@@ -79,24 +82,36 @@ class Probe(NamedTuple):
     moved_error: float | None
 
 
-def probe(server: Server, weights: str | Path, *, base: str | Path | None = None) -> Probe:
-    """Compare what is served with the weights in the folder. Raises StaleWeights, InputError, ModelError.
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a direct forward of some weights gives.
 
-    base: the weights that the server would have if it had not taken the new ones, where known.
+    weights: the folder, for messages. token_ids: of the text, (T,). logprobs: of token_ids[1:]. dtype: the type that
+    the weights are stored in.
     """
-    token_ids = probe_tokens(weights)
-    served = torch.tensor(server.logprobs(token_ids), dtype=torch.float64)
-    expected, stored = direct_logprobs(weights, token_ids)
-    tolerance = max(TOLERANCES[server.dtype], TOLERANCES[stored])
-    difference = float((served - expected).abs().mean())
-    moved = _moved(served, expected, direct_logprobs(base, token_ids)[0]) if base is not None else None
+
+    weights: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    dtype: str
+
+
+def probe(server: Server, expected: Expected, *, base: Expected | None = None) -> Probe:
+    """Compare what is served with the weights. Raises StaleWeights, ModelError.
+
+    base: of the weights that the server would have if it had not taken the new ones, where known; of the same tokens.
+    """
+    served = torch.tensor(server.logprobs(expected.token_ids), dtype=torch.float64)
+    direct = torch.tensor(expected.logprobs, dtype=torch.float64)
+    tolerance = max(TOLERANCES[server.dtype], TOLERANCES[expected.dtype])
+    difference = float((served - direct).abs().mean())
+    moved = _moved(served, direct, torch.tensor(base.logprobs, dtype=torch.float64)) if base is not None else None
     decides = moved is not None and moved.error <= LARGEST_ERROR
     # "not <=", so that nan is caught
     if not difference <= tolerance or (moved is not None and decides and moved.share < 0.5):
-        raise StaleWeights(_complaint(weights, base, difference, tolerance, moved))
+        raise StaleWeights(_complaint(expected, base, difference, tolerance, moved))
     verdict: Verdict = "served" if base is None or decides else "undecided"
     found = (moved.share, moved.error) if moved is not None else (None, None)
-    return Probe(verdict, len(token_ids), difference, tolerance, *found)
+    return Probe(verdict, len(expected.token_ids), difference, tolerance, *found)
 
 
 class _Moved(NamedTuple):
@@ -121,23 +136,36 @@ def probe_tokens(weights: str | Path) -> list[int]:
     return list(tokenizer.backend_tokenizer.encode(TEXT, add_special_tokens=False).ids)  # type: ignore[attr-defined]
 
 
-def direct_logprobs(weights: str | Path, token_ids: Sequence[int]) -> tuple[Tensor, str]:
-    """Of token_ids[1:], (T - 1,) float64, by one plain forward of transformers; and the weights' stored type."""
-    model = load_weights(weights, dtype=None, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    model.set_attn_implementation("eager")
-    ids = torch.tensor([list(token_ids)], device=model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    logprobs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-    return logprobs.double().cpu(), str(model.dtype).removeprefix("torch.")
+def expected_logprobs(weights: str | Path, token_ids: Sequence[int] | None = None) -> Expected:
+    """One plain forward of transformers over the probe's text, on the CPU. Raises InputError, OutOfMemory.
+
+    token_ids: those of another folder's tokenizer.
+    """
+    ids = probe_tokens(weights) if token_ids is None else list(token_ids)
+    what = f"the weight probe of {weights}, which computes with them on the CPU"
+    do = "free memory on this machine, or serve them from one that has more"
+    refuse_too_large(weights, what=what, do=do)
+    with out_of_memory(what, do=do):
+        model = load_weights(weights, dtype=None, device=torch.device("cpu"))
+        model.set_attn_implementation("eager")
+        row = torch.tensor([ids])
+        with torch.inference_mode():
+            logits = model(input_ids=row, use_cache=False).logits[0, :-1].float()
+        logprobs = logits.log_softmax(-1).gather(1, row[0, 1:, None])[:, 0].double().tolist()
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Expected(weights=str(weights), token_ids=tuple(ids), logprobs=tuple(logprobs), dtype=dtype)
 
 
 def _complaint(
-    weights: str | Path, base: str | Path | None, difference: float, tolerance: float, moved: _Moved | None
+    expected: Expected, base: Expected | None, difference: float, tolerance: float, moved: _Moved | None
 ) -> str:
-    way = f", {round(100 * moved.share)}% of the way to them from {base}" if moved is not None else ""
+    way = (
+        f", {round(100 * moved.share)}% of the way to them from {base.weights}"
+        if moved is not None and base is not None
+        else ""
+    )
     return (
-        f"the server does not serve {weights}: expected logprobs of the probe text within {tolerance:g} nats of a "
-        f"direct forward of these weights, on the mean, got {difference:.4g}{way}; start the server again with them, "
-        "and do not trust what was evaluated since they were loaded"
+        f"the server does not serve {expected.weights}: expected logprobs of the probe text within {tolerance:g} nats "
+        f"of a direct forward of these weights, on the mean, got {difference:.4g}{way}; start the server again with "
+        "them, and do not trust what was evaluated since they were loaded"
     )

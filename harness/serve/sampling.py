@@ -4,8 +4,8 @@
     choose([sampler], logits_NV)            # [Choice(token, logprob)]; the next call draws the next number
 
 A request draws one number a token from its own generator and looks it up in the cumulative probabilities of its own
-row, so what it gets does not depend on who else is in the batch. Logprobs are the model's own, before temperature and
-cuts. All is computed where the logits are and fetched at once, so that a GPU is not waited for request by request.
+row, so what it gets does not depend on who else is in the batch. Logprobs are the model's own, before penalty,
+temperature and cuts, as vLLM's are. All is computed where the logits are and fetched at once.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ import msgspec
 import torch
 from torch import Tensor
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One request's settings. temperature 0 takes the likeliest token; top_k 0 is no cut.
 
-    max_tokens: `None` is as many as fit the context. stop: texts before which the reply ends. stop_token_ids: besides
-    those that end a turn. ignore_eos: do not end at those. seed: `None` draws one.
+    min_p: leave out tokens less likely than this share of the likeliest. repetition_penalty: divides the positive
+    logits of tokens that stand in the prompt or the reply, and multiplies the negative ones; 1 is none. max_tokens:
+    `None` is as many as fit the context. stop: texts before which the reply ends. stop_token_ids: besides those that
+    end a turn. ignore_eos: do not end at those. seed: `None` draws one.
     """
 
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     top_k: Annotated[int, msgspec.Meta(ge=-1)] = 0
+    min_p: Share = 0.0
+    repetition_penalty: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     stop: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -37,7 +43,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def cuts(self) -> bool:
         """Whether some tokens are left out."""
-        return self.top_k > 0 or self.top_p < 1
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 class Choice(NamedTuple):
@@ -48,10 +54,11 @@ class Choice(NamedTuple):
 
 
 class Sampler:
-    """The state of one request's sampling: its generator."""
+    """The state of one request's sampling: its generator, and the tokens of prompt and reply for the penalty."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
         self.sampling = sampling
+        self.seen = dict.fromkeys(prompt) if sampling.repetition_penalty != 1 else {}
         self._generator = torch.Generator()  # on the CPU: the same numbers on every device
         if sampling.seed is None:
             self._generator.seed()
@@ -67,16 +74,34 @@ class Sampler:
 
 def choose(samplers: Sequence[Sampler], logits_NV: Tensor) -> list[Choice]:
     """The next token of each of N requests from its row of float32 logits."""
-    tokens_N = logits_NV.argmax(-1)
+    weighed_NV = _penalized(samplers, logits_NV)
+    tokens_N = weighed_NV.argmax(-1)
     drawing = [row for row, sampler in enumerate(samplers) if sampler.sampling.temperature > 0]
     cut = [row for row in drawing if samplers[row].sampling.cuts]
     for rows in (cut, [row for row in drawing if row not in cut]):
         if rows:
             places = torch.tensor(rows, device=logits_NV.device)
-            tokens_N[places] = _draw([samplers[row] for row in rows], logits_NV[places])
+            tokens_N[places] = _draw([samplers[row] for row in rows], weighed_NV[places])
     logprobs_N = logits_NV.gather(1, tokens_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
     both = torch.stack((tokens_N.double(), logprobs_N.double())).tolist()
-    return [Choice(int(token), logprob) for token, logprob in zip(*both, strict=True)]
+    choices = [Choice(int(token), logprob) for token, logprob in zip(*both, strict=True)]
+    for sampler, choice in zip(samplers, choices, strict=True):
+        if sampler.sampling.repetition_penalty != 1:
+            sampler.seen[choice.token] = None
+    return choices
+
+
+def _penalized(samplers: Sequence[Sampler], logits_NV: Tensor) -> Tensor:
+    """The logits after each request's repetition penalty."""
+    if not any(sampler.seen for sampler in samplers):
+        return logits_NV
+    weighed_NV = logits_NV.clone()
+    for row, sampler in enumerate(samplers):
+        if sampler.seen:
+            seen = torch.tensor(list(sampler.seen), device=logits_NV.device)
+            logits, penalty = logits_NV[row, seen], sampler.sampling.repetition_penalty
+            weighed_NV[row, seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return weighed_NV
 
 
 def _draw(samplers: Sequence[Sampler], logits_NV: Tensor) -> Tensor:
@@ -90,11 +115,13 @@ def _draw(samplers: Sequence[Sampler], logits_NV: Tensor) -> Tensor:
 
 
 def _among_the_likeliest(settings: Sequence[Sampling], probabilities_NV: Tensor, drawn_N: Tensor) -> Tensor:
-    """Token ids (N,), with top_k and top_p."""
+    """Token ids (N,), with top_k, min_p and top_p."""
     kept, ids = probabilities_NV.sort(dim=-1, descending=True, stable=True)
     for row, sampling in enumerate(settings):
         if sampling.top_k > 0:
             kept[row, sampling.top_k :] = 0
+        if sampling.min_p > 0:
+            kept[row, kept[row] < sampling.min_p * kept[row, 0]] = 0
     total = kept.cumsum(-1)
     # The smallest set whose probability reaches top_p: the token that reaches it is in it.
     share = torch.tensor([sampling.top_p for sampling in settings], dtype=total.dtype, device=total.device)

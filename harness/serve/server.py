@@ -31,21 +31,24 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     kind: "auto" takes vLLM where an interpreter has it, else transformers. dtype: "auto" is bfloat16 where the machine
     computes in it, else float32. max_model_len: tokens a conversation may have; the model's own limit if null. batch:
-    requests at a time. cache_gib: memory for keys and values; a share of what is free if null (vLLM on a GPU decides
-    itself). host, port: of the HTTP server; a free port if null. vllm_python: the interpreter that imports vllm; if
-    null, SRFT_VLLM_PYTHON names it, else it is this one. vllm_args: further arguments of vLLM's server, say
-    ["--tensor-parallel-size", "8"]. start_timeout_s: until it must answer.
+    requests at a time; if null, in a loop as many as its workers, else vLLM's own number, or 16 in this process.
+    cache_gib: memory for keys and values; a share of what is free if null (vLLM on a GPU decides itself). host, port:
+    of the HTTP server; a free port if null. vllm_python: the interpreter that imports vllm; if null, SRFT_VLLM_PYTHON
+    names it, else it is this one. vllm_args: further arguments of vLLM's server, say ["--tensor-parallel-size", "8"].
+    tool_call_parser: vLLM's name for how the model writes tool calls; if null, the one that fits its chat template.
+    start_timeout_s: until it must answer.
     """
 
     kind: Kind = "auto"
     dtype: Dtype = "auto"
     max_model_len: Annotated[int, MORE_THAN_0] | None = None
-    batch: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 16
+    batch: Annotated[Annotated[int, MORE_THAN_0] | None, MAY_CHANGE] = None
     cache_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
     host: Annotated[str, MAY_CHANGE] = "127.0.0.1"
     port: Annotated[Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, MAY_CHANGE] = None
     vllm_python: Annotated[str | None, MAY_CHANGE] = None
     vllm_args: Annotated[tuple[str, ...], MAY_CHANGE] = ()
+    tool_call_parser: str | None = None
     start_timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 600.0
 
 
@@ -117,6 +120,25 @@ def start_server(
     from srft.harness.serve.local_server import LocalServer
 
     return LocalServer(weights, name=name, config=config, sampling=sampling)
+
+
+def check_native(weights: str | Path, config: ServeConfig) -> None:
+    """Raises InputError where a model served so cannot be asked with `format: native`: its tool calls are not read."""
+    from srft.harness.serve.tool_calls import NO_CALLS, ToolCalls, vllm_parser
+    from srft.harness.serve.weights import tokenizer_of
+    from srft.train.rows.render import Renderer
+
+    kind = choose_kind(config)
+    if kind == "vllm" and config.tool_call_parser is not None:
+        return
+    template = Renderer.load(tokenizer_of(weights)).template
+    if kind == "transformers" and ToolCalls.of(template) is None:
+        raise InputError(f"format native: {weights}: {NO_CALLS}")
+    if kind == "vllm" and vllm_parser(template) is None:
+        raise InputError(
+            f"format native: {weights}: its chat template writes no tool calls, or none for which a parser of vLLM is "
+            "known. Name the parser in serve.tool_call_parser, or take format backtick or xml."
+        )
 
 
 def choose_kind(config: ServeConfig) -> Literal["vllm", "transformers"]:

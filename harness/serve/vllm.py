@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from loguru import logger
 
 from srft.agent.models.contract import ContextOverflow
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
@@ -33,7 +34,9 @@ from srft.agent.models.overflow import is_overflow
 from srft.env.errors import InputError, ModelError
 from srft.harness.serve import watchdog
 from srft.harness.serve.server import ServeConfig, names_used_once, served_dtype
-from srft.harness.serve.weights import adapter_rank, base_of
+from srft.harness.serve.tool_calls import vllm_parser
+from srft.harness.serve.weights import adapter_rank, base_of, tokenizer_of
+from srft.train.rows.render import Renderer
 
 PYTHON_VARIABLE = "SRFT_VLLM_PYTHON"
 POLL_S = 0.5
@@ -157,7 +160,10 @@ class VllmServer:
         config, served = self._config, weights if self._base is None else self._base
         command = [self._python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(served)]
         command += ["--host", config.host, "--port", str(self._port), "--dtype", self.dtype]
-        command += ["--max-num-seqs", str(config.batch)]
+        if config.batch is not None:
+            command += ["--max-num-seqs", str(config.batch)]
+        if (parser := config.tool_call_parser or _tool_call_parser(weights)) is not None:
+            command += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
         if self._base is None:
             command += ["--served-model-name", self._name]
         else:
@@ -250,6 +256,15 @@ class VllmServer:
 
 def _endpoint(sampling: OpenAIConfig, *, url: str, name: str) -> OpenAIConfig:
     return msgspec.structs.replace(sampling, base_url=url, name=name, api_key_env=None)
+
+
+def _tool_call_parser(weights: str | Path) -> str | None:
+    """vLLM's parser for this model's tool calls; `None` where none is known, and `format: native` is refused."""
+    try:
+        return vllm_parser(Renderer.load(tokenizer_of(weights)).template)
+    except InputError as error:  # no chat template, say: the server may still be asked for completions
+        logger.debug("{}: no tool calls ({})", weights, error)
+        return None
 
 
 def _has_gpu() -> bool:

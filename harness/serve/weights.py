@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from srft.env.errors import InputError
+from srft.harness.serve.memory import GIB, OutOfMemory, free_host_bytes, is_out_of_memory
 from srft.train.fit.finetune import read_trained
 
 ADAPTER = "adapter_config.json"
@@ -72,6 +74,35 @@ def tokenizer_of(folder: str | Path) -> str | Path:
     return base if base is not None and not Path(folder, "tokenizer.json").is_file() else folder
 
 
+def host_bytes(folder: str | Path) -> int:
+    """What `load_weights` takes of the host's memory in the type that the weights are stored in: the files' size; an
+    adapter's base is held in float32. 0 where the weights are not on this machine yet."""
+    base = base_of(folder)
+    place = Path(folder if base is None else base)
+    files = {path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in place.glob(pattern)}
+    size = sum(path.stat().st_size for path in files)
+    return size if base is None else size * 4 // _stored_width(place)
+
+
+def _stored_width(folder: Path) -> int:
+    """Bytes of a stored number, as config.json has its type."""
+    try:
+        config = msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return 4
+    return 2 if str(config.get("dtype") or config.get("torch_dtype")).endswith("16") else 4
+
+
+def refuse_too_large(folder: str | Path, *, what: str, do: str) -> None:
+    """Raises OutOfMemory for weights that the host's free memory does not hold: Linux would kill the process."""
+    needed, free = host_bytes(folder), free_host_bytes()
+    if free is not None and needed > free:
+        raise OutOfMemory(
+            f"{what}: needs {needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB are free. "
+            f"{do[0].upper()}{do[1:]}."
+        )
+
+
 def load_weights(folder: str | Path, *, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
     """The model, for inference. Raises InputError.
 
@@ -97,8 +128,11 @@ def _merged(base: str, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     try:
-        model = PeftModel.from_pretrained(_load(base, torch.float32), str(adapter))
+        # On the CPU whatever the machine has: a server may hold its GPUs.
+        model = PeftModel.from_pretrained(_load(base, torch.float32), str(adapter), torch_device="cpu")
     except (OSError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{adapter}: cannot be put on {base} ({' '.join(str(error).split())[:300]}); expected an adapter that "
             "was trained on it"

@@ -32,8 +32,8 @@ def open_model(
 ) -> Model:
     """The model, an endpoint not asked yet. Raises InputError.
 
-    settings: an endpoint's. tasks, demonstrator, format: what `demonstrator` needs: the tasks with their reference
-    fixes, its settings, and the action format that it is to write.
+    settings: an endpoint's. format: the action format that replies are to have. tasks, demonstrator: what
+    `demonstrator` needs: the tasks with their reference fixes, and its settings.
     """
     if name == "demonstrator":
         if tasks is None:
@@ -41,7 +41,7 @@ def open_model(
         return Demonstrator(tasks, demonstrator, format=format)
     kind, _, file = name.partition(":")
     if kind == "local" and file:
-        return _served_here(Path(file), settings or OpenAIConfig())
+        return _served_here(Path(file), settings or OpenAIConfig(), native=format == "native")
     if kind == "replay":
         return ReplayModel.load(file)
     if kind == "script":
@@ -60,6 +60,11 @@ def open_model(
 
 def configured_model(config: CollectConfig, tasks: Iterable[Task]) -> Model:
     """The model that a collection names; `close_model` ends it. Raises InputError."""
+    if config.ray.address is not None and config.model.startswith("local:"):
+        raise InputError(
+            f"model {config.model}: ray.address is set, and a model in this process cannot be asked from other "
+            "machines. Serve it (srft serve) where the nodes reach it, and give its URL, or leave ray.address out."
+        )
     return open_model(
         config.model, settings=config.openai, tasks=tasks, demonstrator=config.demonstrator, format=config.format
     )
@@ -76,11 +81,15 @@ def close_model(model: Model) -> None:
         model.close()
 
 
-def _served_here(folder: Path, settings: OpenAIConfig) -> Model:
+def _served_here(folder: Path, settings: OpenAIConfig, *, native: bool) -> Model:
     """A model folder, served by the engine in this process until the model is closed."""
     from srft.harness.serve.local_server import LocalServer
-    from srft.harness.serve.server import ServeConfig
+    from srft.harness.serve.server import ServeConfig, check_native
+    from srft.harness.serve.weights import check_folder
 
+    check_folder(folder)
+    if native:
+        check_native(folder, ServeConfig(kind="transformers"))
     return LocalServer(folder, name=folder.name, config=ServeConfig(), sampling=settings).model
 
 

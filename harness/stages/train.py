@@ -24,6 +24,7 @@ from srft.harness.config.config import read_config
 from srft.harness.config.identity import base_model_id, tasks_ids
 from srft.harness.run.store import Round
 from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
+from srft.harness.serve.memory import out_of_memory
 from srft.train.fit.finetune import Trained, finetune
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By, refuse_contamination
@@ -55,6 +56,12 @@ def load_recipe(name: str, *, sets: list[str] | None = None) -> Recipe:
     return read_config(Recipe, file=str(recipe_file(name)), sets=sets or ())
 
 
+SMALLER = (
+    "set gradient_checkpointing: true, a smaller pack_tokens or micro_batch, or fsdp on more GPUs; the same command "
+    "with --plan says what each gives"
+)
+
+
 def rows_to_train(round_: Round, arm: str | None) -> Path:
     """The rows of an arm, or of the only one there is. Raises InputError."""
     found = arms_on_file(round_)
@@ -75,13 +82,15 @@ def train(
     on_log: Callable[[dict[str, Any], int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Trained | None:
-    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged."""
+    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged, and
+    OutOfMemory."""
     table = RowTable.open(config.rows)
     for name in config.evaluation:
         refuse_contamination(
             table.manifest.task_ids, table.manifest.repos, evaluation=load_tasks(name), by=config.contamination
         )
-    return finetune(table, config.recipe, model=config.model, out=config.out, on_log=on_log, stop=stop)
+    with out_of_memory(f"training {config.out}", do=SMALLER):
+        return finetune(table, config.recipe, model=config.model, out=config.out, on_log=on_log, stop=stop)
 
 
 def is_first_process() -> bool:

@@ -5,7 +5,9 @@ clients asks for 48 tokens after a prompt of its own of about 300 tokens, greedi
 request to the last reply, so reading the prompts counts. Sides take turns. transformers' batch is padded on the left,
 and starts all at once, which is the best case for it: it cannot let anyone join. vLLM's server is asked over HTTP by as
 many threads; each round has other prompts, so that its prefix cache does not help; it is measured where
-SRFT_VLLM_PYTHON names an interpreter that has it.
+SRFT_VLLM_PYTHON names an interpreter that has it. transformers' continuous batching is asked where
+SRFT_BENCH_CONTINUOUS is set: on a processor it may not answer (in 5.24, eight clients had no reply within 200 s), which
+ends the benchmark.
 
 A last row is an agent's conversation: eight turns, each prompt the one before with the reply and 60 new tokens; the
 peer is generate, which reads the whole prompt again each time.
@@ -24,7 +26,7 @@ import openai
 import torch
 from benchmarks.recorded_runs import NO_MODEL, model
 from benchmarks.rows import Bench, Goal, Row, rate_row
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 from srft.agent.models.openai import OpenAIConfig
 from srft.harness.serve.engine import Engine
@@ -38,7 +40,13 @@ ROUNDS = 3
 UNIT = "tokens/s"
 NO_VLLM = "not measured, no vLLM; SRFT_VLLM_PYTHON names an interpreter that has it"
 GREEDY = Sampling(temperature=0, max_tokens=REPLY, ignore_eos=True)
-GOALS = {"one by one": Goal(at_least_times=1.5), "batched": Goal(at_least_times=1.0), "vLLM": Goal(at_least_times=1.0)}
+CONTINUOUS_S = 200.0
+GOALS = {
+    "continuous": Goal(at_least_times=1.0),
+    "one by one": Goal(at_least_times=1.5),
+    "batched": Goal(at_least_times=1.0),
+    "vLLM": Goal(at_least_times=1.0),
+}
 
 Prompts = Sequence[list[int]]
 Side = Callable[[Prompts], None]
@@ -51,6 +59,7 @@ def serving(bench: Bench) -> dict[str, Row]:
     engine = Engine(folder)
     peer = AutoModelForCausalLM.from_pretrained(folder, dtype=engine.dtype).eval()
     vllm = _open_vllm(folder, str(engine.dtype).removeprefix("torch."))
+    continuous = _open_continuous(folder, engine.dtype) if os.environ.get("SRFT_BENCH_CONTINUOUS") else None
     try:
         rows: dict[str, Row] = {}
         for clients in CLIENTS:
@@ -59,12 +68,16 @@ def serving(bench: Bench) -> dict[str, Row]:
                 "one by one": lambda prompts: [_generate(peer, [prompt]) for prompt in prompts] and None,
                 "batched": lambda prompts: _generate(peer, prompts),
             }
+            if continuous is not None:
+                sides["continuous"] = lambda prompts: _ask_continuous(continuous, prompts)
             if vllm is not None:
                 sides["vLLM"] = lambda prompts: _ask_vllm(vllm, prompts)
             rows |= _rows(f"serving_{clients}", _paces(sides, clients, 1 if bench.quick else ROUNDS), vllm is not None)
         return rows | {"serving_conversation": _conversation(bench, engine, peer)}
     finally:
         engine.close()
+        if continuous is not None:
+            continuous.stop(block=False)
         if vllm is not None:
             vllm.close()
 
@@ -88,6 +101,10 @@ def _rows(name: str, paces: dict[str, list[float]], has_vllm: bool) -> dict[str,
     for peer, goal in GOALS.items():
         theirs = paces.get(peer, [])
         label = f"transformers generate, {peer}," if peer != "vLLM" else "vLLM" if has_vllm else NO_VLLM
+        if peer == "continuous":
+            label = "transformers' continuous batching"
+            if not theirs:
+                continue
         rows[f"{name}_{peer.replace(' ', '_').lower()}"] = rate_row(
             paces["ours"], unit=UNIT, peer=label, peer_per_s=theirs, goal=goal if theirs else None
         )
@@ -109,6 +126,26 @@ def _generate(peer: Any, prompts: Prompts) -> None:
         ids, attention_mask=mask, max_new_tokens=REPLY, min_new_tokens=REPLY, do_sample=False, pad_token_id=0
     )
     assert output.shape == (len(prompts), length + REPLY)
+
+
+def _open_continuous(folder: Path, dtype: torch.dtype) -> Any:
+    """transformers' continuous batching, with log-probabilities, as the engine gives them."""
+    peer: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    generation = GenerationConfig(max_new_tokens=REPLY, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    batching = ContinuousBatchingConfig(return_logprobs=True, num_blocks=64, page_size=32, max_batch_tokens=256)
+    manager = peer.init_continuous_batching(generation_config=generation, continuous_batching_config=batching)
+    manager.start()
+    return manager
+
+
+def _ask_continuous(manager: Any, prompts: Prompts) -> None:
+    waiting = {manager.add_request(prompt, max_new_tokens=REPLY, eos_token_id=-1) for prompt in prompts}
+    while waiting:
+        output = manager.get_result(timeout=CONTINUOUS_S)
+        assert output is not None, f"no reply within {CONTINUOUS_S:g} s"
+        if output.is_finished():
+            assert len(output.generated_tokens) == len(output.logprobs) == REPLY
+            waiting.remove(output.request_id)
 
 
 def _open_vllm(folder: Path, dtype: str) -> VllmServer | None:

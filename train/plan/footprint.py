@@ -105,6 +105,12 @@ def _head_bytes(recipe: Recipe, shape: Shape, trained_tokens: int) -> int:
     return hidden + max(cast + gradient + logits, gradient + scaled)
 
 
+def trained_bytes(recipe: Recipe, shape: Shape) -> int:
+    """What is trained, in the type that it is held in: accelerate holds sharded weights that are trained in float32
+    whenever the computation is in bfloat16."""
+    return 4 * shape.trained if recipe.fsdp and recipe.compute == "bfloat16" else shape.trained_bytes
+
+
 def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
     """Bytes of one process, by part."""
     computed, stream = _widths(recipe)
@@ -113,10 +119,11 @@ def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
     kept, checkpointed = (activation_bytes(recipe, shape, tokens, checkpointed=again) for again in (False, True))
     activations = checkpointed if recipe.gradient_checkpointing else kept
     head = _head_bytes(recipe, shape, math.ceil(tokens * work.trained_tokens / work.tokens))
-    # accelerate holds sharded weights that are trained in float32 whenever the computation is in bfloat16.
-    trained = 4 * shape.trained if recipe.fsdp and recipe.compute == "bfloat16" else shape.trained_bytes
+    trained = trained_bytes(recipe, shape)
     weights = (shape.base_bytes + trained) // shards
-    gradients = trained // shards
+    is_accumulated = recipe.packs_per_step > gpus * recipe.micro_batch
+    # Between the micro-batches of a step accelerate leaves each process its gradient of all weights, unsharded.
+    gradients = trained if is_accumulated else trained // shards
     states = OPTIMIZER_STATES.get(recipe.optimizer, 2)
     optimizer = states * trained // shards + (4 * shape.trained_tensors if states else 0)
     # Autocast keeps its casts of trained weights to the end of the forward pass; of frozen ones only what is saved.
@@ -129,7 +136,6 @@ def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
         own = layer * (computed + 4) if recipe.lora is None else 0
         communication = computed * (2 * layer + shape.vocabulary * shape.hidden) + own
     layer_again = tokens * layer_bytes(recipe, shape)
-    is_accumulated = recipe.packs_per_step > gpus * recipe.micro_batch
     together = gradients + activations + head
     running = together if is_accumulated else max(activations + head, gradients + layer_again)
     return Memory(

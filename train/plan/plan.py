@@ -22,11 +22,13 @@ from srft.train.fit.schedule import Schedule
 from srft.train.plan.architecture import Shape, measure, read_architecture
 from srft.train.plan.footprint import OPTIMIZER_STATES, Memory, Work, flops_of, memory_of
 from srft.train.plan.machine import USABLE_SHARE, Machine, read_machine
+from srft.train.plan.storage import GPUS_A_NODE, Storage, storage_of
 from srft.train.rows.rows import RowTable
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What `plan` gives. architecture: where it was read. advice: single changes of the recipe that lower the peak."""
+    """What `plan` gives. architecture: where it was read. storage: disk and host memory. advice: single changes of the
+    recipe that lower the peak."""
 
     model: str | None
     architecture: str
@@ -35,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
     machine: Machine
     memory: Memory
+    storage: Storage
     usable_bytes: int
     fits: bool
     work: Work
@@ -64,6 +67,8 @@ def plan(
     machine = machine or read_machine(recipe, processes=gpus)
     work = _work_of(table, recipe) if table is not None else _assumed_work(recipe)
     memory = memory_of(recipe, shape, work, gpus=gpus)
+    on_gpu = not machine.name.startswith("CPU")
+    storage = storage_of(recipe, shape, work, memory, gpus=gpus, on_gpu=on_gpu)
     flops = flops_of(recipe, shape, work)
     time_s = flops / (gpus * machine.flops_per_s * machine.reached_share)
     if recipe.plan.tokens_per_s:
@@ -78,6 +83,7 @@ def plan(
         gpus=gpus,
         machine=machine,
         memory=memory,
+        storage=storage,
         usable_bytes=usable,
         fits=fits,
         work=work,
@@ -85,7 +91,7 @@ def plan(
         tokens_per_s=work.tokens / time_s,
         time_s=time_s,
         advice=_refused(recipe, gpus) + ([] if fits else _advice(recipe, shape, work, gpus=gpus, usable=usable)),
-        assumptions=_assumptions(recipe, shape, machine, table),
+        assumptions=[*_assumptions(recipe, shape, machine, table), *storage.origins],
     )
 
 
@@ -156,11 +162,17 @@ def _advice(recipe: Recipe, shape: Shape, work: Work, *, gpus: int, usable: int)
     while tokens >= 1024 and try_out(f"rows and pack_tokens of at most {tokens:,}", recipe, tokens=tokens) > usable:
         tokens //= 2
     sharded = msgspec.structs.replace(recipe, fsdp=True)
-    processes = 2 * gpus
-    while processes <= 64 and try_out(f"fsdp on {processes} GPUs", sharded, processes=processes) > usable:
+    # Not of adapters: their head is a unit of its own under FSDP, which the loss does not gather; the first step fails.
+    processes = 2 * gpus if recipe.lora is None else 65
+    while processes <= 64 and try_out(_fsdp_on(processes), sharded, processes=processes) > usable:
         processes *= 2
-    lower = {words: peak for words, peak in peaks.items() if peak <= usable} or {min(peaks, key=lambda w: peaks[w]): 0}
+    lower = [words for words, peak in peaks.items() if peak <= usable] or sorted(peaks, key=lambda w: peaks[w])[:1]
     return [f"{words}: peak {peaks[words] / 2**30:,.1f} GiB" for words in lower]
+
+
+def _fsdp_on(gpus: int) -> str:
+    nodes = f" of {math.ceil(gpus / GPUS_A_NODE)} nodes" if gpus > GPUS_A_NODE else ""
+    return f"fsdp on {gpus} GPUs{nodes}"
 
 
 def _assumptions(recipe: Recipe, shape: Shape, machine: Machine, table: RowTable | None) -> list[str]:

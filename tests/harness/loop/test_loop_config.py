@@ -164,6 +164,39 @@ def test_training_takes_gpu_hours_where_there_is_a_gpu(config_file, monkeypatch)
     assert on_gpu["train"].gpu_hours == pytest.approx(2 * on_gpu["train"].wall_hours)
 
 
+def test_a_plan_has_the_disk_and_memory_of_a_machine(config_file):
+    """Of a model of 1,000 weights in float32, trained by two seeds in two rounds: four models, and at the end two
+    checkpoints and the model beside each other."""
+    model = "{type: llama, vocab_size: 10, hidden_size: 4, intermediate_size: 8, num_hidden_layers: 1, "
+    model += "num_attention_heads: 1, tie_word_embeddings: true}"
+    sets = [
+        "model=own/model",
+        f"training={{plan.gpu: H100-80GB, plan.gpus: 1, model: own/model, plan.model: {model}, weights: float32, "
+        "save_every: 1, checkpoints: 1, steps: 9, packs_per_step: 1}",
+        "collect={workers: 3, sandbox: {memory_gib: 2}}",
+        "evaluate={workers: 5, sandbox: {memory_gib: 1}}",
+    ]
+    planned, by_stage = stages_of(config_file, *sets, teachers=("http://teacher/v1#m",))
+    weights = 10 * 4 + 4 * 4 * 4 + 3 * 4 * 8 + 3 * 4
+    assert planned.training.parameters == weights == 212
+    storage = planned.training.storage
+    assert (storage.model_bytes, storage.checkpoint_bytes, storage.checkpoints) == (848, 2544, 2)
+    assert by_stage["train"].disk_gib * 2**30 == pytest.approx(3 * 848 + 2 * 2544)
+    assert by_stage["train"].host_gib * 2**30 == pytest.approx(848)
+    assert by_stage["collect"].host_gib == 3 * 2
+    assert by_stage["evaluate"].host_gib == pytest.approx(5 + 848 / 2**30)
+    assert planned.total.host_gib == 6
+    assert "host memory: collect: 6.0 GiB: 3 containers of at most 2 GiB (collect.sandbox.memory_gib)" in (
+        planned.assumptions
+    )
+    assert any(line.startswith("disk: a round's 2 saved models are kept; each time") for line in planned.assumptions)
+
+
+def test_more_processes_than_a_machine_has_gpus_are_said(config_file):
+    planned, _ = stages_of(config_file, "processes=16")
+    assert any(line.startswith("processes 16: a loop starts them all on one machine") for line in planned.assumptions)
+
+
 RUNS = ["runs.from=[owner/name]", "tasks=null", "plan={steps: 10, context_tokens: 100, held_out: 5, runs: 40}"]
 JUDGE = "judge={model: http://judge/v1#m}"
 

@@ -1,8 +1,11 @@
 """The engine: what it says is what transformers says, whoever else asks; caches, stops, loads, ends."""
 
+import json
 import random
+import shutil
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,8 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from srft.agent.models.contract import ContextOverflow
+from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError, ModelError
+from srft.harness.serve.cache import Cache
 from srft.harness.serve.engine import Engine
+from srft.harness.serve.forward import Forward
+from srft.harness.serve.local_model import LocalModel, sampling_of
 from srft.harness.serve.sampling import Sampling
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
@@ -31,6 +38,7 @@ def generated_by_transformers(folder, prompt: list[int], sampling: Sampling, end
         do_sample=False,
         eos_token_id=sorted(end_ids),
         pad_token_id=0,
+        repetition_penalty=sampling.repetition_penalty,
     )
     return output[0, len(prompt) :].tolist()
 
@@ -211,3 +219,85 @@ def test_close_ends_what_waits(base):
     with pytest.raises(ModelError, match="the engine is closed"):
         tiny_engine.generate([5], GREEDY)
     tiny_engine.close()
+
+
+class NoMemory(RuntimeError):
+    """As torch says it."""
+
+
+def test_no_memory_for_a_shared_beginning_costs_that_request_and_not_the_thread(base, monkeypatch):
+    engine = Engine(base, dtype="float32", batch=4, cache_gib=0.01)
+    try:
+        prompt = prompts(1, seed=8)[0] * 3
+        expected = engine.generate(prompt, GREEDY)
+
+        def copy(self, other, tokens):
+            raise NoMemory("DefaultCPUAllocator: can't allocate memory")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Cache, "copy_beginning", copy)
+            with pytest.raises(ModelError, match=r"can't allocate memory\)\. If memory ran out, lower serve\.batch"):
+                engine.generate([*prompt[:40], 7, 8], GREEDY)
+        assert engine.is_alive
+        assert engine.generate(prompt, GREEDY).token_ids == expected.token_ids
+        assert engine._caches._running == []
+    finally:
+        engine.close()
+
+
+def test_a_listener_that_fails_costs_its_request_alone(base, tiny_engine):
+    def on_token(ids):
+        raise RuntimeError("Event loop is closed")
+
+    other = tiny_engine.submit([5, 6, 7], Sampling(temperature=0, max_tokens=40, ignore_eos=True))
+    failing = tiny_engine.submit([9, 8], GREEDY, on_token=on_token)
+    with pytest.raises(ModelError, match="Event loop is closed"):
+        tiny_engine.wait(failing)
+    assert len(tiny_engine.wait(other).token_ids) == 40
+    assert tiny_engine.generate([5, 6], GREEDY).token_ids
+
+
+def test_any_error_of_a_step_fails_its_requests_and_the_engine_goes_on(base, monkeypatch, tiny_engine):
+    def run(self, pieces):
+        raise AssertionError("a bug of the model's code")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Forward, "run", run)
+        with pytest.raises(ModelError, match=r"a bug of the model's code"):
+            tiny_engine.generate([5, 6], GREEDY)
+    assert tiny_engine.generate([5, 6], GREEDY).token_ids
+
+
+def test_a_closed_engine_holds_no_model_even_where_it_is_held_itself(base):
+    engine = Engine(base, dtype="float32")
+    model = LocalModel(engine, OpenAIConfig(max_tokens=3), name="m")
+    model.reply([{"role": "user", "content": "x"}])
+    held = weakref.ref(engine._forward.model)
+    model.close()
+    assert held() is None
+    assert engine._caches.held == 0
+    model.close()
+
+
+def test_the_models_own_settings_are_those_that_vllm_takes(base, tmp_path):
+    shutil.copytree(base, tmp_path / "model")
+    known = {"repetition_penalty": 1.05, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.1}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(known | {"eos_token_id": 0}))
+    engine = Engine(tmp_path / "model", dtype="float32")
+    try:
+        assert engine.defaults == known
+        assert sampling_of({}, engine, where="x") == Sampling(**known)
+        assert sampling_of({"repetition_penalty": 1.0}, engine, where="x").repetition_penalty == 1.0
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_a_repetition_penalty_is_that_of_transformers(base, tiny_engine, penalty):
+    for prompt in prompts(4, seed=11):
+        asked = Sampling(temperature=0, max_tokens=24, repetition_penalty=penalty)
+        got = tiny_engine.generate(prompt, asked)
+        expected = generated_by_transformers(base, prompt, asked, tiny_engine.end_ids)
+        assert list(got.token_ids) == expected
+        direct = direct_logprobs(base, [*prompt, *got.token_ids])
+        assert got.logprobs == pytest.approx(direct[len(prompt) - 1 :], abs=1e-4)  # the model's own, without it

@@ -1,19 +1,26 @@
 """The HTTP server over the engine, asked by the project's own client and by the openai package's streams."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
 
 import openai
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
+from srft.agent.formats.native import NativeFormat
 from srft.agent.models.contract import ContextOverflow
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 from srft.env.errors import ModelError
 from srft.harness.serve.engine import Engine
-from srft.harness.serve.http import make_app, serve_http
+from srft.harness.serve.http import make_app, names_of, serve_http
 from srft.harness.serve.local_model import LocalModel
+from srft.harness.serve.sampling import Choice, Sampler
+from tests.harness.serve.conftest import random_model
+from tests.train.conftest import TOOLS
 
 ASKED = [{"role": "user", "content": "Say something."}]
 
@@ -124,7 +131,8 @@ def test_a_wrong_request_is_refused_with_the_reason(served, content, said):
 def test_a_client_that_goes_away_takes_its_request_with_it(served):
     url, engine = served
     request = {"model": "tiny", "messages": ASKED, "max_tokens": 400, "ignore_eos": True}
-    body = urllib.request.Request(url + "/chat/completions", json.dumps(request).encode())
+    headers = {"Content-Type": "application/json"}
+    body = urllib.request.Request(url + "/chat/completions", json.dumps(request).encode(), headers)
     with pytest.raises(OSError, match="timed out"):
         urllib.request.urlopen(body, timeout=0.1)
     deadline = threading.Event()
@@ -133,3 +141,131 @@ def test_a_client_that_goes_away_takes_its_request_with_it(served):
             break
         deadline.wait(0.05)
     assert engine._running == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "said"),
+    [
+        ({"Host": "evil.example:80"}, 403, "Host evil.example: expected one of 127.0.0.1, ::1, localhost"),
+        ({"Origin": "http://127.0.0.1:3000"}, 403, "a web page may not ask this server"),
+        ({"Content-Type": "text/plain"}, 415, "Content-Type text/plain: expected application/json"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "expected application/json"),
+        ({"Host": "localhost:1", "Content-Type": "application/json; charset=utf-8"}, 200, ""),
+        ({"Host": "[::1]:8000"}, 200, ""),
+    ],
+)
+def test_a_web_page_cannot_ask_it(served, headers, status, said):
+    request = {"model": "tiny", "messages": ASKED, "max_tokens": 1}
+    given = {"Content-Type": "application/json"} | headers
+    asked = urllib.request.Request(served[0] + "/chat/completions", json.dumps(request).encode(), given)
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            got, body = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        got, body = error.code, error.read()
+    assert got == status
+    assert said in body.decode()
+
+
+def test_a_rebound_name_reads_nothing_either(served):
+    asked = urllib.request.Request(served[0] + "/models", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=10)
+
+
+def test_a_server_for_a_network_takes_any_name():
+    assert names_of("0.0.0.0") is None
+    assert names_of("127.0.0.1") == {"127.0.0.1", "localhost", "::1"}
+    assert {"10.0.0.5", "127.0.0.1", socket.gethostname().lower()} <= names_of("10.0.0.5")
+
+
+async def no_start(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no"})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_does_not_start_says_so_and_ends():
+    with pytest.raises(ModelError, match="the HTTP server did not start; what it said stands above"):
+        serve_http(no_start, host="127.0.0.1", port=None, ready=pytest.fail, stop=threading.Event())
+
+
+def test_a_server_that_ends_by_itself_is_not_waited_for():
+    def ready(url):
+        for server in running:
+            server.should_exit = True
+
+    running, own = [], uvicorn.Server
+
+    class Noted(own):
+        def __init__(self, *given):
+            super().__init__(*given)
+            running.append(self)
+
+    uvicorn.Server = Noted
+    try:
+        with pytest.raises(ModelError, match="the HTTP server has ended"):
+            serve_http(FastAPI(), host="127.0.0.1", port=None, ready=ready, stop=threading.Event())
+    finally:
+        uvicorn.Server = own
+
+
+@pytest.fixture(scope="module")
+def calls_tools(tmp_path_factory):
+    """(URL, engine) of a model whose template writes calls; what it says is put in its mouth by `says`."""
+    folder = random_model(tmp_path_factory.mktemp("models") / "tools", seed=1, template=TOOLS)
+    engine = Engine(folder, dtype="float32", max_model_len=2000)
+    stop, found, ready = threading.Event(), [], threading.Event()
+
+    def note(url: str) -> None:
+        found.append(url)
+        ready.set()
+
+    given = {"host": "127.0.0.1", "port": None, "ready": note, "stop": stop}
+    thread = threading.Thread(target=serve_http, args=(make_app(engine, name="tiny"),), kwargs=given)
+    thread.start()
+    assert ready.wait(30)
+    yield found[0], engine
+    stop.set()
+    thread.join()
+    engine.close()
+
+
+def says(engine: Engine, monkeypatch, text: str) -> None:
+    """Whatever it is asked, the model writes these tokens and ends its turn."""
+    ids = [*engine.renderer.tokenizer(text)["input_ids"], engine.renderer.end_id]
+
+    monkeypatch.setattr(
+        "srft.harness.serve.engine.choose",
+        lambda samplers, logits: [_next(sampler, ids) for sampler in samplers],
+    )
+
+
+def _next(sampler: Sampler, ids: list[int]) -> Choice:
+    place = sampler.__dict__.setdefault("place", -1) + 1
+    sampler.__dict__["place"] = place
+    return Choice(ids[place], -1.0)
+
+
+BASH = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object", "properties": {}}}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_come_back_as_the_chat_api_has_them(calls_tools, monkeypatch, stream):
+    url, engine = calls_tools
+    says(engine, monkeypatch, 'I look.<tool_call>bash {"command": "ls"}</tool_call>')
+    model = model_at(url, max_tokens=200)
+    reply = model.stream(ASKED, tools=BASH, on_text=lambda _: None) if stream else model.reply(ASKED, tools=BASH)
+    assert (reply.content, reply.finish_reason) == ("I look.", "tool_calls")
+    assert [call["function"] for call in reply.tool_calls] == [{"name": "bash", "arguments": '{"command": "ls"}'}]
+    assert NativeFormat().parse(reply).arguments == {"command": "ls"}
+    plain = model.reply(ASKED)
+    assert (plain.content, plain.tool_calls) == ('I look.<tool_call>bash {"command": "ls"}</tool_call>', ())
+
+
+def test_tools_are_refused_where_the_template_has_no_calls(served):
+    request = {"model": "tiny", "messages": ASKED, "tools": BASH}
+    status, answer = post(served[0] + "/chat/completions", request)
+    assert status == 400
+    assert "format backtick or xml, or serve it with vLLM" in answer["error"]["message"]

@@ -70,8 +70,10 @@ def test_what_an_episode_sampled_trains_as_one_row(tiny_engine, base):
 
 
 def test_settings_that_it_does_not_know_are_refused(tiny_engine):
-    with pytest.raises(InputError, match="unknown field `min_p`; the engine in this process knows temperature"):
-        LocalModel(tiny_engine, OpenAIConfig(extra_body={"min_p": 0.1}), name="m")
+    with pytest.raises(
+        InputError, match="unknown field `presence_penalty`; the engine in this process knows temperature"
+    ):
+        LocalModel(tiny_engine, OpenAIConfig(extra_body={"presence_penalty": 0.1}), name="m")
     with pytest.raises(InputError, match="`float` >= 0"):
         LocalModel(tiny_engine, OpenAIConfig(temperature=-1), name="m")
 

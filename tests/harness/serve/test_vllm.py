@@ -8,17 +8,22 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from srft.agent.models.contract import ContextOverflow
 from srft.agent.models.openai import OpenAIConfig
 from srft.env.errors import InputError, ModelError
 from srft.harness.serve import ServeConfig, start_server
-from srft.harness.serve.probe import StaleWeights, probe
-from srft.harness.serve.server import choose_kind
+from srft.harness.serve.probe import StaleWeights, expected_logprobs, probe
+from srft.harness.serve.server import check_native, choose_kind
 from srft.harness.serve.vllm import VllmServer, find_vllm
+from srft.harness.stages.models import open_model
 from tests import tiny
+from tests.harness.serve.conftest import random_model
 from tests.harness.serve.test_probe import nudged
+from tests.harness.serve.test_tool_calls import HERMES, XML
+from tests.train.conftest import CHATML
 
 
 def stand_in(folder: Path, script: str) -> str:
@@ -44,6 +49,58 @@ def test_a_process_that_never_answers_is_ended(base, tmp_path):
     with pytest.raises(ModelError, match=r"does not answer at http://127\.0\.0\.1:\d+ after 2 s; raise"):
         start_server(base, name="a", config=config, log=tmp_path / "serve.log")
     assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+def command_of(tmp_path, folder, **settings) -> list[str]:
+    """What a vLLM process is started with."""
+    script = f'import json, sys; json.dump(sys.argv, open("{tmp_path}/argv", "w")); exit(3)'
+    config = ServeConfig(kind="vllm", vllm_python=stand_in(tmp_path, script), **settings)
+    with pytest.raises(ModelError, match="vLLM ended with 3"):
+        start_server(folder, name="a", config=config, log=tmp_path / "serve.log")
+    return json.loads((tmp_path / "argv").read_text())
+
+
+def value_of(command: list[str], option: str) -> str | None:
+    return command[command.index(option) + 1] if option in command else None
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "parser"),
+    [
+        (CHATML, {}, None),
+        (HERMES, {}, "hermes"),
+        (XML, {}, "qwen3_coder"),
+        (CHATML, {"tool_call_parser": "pythonic"}, "pythonic"),
+        (HERMES, {"tool_call_parser": "pythonic"}, "pythonic"),
+    ],
+)
+def test_tools_are_parsed_as_the_template_writes_them(tmp_path, template, settings, parser):
+    folder = random_model(tmp_path / "model", seed=1, template=template)
+    command = command_of(tmp_path, folder, **settings)
+    assert value_of(command, "--tool-call-parser") == parser
+    assert ("--enable-auto-tool-choice" in command) == (parser is not None)
+
+
+def test_as_many_requests_as_asked_for_else_vllms_own_number(base, tmp_path):
+    assert value_of(command_of(tmp_path, base), "--max-num-seqs") is None
+    assert value_of(command_of(tmp_path, base, batch=64), "--max-num-seqs") == "64"
+
+
+def test_native_calls_that_nobody_would_read_are_refused_before_anything_is_done(base, tmp_path):
+    vllm, here = ServeConfig(kind="vllm", vllm_python=stand_in(tmp_path, "")), ServeConfig(kind="transformers")
+    hermes, xml = (random_model(tmp_path / name, seed=1, template=it) for name, it in (("h", HERMES), ("x", XML)))
+    for folder, config in ((hermes, vllm), (hermes, here), (xml, vllm)):
+        check_native(folder, config)
+    for folder in (base, xml):
+        with pytest.raises(
+            InputError, match=r"cannot read back\. Collect with format backtick or xml, or serve it with"
+        ):
+            check_native(folder, here)
+    with pytest.raises(InputError, match=r"Name the parser in serve\.tool_call_parser, or take format backtick or xml"):
+        check_native(base, vllm)
+    check_native(base, msgspec.structs.replace(vllm, tool_call_parser="hermes"))
+    with pytest.raises(InputError, match=r"format native: .*base: this model's chat template writes no tool calls"):
+        open_model(f"local:{base}", format="native")
 
 
 FULL = """
@@ -115,16 +172,16 @@ def test_it_serves_what_is_in_the_folder_and_the_probe_catches_its_silent_reload
     reply = vllm.model.reply([{"role": "user", "content": "What is the capital of France?"}])
     assert reply.content == "The capital of France is Paris."
     assert len(reply.token_ids) == len(reply.logprobs)
-    assert probe(vllm, smollm2).verdict == "served"
+    assert probe(vllm, expected_logprobs(smollm2)).verdict == "served"
 
     trained = nudged(smollm2, tmp_path / "trained", by=0.2, parts=("mlp", "embed_tokens"))
     request = {"method": "reload_weights", "kwargs": {"weights_path": str(trained)}}
     vllm._post("/collective_rpc", request)  # answers 200, and is wrong where embeddings are tied
     with pytest.raises(StaleWeights):
-        probe(vllm, trained, base=smollm2)
+        probe(vllm, expected_logprobs(trained), base=expected_logprobs(smollm2))
 
     vllm.load(trained, name="trained")
-    found = probe(vllm, trained, base=smollm2)
+    found = probe(vllm, expected_logprobs(trained), base=expected_logprobs(smollm2))
     assert (found.verdict, round(found.moved, 2)) == ("served", 1.0)
     assert vllm.model.name == "trained"
     process = vllm._process
@@ -148,11 +205,11 @@ def test_adapters_are_loaded_at_run_time_under_fresh_names(python, smollm2, tmp_
     config = ServeConfig(kind="vllm", vllm_python=python, dtype="float32", max_model_len=1024)
     server = start_server(folders[0], name="one", config=config, log=tmp_path / "serve.log")
     try:
-        assert probe(server, folders[0], base=smollm2).verdict == "served"
+        assert probe(server, expected_logprobs(folders[0]), base=expected_logprobs(smollm2)).verdict == "served"
         pid = server.pid
         server.load(folders[1], name="two")
         assert server.pid == pid  # without a restart
-        assert probe(server, folders[1], base=folders[0]).verdict == "served"
+        assert probe(server, expected_logprobs(folders[1]), base=expected_logprobs(folders[0])).verdict == "served"
         with pytest.raises(InputError, match="used before"):
             server.load(folders[0], name="one")
     finally:

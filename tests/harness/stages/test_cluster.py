@@ -12,6 +12,7 @@ from srft.harness.config.config import CollectConfig, RayConfig, read_config
 from srft.harness.run.store import Run
 from srft.harness.stages.cluster import Cluster
 from srft.harness.stages.collect import collect
+from srft.harness.stages.models import configured_model
 from tests import tiny
 
 ray = pytest.importorskip("ray", reason="no ray; pip install 'srft[ray]'")
@@ -71,3 +72,11 @@ def test_two_nodes_collect_what_threads_do(two_nodes, tasks, script, tmp_path):
     assert came_of(tmp_path / "nodes") == came_of(tmp_path / "threads")
     logs = list((tmp_path / "nodes").rglob("test_output.txt"))
     assert len(logs) == 4  # as many as there are different patches for a task
+
+
+def test_a_model_in_this_process_is_refused_before_it_is_loaded(tmp_path):
+    config = CollectConfig(tasks="t", model=f"local:{tmp_path}/none", ray=RayConfig(address="auto"))
+    with pytest.raises(
+        InputError, match=r"ray\.address is set, and a model in this process cannot be asked from other"
+    ):
+        configured_model(config, [])

@@ -17,6 +17,7 @@ from srft.train.plan.architecture import measure, read_architecture
 from srft.train.plan.footprint import Work, flops_of, memory_of
 from srft.train.plan.machine import Machine, read_machine
 from srft.train.plan.plan import plan
+from srft.train.plan.storage import storage_of
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
@@ -136,10 +137,80 @@ def test_the_peak_without_accumulation_is_the_larger_of_its_two_ends():
 def test_sharding_divides_float32_masters_among_the_processes():
     recipe = tiny_recipe(weights="bfloat16", fsdp=True)
     shape = shape_of(recipe)
-    memory = memory_of(recipe, shape, WORK, gpus=4)
-    assert memory.weights_bytes == memory.gradients_bytes == shape.parameters * 4 // 4
-    assert memory.optimizer_bytes == shape.parameters * 8 // 4 + 4 * shape.trained_tensors
+    memory = memory_of(recipe, shape, WORK, gpus=8)
+    assert memory.weights_bytes == memory.gradients_bytes == shape.parameters * 4 // 8
+    assert memory.optimizer_bytes == shape.parameters * 8 // 8 + 4 * shape.trained_tensors
     assert memory.communication_bytes == 2 * (2 * LAYER + 800) + LAYER * 6
+
+
+def test_accumulated_gradients_are_whole_on_every_process():
+    recipe = tiny_recipe(weights="bfloat16", fsdp=True, packs_per_step=8)
+    memory = memory_of(recipe, shape_of(recipe), WORK, gpus=4)
+    assert memory.gradients_bytes == 4 * PARAMETERS
+    assert memory.weights_bytes == PARAMETERS
+
+
+# 100 x 8 of the embedding, as many of the head, two layers with two norms each, the last norm.
+PARAMETERS = 800 + 800 + 2 * (LAYER + 16) + 8
+ADAPTERS = 2 * 4 * ((8 + 8) + (8 + 4) + (8 + 4) + (8 + 8) + 3 * (8 + 16))
+
+
+def stored(recipe: Recipe, *, gpus: int, on_gpu: bool = True, steps: int = 7):
+    shape, work = shape_of(recipe), msgspec.structs.replace(WORK, steps=steps)
+    return storage_of(recipe, shape, work, memory_of(recipe, shape, work, gpus=gpus), gpus=gpus, on_gpu=on_gpu)
+
+
+def test_disk_and_host_memory_of_a_sharded_training_by_hand():
+    """2,792 weights, trained in float32: 11,168 bytes saved; a checkpoint has them twice, and two states of each."""
+    assert PARAMETERS == 2792
+    found = stored(tiny_recipe(weights="bfloat16", fsdp=True, save_every=2, checkpoints=2), gpus=2)
+    assert (found.model_bytes, found.checkpoint_bytes) == (11_168, 2 * 11_168 + 2 * 11_168)
+    assert (found.checkpoints, found.disk_bytes) == (3, 3 * 44_672)
+    assert (found.host_bytes, found.nodes) == (22_336, 1)  # two processes with all of it
+    assert "each of 2 processes of a machine loads the whole model, cast to float32 there" in found.origins[1]
+    wide = stored(tiny_recipe(weights="bfloat16", fsdp=True, packs_per_step=16), gpus=16)
+    assert (wide.host_bytes, wide.nodes) == (8 * 11_168, 2)
+    assert any("torchrun --nnodes 2 --nproc-per-node 8" in line for line in wide.origins)
+    one = stored(tiny_recipe(weights="bfloat16", fsdp=True), gpus=1)
+    assert one.host_bytes == 22_336  # the optimizer's states, gathered
+    assert "gathers weights and then the optimizer" in one.origins[1]
+
+
+@pytest.mark.parametrize(
+    ("save_every", "kept", "steps", "most", "disk"),
+    [
+        (None, 2, 7, 0, 11_168),
+        (10, 2, 7, 1, 33_504 + 11_168),  # one at the last step, and the model beside it
+        (4, 2, 7, 2, 2 * 33_504 + 11_168),
+        (1, 2, 7, 3, 3 * 33_504),
+        (1, 1, 7, 2, 2 * 33_504),
+    ],
+)
+def test_checkpoints_at_a_time_by_hand(save_every, kept, steps, most, disk):
+    recipe = tiny_recipe(weights="float32", save_every=save_every, checkpoints=kept)
+    found = stored(recipe, gpus=1, steps=steps)
+    assert (found.model_bytes, found.checkpoint_bytes) == (11_168, 11_168 * 3)
+    assert (found.checkpoints, found.disk_bytes) == (most, disk)
+
+
+def test_storage_of_adapters_by_hand():
+    recipe = tiny_recipe(weights="bfloat16", lora={"rank": 4}, save_every=1, checkpoints=2)
+    found = stored(recipe, gpus=1)
+    assert ADAPTERS == 1024
+    assert (found.model_bytes, found.checkpoint_bytes) == (4 * ADAPTERS, 3 * 4 * ADAPTERS)
+    assert found.host_bytes == 2 * PARAMETERS + 4 * ADAPTERS
+    on_cpu = stored(recipe, gpus=2, on_gpu=False)
+    shape = shape_of(recipe)
+    assert on_cpu.host_bytes == 2 * memory_of(recipe, shape, WORK, gpus=2).peak_bytes
+
+
+def test_the_flagships_figures():
+    """32.76 G weights: 122 GiB in float32, four of these a checkpoint, three checkpoints, eight loads."""
+    planned = plan(load_recipe("qwen2.5-coder-32b-full-8gpu"), model=None, table=None)
+    count, storage = planned.parameters, planned.storage
+    assert count == 32_763_876_352
+    assert (storage.model_bytes, storage.checkpoint_bytes) == (4 * count, 16 * count)
+    assert (storage.disk_bytes, storage.host_bytes) == (3 * 16 * count, 8 * 4 * count)
 
 
 def test_steps_and_tokens_of_rows_are_the_schedules(base, tmp_path):
@@ -185,6 +256,14 @@ def test_what_does_not_fit_says_which_change_would_do():
     assert remedied.fits
     assert planned.advice[0] == f"gradient_checkpointing: true: peak {remedied.memory.peak_bytes / 2**30:,.1f} GiB"
     assert plan_table(planned).row_count > 20
+
+
+def test_sharding_is_advised_for_all_weights_with_the_machines_it_takes_and_not_for_adapters():
+    full = plan(load_recipe("qwen2.5-coder-32b-full-8gpu", sets=["plan.gpu=H100-80GB"]), model=None, table=None)
+    assert any(words.startswith("fsdp on 16 GPUs of 2 nodes: peak ") for words in full.advice)
+    adapters = plan(load_recipe("qwen2.5-coder-7b-lora-1gpu", sets=["plan.gpu=RTX4090"]), model=None, table=None)
+    assert not adapters.fits
+    assert not any("fsdp" in words for words in adapters.advice)
 
 
 def test_what_training_would_refuse_is_said():
