@@ -5,7 +5,7 @@ stages in their order.
 
     work = LoopWork(config, run, stop, Displays(), known_stages(None))
     work.stage(stages, "train.srft", key, train, stage="train", made=[folder])     # its figures; not done twice
-    work.promote(model, evaluation)
+    work.promote(model, figures, folder)
 """
 
 import os
@@ -67,7 +67,8 @@ def known_stages(only: Iterable[StageName] | None) -> frozenset[StageName]:
 
 
 class LoopWork:
-    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against,
+    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against (its
+    figures and its folder),
     `unmeasured` the folders of trained models where there are no tasks to measure them on."""
 
     def __init__(
@@ -75,7 +76,7 @@ class LoopWork:
     ) -> None:
         self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
         self.model = str(config.model)
-        self.standing: dict[str, Any] = {}
+        self.standing: tuple[dict[str, Any], Path] | None = None
         self.unmeasured: list[str] = []
         self.servers = ServedModels(config.serve, logs=run.path / "logs")
         self.sources = Sources(None, "", None, "")
@@ -153,9 +154,9 @@ class LoopWork:
             raise InputError(f"{what}, and {', '.join(later)} builds on it; add {stage} to --stages")
         raise Left
 
-    def promote(self, model: str, evaluation: dict[str, Any]) -> None:
+    def promote(self, model: str, evaluation: dict[str, Any], folder: Path) -> None:
         """From here on this model is the one to beat, and the link `model` of the run leads to it."""
-        self.model, self.standing = model, evaluation
+        self.model, self.standing = model, (evaluation, folder)
         self.link()
 
     def link(self) -> None:

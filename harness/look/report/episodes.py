@@ -22,7 +22,7 @@ from srft.env.grading.grade import Grade, patch_hash
 from srft.harness.look.report.files import EpisodeLine, GradeLine, StepLine
 from srft.harness.look.report.records import Episodes, Spent
 from srft.harness.run.store import JsonLines
-from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+from srft.harness.statistics.statistics import mean_rate, rate_interval
 
 N = TypeVar("N", int, float)
 
@@ -197,14 +197,6 @@ def _episode(line: EpisodeLine) -> Episode:
 
 def _letter(step: StepLine) -> str:
     return {True: "1", False: "0", None: "?"}[step.failed_tool]
-
-
-def rate_interval(attempts_by_task: Sequence[Sequence[bool]]) -> Interval | None:
-    """Wilson's for one attempt a task, else a bootstrap over tasks: as `srft evaluate` has it."""
-    graded = [attempts for attempts in attempts_by_task if attempts]
-    if all(len(attempts) == 1 for attempts in graded):
-        return wilson_interval(sum(attempts[0] for attempts in graded), len(graded))
-    return cluster_bootstrap_interval(graded)
 
 
 def summarize_episodes(on_file: OnFile, *, run: Path, tasks: int | None = None) -> Episodes:

@@ -175,8 +175,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An arm's models, one a seed, together.
 
-    predictions, resolved: summed over the seeds. rate: mean over the seeds. interval: tasks and seeds both drawn anew;
-    of one seed as in `Episodes`. seed_rates: cell -> rate.
+    predictions, resolved: summed over the seeds. rate: mean over the seeds. interval: over seeds and
+    tasks, `None` of too few seeds; of one seed that model's, over tasks alone. seed_rates: cell -> rate.
     """
 
     arm: str
@@ -191,13 +191,15 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of a round's model."""
+    """What became of a round's model. difference, interval: of its share to that of the model before, task by task."""
 
     decision: str
     cell: str | None = None
     model: str | None = None
     before: float | None = None
     after: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
     rule: str | None = None
     reason: str | None = None
 

@@ -8,7 +8,8 @@ import pytest
 from srft.env.errors import InputError
 from srft.harness.look.report import Report, read_report, write_report
 from srft.harness.look.report.records import Drop, FunnelStep
-from srft.harness.statistics.statistics import Interval, compare_paired, wilson_interval
+from srft.harness.statistics.paired import compare_models
+from srft.harness.statistics.statistics import Interval, wilson_interval
 from tests.harness.loop_run import LoopRun, critique_of, episode, grade_of
 
 BASE = {"b-1": [False], "b-2": [True], "b-3": [False], "c-1": [False]}
@@ -83,7 +84,7 @@ def test_headline(path):
     headline = report.headline
     assert (headline.base.resolved, headline.base.tasks, headline.base.interval) == (1, 4, wilson_interval(1, 4))
     assert (headline.trained.resolved, headline.cell, headline.round, headline.promoted) == (3, "srft", 1, True)
-    paired = compare_paired({k: v[0] for k, v in BASE.items()}, {k: v[0] for k, v in TRAINED.items()})
+    paired = compare_models({k: [v[0]] for k, v in BASE.items()}, {k: [v[0]] for k, v in TRAINED.items()})
     comparison = headline.comparison
     assert (comparison.difference, comparison.interval, comparison.p_value) == (0.5, paired.interval, 0.5)
     assert (comparison.gained, comparison.lost, comparison.tasks, comparison.unpaired) == (["b-1", "b-3"], [], 4, 0)
@@ -249,7 +250,7 @@ def test_a_seed_without_a_number_is_the_first(tmp_path):
         for cell, resolved in (("all", False), ("all.1", False), ("srft", True), ("srft.1", False)):
             run.evaluation(1, cell, {"a-1": [resolved]})
     [pair] = read_report(tmp_path).rounds[0].arm_comparisons
-    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", 2, 0.5)
+    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", (2, 2), 0.5)
 
 
 def test_costs(path):
@@ -293,10 +294,11 @@ def test_arms_with_seeds(tmp_path):
     assert (srft.arm, srft.seeds, srft.resolved, srft.predictions, srft.rate) == ("srft", 2, 3, 4, 0.75)
     assert srft.seed_rates == {"srft.0": 0.5, "srft.1": 1.0}
     assert srft.against_base.difference == 0.75
+    assert (srft.interval, srft.against_base.p_value) == (None, None)
     assert all_.rate == 0.25
     [pair] = one.arm_comparisons
-    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", 2, 0.5)
-    assert (pair.only_first, pair.only_second, pair.p_value) == (0, 2, 0.5)
+    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", (2, 2), 0.5)
+    assert (pair.only_first, pair.only_second, pair.p_value, pair.interval) == (0, 2, None, None)
     assert report.headline.chosen_among == 4
 
 
