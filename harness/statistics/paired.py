@@ -8,17 +8,21 @@ Reads verdicts already in memory, writes nothing.
 Verdicts are task -> resolved, one an attempt. **Two models** are compared over tasks: the interval and the test hold
 for these two models on other tasks like these. **Two arms** are compared over seeds (trainings of the same recipe) and
 tasks: a training's seed moves its results on all tasks at once, so a seed is one observation, however many tasks it is
-measured on. With s the standard deviation of a seed's level (logit), 90 tasks and two arms of equal truth, the share
-of "significant" results at 5 % is
+measured on.
 
-    seeds an arm                  2 and fewer    3      5      8      5 against the base model
-    s = 0   here                  not said       1.6 %  1.6 %  2.4 %  4.3 %
-    s = 0.3 here                  not said       2.9 %  4.0 %  4.5 %  4.5 %
-    s = 0.6 here                  not said       3.3 %  4.7 %  5.0 %  5.5 %
-    s = 0.6 by tasks alone        38 % and more  39 %   35 %
+With s the standard deviation of a seed's level (logit; 0.3 are 5 points) and 90 tasks, two arms of equal truth are
+called different, and arms 10 points apart are found, in so many experiments:
 
-and a difference of 10 points is found with the power that `power.py` computes. (All of it by
-`python -m tests.harness.statistics.simulated`; the tests hold each cell below 7 %.)
+                            different               found
+    seeds           s =     0      0.3    0.6       0      0.3    0.6
+    3 against 3             1.5 %  2.9 %  3.5 %     44 %   22 %   11 %
+    5 against 5             1.9 %  3.4 %  3.7 %     84 %   49 %   22 %
+    8 against 8             2.3 %  3.8 %  4.1 %     98 %   77 %   37 %
+    5 against a model       3.5 %  4.2 %  4.6 %
+    over tasks alone, 3     5.2 %  19 %   42 %
+
+By `python -m tests.harness.statistics.simulated`; the tests hold the errors in every cell, and in harder ones, at 7 %
+or less. docs/compare-models.md has more.
 """
 
 from __future__ import annotations
@@ -31,8 +35,7 @@ import numpy
 from numpy.typing import NDArray
 from scipy import stats
 
-from srft.critic.agreement import Interval
-from srft.harness.statistics.statistics import LEVEL, share_interval
+from srft.critic.intervals import LEVEL, Interval, share_interval
 
 Verdicts = Mapping[str, Sequence[bool]]
 Array = NDArray[numpy.float64]
@@ -319,6 +322,6 @@ def arm_interval(seeds: Sequence[Verdicts]) -> Interval | None:
         float(estimate.value),
         variance=float(estimate.error**2),
         degrees=float(estimate.degrees),
-        tasks=len(sides.tasks),
-        attempts=sides.first_ST.size,
+        units=len(sides.tasks),
+        trials=sides.first_ST.size,
     )

@@ -14,8 +14,8 @@ from typing import NamedTuple, Self
 
 import numpy
 
+from srft.critic.intervals import LEVEL
 from srft.harness.statistics.paired import Array, Estimate, combined, variances
-from srft.harness.statistics.statistics import LEVEL
 
 MOST_TASKS = 5000
 """Further than any benchmark goes: what needs more is not to be had by tasks."""

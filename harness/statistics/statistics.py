@@ -17,10 +17,7 @@ from collections.abc import Sequence
 import numpy
 from scipy import stats
 
-from srft.critic.agreement import Interval
-
-LEVEL = 0.05
-"""Of every test, and one minus it the confidence of every interval."""
+from srft.critic.intervals import LEVEL, Interval, ratio_interval
 
 
 def wilson_interval(successes: int, trials: int) -> Interval | None:
@@ -53,7 +50,7 @@ def mean_rate(attempts_by_task: Sequence[Sequence[bool]]) -> float | None:
 
 
 def rate_interval(attempts_by_task: Sequence[Sequence[bool]]) -> Interval | None:
-    """The interval of `mean_rate`, `None` for no tasks: Wilson's for one attempt a task, else `share_interval`.
+    """The interval of `mean_rate`, `None` for no tasks: Wilson's for one attempt a task, else `ratio_interval`.
 
     >>> rate_interval([[True], [False], []]) == wilson_interval(1, 2)
     True
@@ -64,31 +61,4 @@ def rate_interval(attempts_by_task: Sequence[Sequence[bool]]) -> Interval | None
     if all(len(attempts) == 1 for attempts in graded):
         return wilson_interval(sum(attempts[0] for attempts in graded), len(graded))
     rate_T = numpy.array([sum(attempts) / len(attempts) for attempts in graded])
-    tasks = len(rate_T)
-    return share_interval(
-        rate_T.mean(),
-        variance=rate_T.var(ddof=1) / tasks if tasks > 1 else 0.0,
-        degrees=max(tasks - 1, 1),
-        tasks=tasks,
-        attempts=sum(map(len, graded)),
-    )
-
-
-def share_interval(rate: float, *, variance: float, degrees: float, tasks: int, attempts: int) -> Interval:
-    """The interval of a share that is no count of independent trials.
-
-    variance, degrees: of the estimated share, and the degrees of freedom of that estimate. tasks, attempts: how many it
-    is the mean of. Clopper's and Pearson's interval for the number of independent trials that would vary as much; there
-    are never more of these than attempts. Where nothing varies, each task is one trial.
-
-    Source: E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
-    counts estimated from survey data", Survey Methodology 24 (1998).
-    """
-    trials = float(tasks) if variance <= 0 else min(rate * (1 - rate) / variance, attempts)
-    if variance > 0:
-        outer = 1 - LEVEL / 2
-        trials *= (stats.t.ppf(outer, max(attempts - 1, 1)) / stats.t.ppf(outer, degrees)) ** 2
-    hits, misses = trials * rate, trials * (1 - rate)
-    low = stats.beta.ppf(LEVEL / 2, hits, misses + 1) if hits > 0 else 0.0
-    high = stats.beta.ppf(1 - LEVEL / 2, hits + 1, misses) if misses > 0 else 1.0
-    return Interval(float(low), float(high))
+    return ratio_interval(rate_T, numpy.ones(len(rate_T)), trials=sum(map(len, graded)))

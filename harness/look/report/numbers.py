@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from srft.critic.agreement import Interval
+from srft.critic.intervals import Interval
 
 SPACE = "\u00a0"
 """Does not break: a figure stays with its unit."""

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from srft.harness.statistics import statistics
-from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval, share_interval, wilson_interval
+from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval, wilson_interval
 
 
 def rounded(interval: Interval | None) -> tuple[float, float]:
@@ -89,12 +89,6 @@ def test_there_are_no_more_trials_than_attempts() -> None:
     interval = rate_interval([[True] * 2 + [False] * 3, [True] * 3 + [False] * 2])
     trials = 10 * (stats.t.ppf(0.975, 9) / stats.t.ppf(0.975, 1)) ** 2
     assert interval == pytest.approx(clopper_pearson(trials / 2, trials))
-
-
-def test_a_share_that_varies_with_one_degree_of_freedom() -> None:
-    low, high = share_interval(0.5, variance=0.05, degrees=1, tasks=10, attempts=1)
-    trials = 1 * (stats.t.ppf(0.975, 1) / stats.t.ppf(0.975, 1)) ** 2
-    assert (low, high) == pytest.approx(clopper_pearson(trials / 2, trials))
 
 
 @pytest.mark.parametrize("mean", [-3.0, -0.7])
