@@ -68,6 +68,10 @@ def test_the_jackknife():
     assert found == (pytest.approx(0.4 - half), pytest.approx(0.4 + half))
 
 
+def test_two_runs_are_enough_for_the_jackknife():
+    assert jackknife_interval(0.4, numpy.array([0.399, 0.401])).low == pytest.approx(0.4 - t(1) * 0.001)
+
+
 def test_the_jackknife_stays_within_its_bounds():
     assert jackknife_interval(0.9, numpy.array([0.9, 0.5, 1.0])).high == 1.0
     assert jackknife_interval(-0.9, numpy.array([-0.9, -0.5, -1.0])).low == -1.0

@@ -46,7 +46,8 @@ def path(tmp_path):
         run.evaluation(1, "srft", TRAINED)
         run.stage(1, "collect", 60.0)
         run.stage(1, "train.srft", 40.0)
-        run.stage(1, "promote", decision="promoted", cell="srft", before=0.25, after=0.75, rule="r", reason="better")
+        decided = {"difference": 0.5, "interval": [-0.1, 0.9], "bound": 0.8, "rule": "r", "reason": "better"}
+        run.stage(1, "promote", decision="promoted", cell="srft", before=0.25, after=0.75, **decided)
         run.evaluation(2, "srft", WORSE)
         run.stage(2, "promote", decision="rolled back", cell="srft", before=0.75, after=0.0, rule="r", reason="worse")
     (path / "loop.yaml").write_text(
@@ -108,6 +109,11 @@ def test_rounds_are_a_list_and_round_0_is_the_base_model(path):
         "promoted",
         "rolled back",
     ]
+    promotion = content["rounds"][1]["promotion"]
+    assert (promotion["difference"], promotion["interval"]) == (0.5, [-0.1, 0.9])
+    page = (path / "report.md").read_text().replace("\u00a0", " ")
+    assert "| promoted | srft | 25.0 % | 75.0 % | +50.0 (−10.0 to +90.0) | r | better |" in page
+    assert "it cannot tell their recipes apart" in page
     assert msgspec.json.decode((path / "report.json").read_bytes(), type=Report) == read_report(path)
 
 
@@ -300,6 +306,10 @@ def test_arms_with_seeds(tmp_path):
     assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", (2, 2), 0.5)
     assert (pair.only_first, pair.only_second, pair.p_value, pair.interval) == (0, 2, None, None)
     assert report.headline.chosen_among == 4
+    write_report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.md").read_text().replace("\u00a0", " ")
+    assert "2 seeds of srft against 2 seeds of all: too few to tell the recipe from its luck" in page
+    assert "| all | srft | 2 and 2 | 2 | +50.0 | – | 2 | 0 |" in page
 
 
 def test_a_base_model_alone(tmp_path):
