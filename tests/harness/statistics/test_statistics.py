@@ -69,6 +69,14 @@ def test_several_attempts_are_as_many_trials_as_they_vary() -> None:
     assert interval == pytest.approx(clopper_pearson(3 / 8 * trials, trials))
 
 
+def test_one_task_with_two_attempts_is_enough_to_go_by_shares() -> None:
+    found = rate_interval([[True], [True, False], [False], [True]])
+    rates = numpy.array([1, 0.5, 0, 1])
+    trials = rates.mean() * (1 - rates.mean()) / (rates.var(ddof=1) / 4)
+    trials *= (stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 3)) ** 2
+    assert found == pytest.approx(clopper_pearson(rates.mean() * trials, trials))
+
+
 def test_copied_attempts_are_no_more_trials() -> None:
     tasks = [[True], [False], [True], [False], [False], [False], [True], [False]]
     twice, often = (rate_interval([attempts * times for attempts in tasks]) for times in (2, 50))
