@@ -306,3 +306,21 @@ def test_two_models(attempts, tasks, mean):
     better = world.with_difference(0.1)
     first, second = better.draw(numpy.random.default_rng(0), 1000, seeds=(1, 1))
     assert covered(of_models(first, second, attempts=attempts), 0.1) >= 0.93
+
+
+def test_many_experiments_at_once_are_each_by_itself():
+    rate_NST = numpy.random.default_rng(0).random((3, 2, 5))
+    for found, rate_ST in zip(variances(rate_NST).cells, rate_NST, strict=True):
+        assert found == pytest.approx(variances(rate_ST).cells)
+    together = mean_estimate(rate_NST.mean(axis=1), rate_NST)
+    for place, rate_ST in enumerate(rate_NST):
+        alone = mean_estimate(rate_ST.mean(axis=0), rate_ST)
+        assert [field[place] for field in together] == pytest.approx(list(alone))
+
+
+def test_one_task_with_two_attempts_is_enough_for_shares():
+    assert compare_models({"a": [True], "b": [False]}, {"a": [True, False], "b": [True]}).test == "t-test over tasks"
+
+
+def test_two_tasks_are_enough_for_arms():
+    assert compare_arms(seeds("10", "10", "00"), seeds("11", "11", "01")).p_value is not None
