@@ -1,33 +1,21 @@
-"""How far raters agree beyond chance, and how sure that is: kappas from counts, a bootstrap over runs.
+"""How far raters agree beyond chance: kappas from counts.
 
-Reads counts, writes nothing. All functions take arrays, so that ten thousand resamples are one call.
+Reads counts, writes nothing. All functions take arrays, so that a kappa without each of the runs is one call.
 
     >>> cohen_kappa(both=20.0, first=25.0, second=30.0, items=50.0).item()
     0.4
 
-The runs are the sample: steps of one run share its task and its errors, so whole runs are drawn. What cannot be said
-(no flagged step has no precision) is NaN in arrays and `None` in records.
+What cannot be said (no flagged step has no precision) is NaN in arrays and `None` in records.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
 Array = NDArray[numpy.float64]
-
-RESAMPLES = 10_000
-_CHUNK_DRAWS = 1 << 20
-"""Drawn runs held at once: memory stays small at any number of runs."""
-
-
-class Interval(NamedTuple):
-    """Both ends belong to it."""
-
-    low: float
-    high: float
 
 
 def divided(numerator: Any, denominator: Any) -> Array:
@@ -77,30 +65,3 @@ def fleiss_kappa(counts: Array) -> Array:
     share = divided(marked, ratings)
     expected = share**2 + (1 - share) ** 2
     return divided(divided(agreeing, items) - expected, 1 - expected)
-
-
-def resampled_sums(counts_NK: Array, *, seed: int, resamples: int) -> Array:
-    """(resamples, K): the column sums of N runs drawn with replacement, once a resample."""
-    random = numpy.random.default_rng(seed)
-    runs = len(counts_NK)
-    rows = max(1, _CHUNK_DRAWS // max(1, runs))
-    sums = []
-    for done in range(0, resamples, rows):
-        drawn = min(rows, resamples - done)
-        places_RN = random.integers(0, runs, size=(drawn, runs)) + numpy.arange(drawn)[:, None] * runs
-        times_RN = numpy.bincount(places_RN.ravel(), minlength=drawn * runs).reshape(drawn, runs)
-        sums.append(times_RN @ counts_NK)
-    return numpy.concatenate(sums)
-
-
-def interval(resampled: Array, *, confidence: float = 0.95) -> Interval | None:
-    """The percentile interval. Resamples in which the figure does not exist are left out; `None` where all are.
-
-    Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-    """
-    known = resampled[~numpy.isnan(resampled)]
-    if len(known) == 0:
-        return None
-    tail = (1 - confidence) / 2
-    low, high = numpy.quantile(known, [tail, 1 - tail])
-    return Interval(float(low), float(high))

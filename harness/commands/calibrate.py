@@ -40,12 +40,11 @@ def calibrate(
     harmful: Annotated[
         str, typer.Option("--harmful", metavar="VERDICT,VERDICT", help="The verdicts that count as harmful.")
     ] = "mistake",
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Measure critics against true labels: precision, recall, F1, kappa, first error, next to what needs no critic.
 
-    Intervals are 95 % bootstrap intervals over whole runs. Nothing is written.
+    Intervals are 95 % intervals over whole runs. Nothing is written.
 
     Example: `srft calibrate --labels human.jsonl --predictions judge.jsonl`
 
@@ -64,7 +63,7 @@ def calibrate(
         truth = read_truth(required(labels, "--labels"))
         chosen = choose(read_predictions(required(predictions, "--predictions (or --run)"), truth), critic)
         judged, passed_over = judged_runs(truth.runs, chosen, harmful=counted), truth.passed_over
-    report = measure(judged, seed=seed)
+    report = measure(judged)
     if passed_over:
         typer.echo(f"srft: passed over, since without labels: {', '.join(passed_over)}", err=True)
     if json:
@@ -137,7 +136,7 @@ def _print_report(report: Any) -> None:
     console.print(_score_table(report))
     console.print(
         f"{first.steps:,} steps of {first.runs:,} runs, {first.harmful_steps:,} steps harmful; after each figure its "
-        "95 % interval, a bootstrap over runs.",
+        "95 % interval, over runs.",
         soft_wrap=True,
     )
     console.print(_recall_sentence(report.critics), soft_wrap=True)

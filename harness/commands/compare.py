@@ -17,17 +17,31 @@ def compare(
     common: Annotated[
         bool, typer.Option("--common", help="Compare the tasks that both have, where they have others too.")
     ] = False,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="Compare the models' arms: all seeds of the same round that were evaluated.")
+    ] = False,
+    plan: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS", help="With --seeds: how many seeds and tasks would find a difference of so many points."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare two runs task by task: the paired difference with its interval, McNemar's exact test, what changed.
+    """Compare two runs task by task: the difference with its interval, a test, what changed.
 
     A run stands for the model it ended with: the one promoted last, else the best of its last round, else its episodes.
+    Two models are compared over tasks. With --seeds two recipes are, over seeds and tasks: three seeds of each are
+    needed, five against the base model.
 
     Example: `srft compare runs/demo:round-000/evaluation/base runs/demo`
     """
+    from srft.env.errors import InputError
     from srft.harness.look.compare import compare as compare_runs
 
-    compared = compare_runs(first, second, common=common)
+    if plan is not None and not 0 < plan < 100:
+        raise InputError(f"--plan {plan:g}: expected points between 0 and 100, say 5")
+    compared = compare_runs(first, second, common=common, seeds=seeds, plan=None if plan is None else plan / 100)
     if json:
         print_json(compared)
     else:
@@ -45,16 +59,34 @@ def _print_compared(compared: Any) -> None:
         rate, interval = getattr(compared, f"{name}_rate"), getattr(compared, f"{name}_interval")
         table.add_row(letter, plain(getattr(compared, name), most=100), percent(rate), interval_text(interval))
     console.print(table)
-    console.print(
-        f"B less A: {points(compared.difference)} (95 % interval {interval_text(compared.interval, signed=True)}), "
-        f"{p_equals(compared.p_value)}; {plural(compared.better, 'task')} better in B, {compared.worse} worse",
-        soft_wrap=True,
-        highlight=False,
-    )
+    figures = f"{compared.test} {p_equals(compared.p_value)}; " if compared.test else ""
+    interval = f" (95 % interval {interval_text(compared.interval, signed=True)})" if compared.interval else ""
+    lines = [
+        f"B less A: {points(compared.difference)}{interval}; {figures}"
+        f"{plural(compared.better, 'task')} better in B, {compared.worse} worse",
+        plain(compared.shows, most=400),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    if compared.plan:
+        effect, spread = f"{100 * compared.plan.effect:g}", percent(compared.plan.seed_spread)
+        line = f"To find {effect} points in 80 % of experiments (seeds differ by {spread}, one standard deviation):"
+        console.print(line, soft_wrap=True, highlight=False)
+        console.print(_plan_table(compared.plan))
     if compared.changed:
         console.print(_changed_table(compared))
     for line in _left_out(compared):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _plan_table(plan: Any) -> Table:
+    from srft.harness.statistics.power import MOST_TASKS
+
+    table = Table("seeds of each arm")
+    table.add_column("tasks", justify="right")
+    for seeds, tasks in plan.tasks.items():
+        table.add_row(str(seeds), f"more than {MOST_TASKS:,}" if tasks is None else f"{tasks:,}")
+    return table
 
 
 def _changed_table(compared: Any) -> Table:

@@ -27,6 +27,7 @@ from srft.harness.config.identity import (
     tasks_id,
     tools_id,
 )
+from srft.harness.loop.promotion import Promotion
 from srft.harness.serve.server import ServeConfig
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By
@@ -48,17 +49,6 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tokens: Annotated[int, MORE_THAN_0] | None = None
     wall_s: Annotated[float, MORE_THAN_0] | None = None
     disk_gib: Annotated[float, MORE_THAN_0] | None = None
-
-
-class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a new model takes the place of the one before.
-
-    arm: whose model; the first of `arms` unless given. Of several seeds it is the first, for to take the best of them
-    would favour luck. may_lose: by how much its share of resolved held-out tasks may be below that of the one before.
-    """
-
-    arm: Arm | None = None
-    may_lose: Share = 0.0
 
 
 class RunsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ stages in their order.
 
     work = LoopWork(config, run, stop, Displays(), known_stages(None))
     work.stage(stages, "train.srft", key, train, stage="train")     # its figures; not done twice
-    work.promote(model, evaluation)
+    work.promote(model, figures, folder)
 """
 
 import os
@@ -80,16 +80,16 @@ def made_by(name: str, folder: Path) -> list[Path]:
 
 
 class LoopWork:
-    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against,
-    `unmeasured` the folders of trained models where there are no tasks to measure them on, `is_left` whether a round
-    ended before its end, as no more of it was asked for."""
+    """One command of a loop. `model` is the promoted one, `standing` the evaluation that a new one is held against (its
+    figures and its folder), `unmeasured` the folders of trained models where there are no tasks to measure them on,
+    `is_left` whether a round ended before its end, as no more of it was asked for."""
 
     def __init__(
         self, config: LoopConfig, run: Run, stop: threading.Event, displays: Displays, only: frozenset[StageName]
     ) -> None:
         self.config, self.run, self.stop, self.displays, self.only = config, run, stop, displays, only
         self.model = str(config.model)
-        self.standing: dict[str, Any] = {}
+        self.standing: tuple[dict[str, Any], Path] | None = None
         self.unmeasured: list[str] = []
         self.is_left = False
         workers = max(config.collect.workers, config.evaluate.workers)
@@ -189,9 +189,9 @@ class LoopWork:
             raise InputError(f"{what}, and {', '.join(later)} builds on it; add {stage} to --stages")
         raise Left
 
-    def promote(self, model: str, evaluation: dict[str, Any]) -> None:
+    def promote(self, model: str, evaluation: dict[str, Any], folder: Path) -> None:
         """From here on this model is the one to beat, and the link `model` of the run leads to it."""
-        self.model, self.standing = model, evaluation
+        self.model, self.standing = model, (evaluation, folder)
         self.link()
 
     def link(self) -> None:

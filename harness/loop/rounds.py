@@ -30,6 +30,7 @@ from srft.env.errors import InputError
 from srft.env.identity import INSIDE_RUN, identity, key
 from srft.harness.config.config import EpisodesConfig, inside_run
 from srft.harness.config.identity import model_id
+from srft.harness.look.report.episodes import read_episodes
 from srft.harness.loop.budget import BudgetWatch
 from srft.harness.loop.imported import check_sources, import_into, runs_id
 from srft.harness.loop.loop_config import LoopConfig
@@ -44,6 +45,7 @@ from srft.harness.loop.loop_work import (
     known_stages,
 )
 from srft.harness.loop.loop_yaml import keep_loop_config
+from srft.harness.loop.promotion import decide
 from srft.harness.loop.sources import Sources
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round, Run
@@ -153,7 +155,8 @@ class _Rounds(LoopWork):
         round_ = self.run.round(0)
         stages = Stages.read(round_.path)
         with suppress(Left):  # later stages say themselves what they miss
-            self.standing = self.evaluate(round_, stages, cell="base", model=self.config.model)
+            figures = self.evaluate(round_, stages, cell="base", model=self.config.model)
+            self.standing = figures, round_.path / "evaluation" / "base"
 
 
 class _Round:
@@ -351,28 +354,36 @@ class _Round:
         if not self.rounds.standing:
             self.rounds.leave("promote", f"{self.rounds.run.path}: the model before is not evaluated")
         cell = next(name for name, arm, _ in self.config.cells() if arm == self.config.promoted_arm)
-        before, after = self.rounds.standing, evaluated[cell]
-        rule = self.config.promote
+        (before, standing), after, rule = self.rounds.standing, evaluated[cell], self.config.promote
+        folder = self.round.path / "evaluation" / cell
+        verdicts = _verdicts(standing), _verdicts(folder)
         weights = [weights_id(self.rounds.model), weights_id(models[cell])]
-        made_key = key("promote", before, after, identity(rule, base=self.rounds.run.path), weights)
-        is_better = after["rate"] is not None and after["rate"] >= (before["rate"] or 0.0) - rule.may_lose - 1e-9
+        made_key = key("promote", verdicts, before, after, identity(rule, base=self.rounds.run.path), weights)
+        missing = sum(one["missing"] + one["not_run"] for one in (before, after))
+        decision = decide(rule, *verdicts, tasks=after["tasks"], missing=missing)
+        model = models[cell] if decision.promoted else self.rounds.model
         figures = {
-            "decision": "promoted" if is_better else "rolled back",
+            "decision": "promoted" if decision.promoted else "rolled back",
             "cell": cell,
-            "model": inside_run(models[cell] if is_better else self.rounds.model, self.rounds.run.path).removeprefix(
-                INSIDE_RUN
-            ),
+            "model": inside_run(model, self.rounds.run.path).removeprefix(INSIDE_RUN),
             "before": before["rate"],
             "after": after["rate"],
-            "rule": f"promoted unless the share of resolved held-out tasks falls by more than {rule.may_lose:g}",
-            "reason": f"{cell}: {_share(after)} resolved, the model before it {_share(before)}",
+            **decision.figures(),
+            "rule": rule.text(),
+            "reason": f"{cell}: {_share(after)} resolved, the model before it {_share(before)}: {decision.why}",
         }
         self.rounds.stage(self.stages, "promote", made_key, lambda: figures, stage="promote")
         logger.info("{}: {}: {}", self.round.path.name, figures["decision"], figures["reason"])
-        if is_better:
-            self.rounds.promote(models[cell], after)
+        if decision.promoted:
+            self.rounds.promote(models[cell], after, folder)
         else:
             self.rounds.link()
+
+
+def _verdicts(folder: Path) -> dict[str, list[bool]]:
+    """Task -> a verdict an attempt that was graded, in an order of their own."""
+    on_file = read_episodes(folder)
+    return {} if on_file is None else {task: sorted(graded) for task, graded in on_file.attempts_by_task().items()}
 
 
 def _share(evaluation: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 from srft.harness.run.index import Index
 from srft.harness.run.store import Round
-from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     tasks that a predictions file has no patch for, which count as not resolved, as on the leaderboards. not_run:
     attempts that were asked for and that the collection has not run yet; they are in no other figure. rate: the tasks'
     mean share of resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no
-    others. interval: 95 %, Wilson's for one attempt a task, a bootstrap over tasks for several. resolved_any: tasks
-    that at least one attempt resolved.
+    others. interval: 95 %, see `rate_interval`. resolved_any: tasks that at least one attempt resolved.
     """
 
     tasks: int
@@ -204,16 +203,10 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
         timed_out=counts["timed_out"],
         resolved_any=sum(any(attempts) for attempts in resolved_by_task.values()),
         rate=mean_rate(list(resolved_by_task.values())),
-        interval=_interval(list(resolved_by_task.values())),
+        interval=rate_interval(list(resolved_by_task.values())),
         by_repository={repo: dict(sorted(row.items())) for repo, row in sorted(by_repository.items())},
         not_run=not_run,
     )
-
-
-def _interval(resolved_by_task: list[list[bool]]) -> Interval | None:
-    if all(len(attempts) == 1 for attempts in resolved_by_task):
-        return wilson_interval(sum(attempts[0] for attempts in resolved_by_task), len(resolved_by_task))
-    return cluster_bootstrap_interval(resolved_by_task)
 
 
 def submissions_of_run(tasks: Iterable[Task], attempts: int, index: Index) -> list[Submission]:

@@ -1,4 +1,4 @@
-"""Kappas against hand-made values and against their definitions, read slowly; the bootstrap."""
+"""Kappas against hand-made values and against their definitions, read slowly."""
 
 import math
 from fractions import Fraction
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srft.critic.agreement import Interval, cohen_kappa, divided, fleiss_counts, fleiss_kappa, interval, resampled_sums
+from srft.critic.agreement import cohen_kappa, divided, fleiss_counts, fleiss_kappa
 
 
 def slow_cohen(first, second):
@@ -58,19 +58,3 @@ def test_items_with_one_rater_say_nothing():
 
 def test_division_by_nothing_is_not_known():
     assert numpy.array_equal(divided([1.0, 0.0], [2.0, 0.0]), [0.5, numpy.nan], equal_nan=True)
-
-
-def test_resamples_draw_whole_runs():
-    counts_NK = numpy.array([[1.0, 10.0], [1.0, 20.0], [1.0, 40.0]])
-    sums = resampled_sums(counts_NK, seed=1, resamples=500)
-    assert sums.shape == (500, 2)
-    assert (sums[:, 0] == 3).all()
-    # Three of 10, 20 and 40: every sum that can be drawn, and no other.
-    assert set(sums[:, 1]) == {float(a + b + c) for a in (10, 20, 40) for b in (10, 20, 40) for c in (10, 20, 40)}
-    assert numpy.array_equal(sums, resampled_sums(counts_NK, seed=1, resamples=500))
-    assert not numpy.array_equal(sums, resampled_sums(counts_NK, seed=2, resamples=500))
-
-
-def test_intervals_leave_out_what_does_not_exist():
-    assert interval(numpy.array([numpy.nan, *range(101)]), confidence=0.5) == Interval(25, 75)
-    assert interval(numpy.array([numpy.nan])) is None

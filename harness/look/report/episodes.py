@@ -16,7 +16,7 @@ from pathlib import Path
 from srft.harness.look.report.records import Episodes, Spent
 from srft.harness.run.index import Index, RunEntry, Tally, total
 from srft.harness.run.store import Round
-from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+from srft.harness.statistics.statistics import mean_rate, rate_interval
 
 SHOWN_OUTCOMES = ("resolved", "unresolved", "not_graded")
 
@@ -31,14 +31,6 @@ def read_episodes(folder: Path) -> Index | None:
     if not round_.trajectories.path.exists() and not round_.grades.path.exists():
         return None
     return round_.index()
-
-
-def rate_interval(attempts_by_task: Sequence[Sequence[bool]]) -> Interval | None:
-    """Wilson's for one attempt a task, else a bootstrap over tasks: as `srft evaluate` has it."""
-    graded = [attempts for attempts in attempts_by_task if attempts]
-    if all(len(attempts) == 1 for attempts in graded):
-        return wilson_interval(sum(attempts[0] for attempts in graded), len(graded))
-    return cluster_bootstrap_interval(graded)
 
 
 def summarize_episodes(on_file: Index, *, run: Path, tasks: int | None = None) -> Episodes:

@@ -38,7 +38,7 @@ from srft.harness.run.find import find_run, round_folders
 from srft.harness.run.index import Index
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round as RoundFiles
-from srft.harness.statistics.paired import Comparison, Verdicts, compare_verdicts
+from srft.harness.statistics.paired import Comparison, Verdicts, compare_models
 
 BASE = "base"
 
@@ -156,7 +156,7 @@ def _cells(folder: Path, stages: Stages, reading: Reading, evaluated: Evaluated)
 def _against_base(base: Verdicts | None, name: str, verdicts: Verdicts | None) -> Comparison | None:
     if base is None or verdicts is None or name == BASE:
         return None
-    return compare_verdicts([base], [verdicts], names=(BASE, name))
+    return compare_models(base, verdicts, names=(BASE, name))
 
 
 def _funnel_arm(known_by: str | None, rows: dict[str, ArmRows]) -> str | None:

@@ -171,7 +171,7 @@ def _quality(report: Report) -> Iterator[_Plan]:
     caption = (
         f"How well each critic finds the steps that the true labels call mistakes, on {plural(runs, 'run')}: "
         "precision is the share of its flags that are right, recall the share of the mistakes that it flags. 95 % "
-        "intervals by a bootstrap over runs."
+        "intervals over runs."
     )
     alt = "; ".join(f"{mark.label}: {mark.note}" for mark in marks)
     yield _Plan(

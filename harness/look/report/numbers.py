@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from srft.harness.statistics.statistics import Interval
+from srft.critic.intervals import Interval
 
 SPACE = "\u00a0"
 """Does not break: a figure stays with its unit."""
@@ -64,11 +64,13 @@ def share_with_interval(share: float | None, interval: Interval | None) -> str:
     return f"{percent(share)} ({DASH.join(_points(end, 1, signed=False) for end in interval)})"
 
 
-def change_with_interval(difference: float, interval: Interval) -> str:
+def change_with_interval(difference: float, interval: Interval | None) -> str:
     """
-    >>> change_with_interval(0.25, Interval(0.0, 0.5))
-    '+25.0 (0.0 to +50.0)'
+    >>> change_with_interval(0.25, Interval(0.0, 0.5)), change_with_interval(0.25, None)
+    ('+25.0 (0.0 to +50.0)', '+25.0')
     """
+    if interval is None:
+        return _points(difference, 1, signed=True)
     return f"{_points(difference, 1, signed=True)} ({interval_text(interval, signed=True)})"
 
 
@@ -120,19 +122,23 @@ def decimal_with_interval(value: float | None, interval: Interval | None) -> str
     return f"{decimal(value)} ({interval.low:.2f}{DASH}{interval.high:.2f})"
 
 
-def p_text(p_value: float) -> str:
+def p_text(p_value: float | None) -> str:
     """
-    >>> p_text(0.0214), p_text(1.0), p_text(3e-9)
-    ('0.021', '1', '< 0.0001')
+    >>> p_text(0.0214), p_text(1.0), p_text(3e-9), p_text(None)
+    ('0.021', '1', '< 0.0001', '–')
     """
+    if p_value is None:
+        return DASH
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
-def p_equals(p_value: float) -> str:
+def p_equals(p_value: float | None) -> str:
     """
-    >>> p_equals(0.0214), p_equals(3e-9)
-    ('p = 0.021', 'p < 0.0001')
+    >>> p_equals(0.0214), p_equals(3e-9), p_equals(None)
+    ('p = 0.021', 'p < 0.0001', 'no p-value')
     """
+    if p_value is None:
+        return "no p-value"
     text = p_text(p_value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 

@@ -55,7 +55,7 @@ def _of_headline(headline: Headline) -> Iterator[Card]:
         yield Card(
             "Difference, task by task",
             points(one.difference),
-            f"95 % interval {interval_text(one.interval, signed=True)}; McNemar's exact test {p_equals(one.p_value)}; "
+            f"95 % interval {interval_text(one.interval, signed=True)}; {one.test} {p_equals(one.p_value)}; "
             f"{plural(one.only_second, 'task')} gained, {one.only_first:,} lost",
         )
 
@@ -83,7 +83,7 @@ def verdict_sentences(report: Report) -> list[str]:
     headline = report.headline
     if headline is None:
         return []
-    sentences = [_meaning(headline.comparison)] if headline.comparison else []
+    sentences = [_meaning(headline.comparison), headline.comparison.shows] if headline.comparison else []
     if headline.promoted is False:
         sentences.append(
             "No round was promoted: the base model stays in use, and the trained one shown was rolled back."
@@ -101,8 +101,8 @@ def verdict_sentences(report: Report) -> list[str]:
 
 def _meaning(one: Comparison) -> str:
     where = f"On the {plural(one.tasks, 'task')} that both have a verdict for, the trained model"
-    if one.interval.low > 0:
+    if one.interval is not None and one.interval.low > 0:
         return f"{where} resolves more: the interval of the difference lies above 0."
-    if one.interval.high < 0:
+    if one.interval is not None and one.interval.high < 0:
         return f"{where} resolves less: the interval of the difference lies below 0."
     return f"{where} cannot be told from the base model: the interval of the difference has 0 in it."

@@ -35,8 +35,8 @@ class Episodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     predictions: attempts at the tasks; resolved, unresolved, empty, not_applied, not_graded and missing sum up to it.
     missing: attempts that the stage counted and that have no file; they are not resolved. not_graded: by reason; they
-    are in no rate. rate: the tasks' mean share of resolved attempts. interval: Wilson's for one attempt a task, else a
-    bootstrap over tasks. resolved_any: tasks that at least one attempt resolved. done_again: lines of episodes that
+    are in no rate. rate: the tasks' mean share of resolved attempts. interval: see `rate_interval`.
+    resolved_any: tasks that at least one attempt resolved. done_again: lines of episodes that
     stand in the file a second time. unreadable: file -> lines that cannot be read and are left out. partial: what some
     replies of a run came with -> replies that came without it, or with something unusable. stop_reasons: outcome ->
     reason -> episodes. commands: how those of finished episodes ended, "succeeded", "failed" and "not known". wall_s:
@@ -102,8 +102,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A critic against the true labels: how well it finds the steps that are mistakes.
 
-    truth: source of the true labels -> runs. A figure that does not exist is `None`; intervals: by figure, a bootstrap
-    over runs. random: the same figures, expected of flags thrown at the critic's rate; flag_all: of a critic that
+    truth: source of the true labels -> runs. A figure that does not exist is `None`; intervals: by figure, over
+    runs. random: the same figures, expected of flags thrown at the critic's rate; flag_all: of a critic that
     flags each step.
     """
 
@@ -175,8 +175,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An arm's models, one a seed, together.
 
-    predictions, resolved: summed over the seeds. rate: mean over the seeds. interval: tasks and seeds both drawn anew;
-    of one seed as in `Episodes`. seed_rates: cell -> rate.
+    predictions, resolved: summed over the seeds. rate: mean over the seeds. interval: over seeds and
+    tasks, `None` of too few seeds; of one seed that model's, over tasks alone. seed_rates: cell -> rate.
     """
 
     arm: str
@@ -191,13 +191,15 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of a round's model."""
+    """What became of a round's model. difference, interval: of its share to that of the model before, task by task."""
 
     decision: str
     cell: str | None = None
     model: str | None = None
     before: float | None = None
     after: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
     rule: str | None = None
     reason: str | None = None
 

@@ -16,7 +16,7 @@ from srft.harness.look.web.folding import Folded, folded
 from srft.harness.look.web.places import Library, Place
 from srft.harness.run.stages import Stage, Stages
 from srft.harness.run.trained import RowsFile
-from srft.harness.statistics.statistics import Interval, cluster_bootstrap_interval, mean_rate, wilson_interval
+from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
 from srft.train.rows.mask import Arm
 
 CONFIGURATIONS = ("loop.yaml", "run.yaml")
@@ -113,7 +113,7 @@ def make_card(place: Place) -> Card:
         steps=sum(entry.steps for entry in place.standing),
         outcomes=outcomes,
         rate=mean_rate(attempts),
-        interval=_interval(attempts),
+        interval=rate_interval(attempts) if attempts else None,
         stops=Counter(entry.stop_reason for entry in place.standing),
         models=Counter(entry.model for entry in place.standing),
         cost_usd=sum(costs) if costs else None,
@@ -123,14 +123,6 @@ def make_card(place: Place) -> Card:
         problems=[],
         damaged=list(place.damaged()),
     )
-
-
-def _interval(attempts: list[list[bool]]) -> Interval | None:
-    if not attempts:
-        return None
-    if all(len(known) == 1 for known in attempts):
-        return wilson_interval(sum(known[0] for known in attempts), len(attempts))
-    return cluster_bootstrap_interval(attempts)
 
 
 def _critics(place: Place) -> list[Critics]:

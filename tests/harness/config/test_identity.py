@@ -72,7 +72,7 @@ SETTINGS = {
         "",
     ),
     "PracticeConfig": ("families issue packages requirements runs seed split test train", "workers", ""),
-    "Promotion": ("arm may_lose", "", ""),
+    "Promotion": ("arm margin level", "", ""),
     "RayConfig": ("", "address cpus", ""),
     "Recipe": (
         "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate log_every lora "

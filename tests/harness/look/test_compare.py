@@ -6,7 +6,8 @@ import pytest
 
 from srft.env.errors import InputError
 from srft.harness.look.compare import compare, read_side
-from srft.harness.statistics.statistics import compare_paired, wilson_interval
+from srft.harness.statistics.paired import compare_models
+from srft.harness.statistics.statistics import wilson_interval
 from tests.harness.loop_run import LoopRun, episode, grade_of
 
 BASE = {"a-1": [False], "a-2": [True], "a-3": [False], "a-4": [None]}
@@ -28,11 +29,13 @@ def path(tmp_path):
 
 def test_a_comparison(path):
     one = compare(f"{path}:round-000/evaluation/base", str(path / "round-001" / "evaluation" / "srft"))
-    paired = compare_paired({"a-1": False, "a-2": True, "a-3": False}, {"a-1": True, "a-2": False, "a-3": True})
+    sides = ({"a-1": [False], "a-2": [True], "a-3": [False]}, {"a-1": [True], "a-2": [False], "a-3": [True]})
+    paired = compare_models(*sides)
     assert (one.tasks, one.not_graded, one.only_in_first, one.only_in_second) == (3, 1, 0, 0)
     assert (one.first_rate, one.first_interval) == (1 / 3, wilson_interval(1, 3))
     assert (one.second_rate, one.second_interval) == (2 / 3, wilson_interval(2, 3))
-    assert (one.difference, one.interval, one.p_value) == (1 / 3, paired.interval, paired.p_value)
+    assert (one.difference, one.interval, one.p_value) == (paired.difference, paired.interval, 1.0)
+    assert (one.seeds, one.test, one.shows, one.plan) == ((1, 1), "McNemar's exact test", paired.shows, None)
     assert (one.better, one.worse, one.gained, one.lost) == (2, 1, ["a-1", "a-3"], ["a-2"])
     assert one.changed == {"a-1": ((0, 1), (1, 1)), "a-3": ((0, 1), (1, 1)), "a-2": ((1, 1), (0, 1))}
 
@@ -103,11 +106,84 @@ def test_of_several_rounds_of_episodes_it_is_the_newest(tmp_path):
     assert read_side(f"{tmp_path}:round-000").folder == tmp_path / "round-000"
 
 
+TASKS = [f"t-{number}" for number in range(12)]
+
+
+def seed(*resolved):
+    return {task: [number in resolved] for number, task in enumerate(TASKS)}
+
+
+@pytest.fixture
+def arms(tmp_path):
+    path = tmp_path / "arms"
+    with LoopRun(path) as run:
+        run.evaluation(0, "base", seed())
+        for number, lost in enumerate([(0, 1), (0, 2), (3,), (0, 1, 2), (1,)]):
+            run.evaluation(1, f"srft.{number}" if number else "srft", seed(*(set(range(10)) - set(lost))))
+        for number, found in enumerate([(0, 5), (1,), (2, 6)]):
+            run.evaluation(1, f"all.{number}" if number else "all", seed(*found))
+        run.evaluation(1, "random", seed(0))
+    return path
+
+
+def test_arms_are_compared_with_all_their_seeds(arms):
+    folder = f"{arms}:round-001/evaluation"
+    one = compare(f"{folder}/all", f"{folder}/srft.3", seeds=True)
+    assert (one.seeds, one.tasks, one.test) == ((3, 5), 12, "t-test over seeds and tasks")
+    assert (one.first_rate, one.second_rate) == (pytest.approx(5 / 36), pytest.approx(41 / 60))
+    assert one.first_interval is None  # three seeds
+    assert one.second_interval.low < 41 / 60 < one.second_interval.high
+    assert one.p_value < 0.01
+    assert one.interval.low > 0.15
+    assert one.changed["t-0"] == ((1, 3), (2, 5))
+    assert one.shows.startswith("5 seeds of srft against 3 seeds of all:")
+
+
+def test_an_arm_against_the_base_model(arms):
+    base = f"{arms}:round-000/evaluation/base"
+    one = compare(base, f"{arms}:round-001/evaluation/srft", seeds=True)
+    assert (one.seeds, one.first_interval, one.test) == ((1, 5), wilson_interval(0, 12), "t-test over seeds and tasks")
+    few = compare(base, f"{arms}:round-001/evaluation/all", seeds=True)
+    assert (few.p_value, few.interval, few.second_interval) == (None, None, None)
+    assert "an interval and a p-value need 5 seeds." in few.shows
+    with pytest.raises(InputError, match="is the base model; give it first"):
+        compare(f"{arms}:round-001/evaluation/srft", base, seeds=True)
+    again = compare(base, base, seeds=True)
+    assert (again.difference, again.seeds) == (0.0, (1, 1))
+
+
+def test_a_plan(arms):
+    folder = f"{arms}:round-001/evaluation"
+    plan = compare(f"{folder}/all", f"{folder}/srft", seeds=True, plan=0.05).plan
+    assert (plan.effect, list(plan.tasks)) == (0.05, [3, 4, 5, 6, 8, 10])
+    assert plan.tasks[10] < plan.tasks[5]
+    assert 0 <= plan.seed_spread < 0.1
+    with pytest.raises(InputError, match="neither side has two seeds; give --seeds"):
+        compare(f"{folder}/all", f"{folder}/srft", plan=0.05)
+    with pytest.raises(InputError, match="neither side has two seeds"):
+        compare(f"{arms}:round-000/evaluation/base", f"{folder}/random", seeds=True, plan=0.05)
+
+
+def test_the_command_with_seeds(arms, srft):
+    folder = f"{arms}:round-001/evaluation"
+    said = srft("compare", f"{folder}/all", f"{folder}/srft", "--seeds", "--plan", "5")
+    assert said.returncode == 0, said.stderr
+    assert "t-test over seeds and tasks p " in said.stdout
+    assert "To find 5 points in 80 % of experiments" in said.stdout
+    few = srft("compare", f"{folder}/all", f"{folder}/random", "--seeds")
+    assert "B less A: −5.6\u00a0points; " in few.stdout
+    assert "too few to tell the recipe from its luck" in few.stdout
+    refused = srft("compare", f"{folder}/all", f"{folder}/srft", "--seeds", "--plan", "0")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--plan 0: expected points between 0 and 100" in refused.stderr
+
+
 def test_the_command(path, srft):
     said = srft("compare", f"{path}:round-000/evaluation/base", path)
     assert said.returncode == 0, said.stderr
     assert "B less A: +33.3\u00a0points" in said.stdout
-    assert "2 tasks better in B, 1 worse" in said.stdout
+    assert "McNemar's exact test p = 1; 2 tasks better in B, 1 worse" in said.stdout
+    assert "This tells these two models apart on tasks like these 3; it cannot tell their recipes apart" in said.stdout
     assert "left out: 1 task in both, without a verdict on one side" in said.stdout
     assert "a-3" in said.stdout
     printed = json.loads(srft("compare", f"{path}:round-000/evaluation/base", path, "--json").stdout)

@@ -20,7 +20,7 @@ from srft.harness.look.report.numbers import (
 )
 from srft.harness.look.report.records import Arm, Episodes, Report, Round
 from srft.harness.look.report.sections.section import Section, Table
-from srft.harness.statistics.paired import Comparison
+from srft.harness.statistics.paired import SEEDS_ALONE, SEEDS_TO_COMPARE, Comparison
 
 NAMES_SHOWN = 8
 """Tasks that are named in a sentence; report.json has all."""
@@ -43,8 +43,9 @@ def resolved_section(report: Report) -> Iterator[Section]:
     columns = ["round", "model", ">resolved", ">share (95 %)", ">points against base (95 %)", ">p", "decision"]
     text = [
         "Each model runs on the same held-out tasks, and the official grader decides. The interval of a share is "
-        "Wilson's for one attempt a task, else a bootstrap over tasks. The difference to the base model is taken "
-        "task by task: its interval is a paired bootstrap over tasks, p is McNemar's exact test."
+        "Wilson's for one attempt a task, else Korn and Graubard's over tasks. The difference to the base model is "
+        "taken task by task: its interval is Bonett and Price's, p is McNemar's exact test for one attempt a task, "
+        "else a t-test over tasks. Both are about these models; what is said of a recipe needs seeds."
     ]
     tables = [Table("Models on the held-out tasks", columns, rows, frozenset(strong)), *_repositories(report)]
     yield Section("resolved", "Resolved", text, ["resolved"], tables, _changed_tasks(report))
@@ -115,24 +116,25 @@ def arms_sections(report: Report) -> Iterator[Section]:
 
 
 def _arms_section(one: Round) -> Section:
-    columns = ["arm", ">seeds", ">resolved", ">share (95 %)", ">seeds range", ">points against base (95 %)"]
+    columns = ["arm", ">seeds", ">resolved", ">share (95 %)", ">seeds range", ">points against base (95 %)", ">p"]
     columns += [">trained tokens", ">masked"]
     rows_by_arm = {rows.arm: rows for rows in one.rows}
     rows = []
     for arm in one.arms:
         of_arm = rows_by_arm.get(arm.arm)
         trained = [count(of_arm.trained_tokens if of_arm else None), percent(of_arm.masked_share if of_arm else None)]
-        rows.append([*_arm_score(arm), _change(arm.against_base)[0], *trained])
+        rows.append([*_arm_score(arm), *_change(arm.against_base), *trained])
     tables = [Table(f"Arms of round {one.round}", columns, rows)]
     if one.arm_comparisons:
         tables.append(_pairs(one))
     text = [
         "The arms are trained on the same runs; they differ only in what carries loss. A share is the mean over an "
-        "arm's seeds. With several seeds, tasks and seeds are drawn anew, each for itself, 10,000 times: the "
-        "interval is what to expect of other tasks and another training, and errs on the wide side. With one seed "
-        "it is over tasks alone and says nothing of how another seed would fare."
+        "arm's seeds. A training's seed moves its results on all tasks at once, so arms are compared over seeds and "
+        f"tasks together; that takes {SEEDS_TO_COMPARE} seeds of each arm, {SEEDS_ALONE} for an arm by itself or "
+        "against the base model. Where there are fewer, neither interval nor p is given."
     ]
-    notes = ["p is the exact sign test over tasks: a task counts for the arm that resolves it in more of its attempts."]
+    against = [arm.against_base for arm in one.arms]
+    notes = [comparison.shows for comparison in (*against, *one.arm_comparisons) if comparison is not None]
     return Section(f"arms-{one.round}", f"Arms, round {one.round}", text, [], tables, notes)
 
 
@@ -140,16 +142,18 @@ def _arm_score(arm: Arm) -> list[str]:
     rates = [rate for rate in arm.seed_rates.values() if rate is not None]
     spread = DASH if len(rates) < 2 else f"{percent(min(rates))} to {percent(max(rates))}"
     resolved = f"{arm.resolved:,} of {arm.predictions:,}"
-    return [arm.arm, str(arm.seeds), resolved, share_with_interval(arm.rate, arm.interval), spread]
+    interval = arm.interval if arm.seeds > 1 or arm.arm == "base" else None  # of one seed it is the model's alone
+    return [arm.arm, str(arm.seeds), resolved, share_with_interval(arm.rate, interval), spread]
 
 
 def _pairs(one: Round) -> Table:
-    columns = ["from", "to", ">seeds", ">points (95 %)", ">p", ">tasks better", ">worse"]
-    rows = [
-        [pair.first, pair.second, str(pair.seeds), *_change(pair), count(pair.only_second), count(pair.only_first)]
-        for pair in one.arm_comparisons
-    ]
-    return Table("Arms against each other, paired by task and seed", columns, rows)
+    columns = ["from", "to", ">seeds", ">tasks", ">points (95 %)", ">p", ">tasks better", ">worse"]
+    rows = []
+    for pair in one.arm_comparisons:
+        seeds = " and ".join(map(str, pair.seeds))
+        better = [count(pair.only_second), count(pair.only_first)]
+        rows.append([pair.first, pair.second, seeds, count(pair.tasks), *_change(pair), *better])
+    return Table("Arms against each other", columns, rows)
 
 
 def promotions_section(report: Report) -> Iterator[Section]:
@@ -160,6 +164,9 @@ def promotions_section(report: Report) -> Iterator[Section]:
             plain(one.promotion.cell or DASH),
             percent(one.promotion.before),
             percent(one.promotion.after),
+            DASH
+            if one.promotion.difference is None
+            else change_with_interval(one.promotion.difference, one.promotion.interval),
             plain(one.promotion.rule or DASH, most=200),
             plain(one.promotion.reason or DASH, most=200),
         ]
@@ -170,7 +177,7 @@ def promotions_section(report: Report) -> Iterator[Section]:
         text = [
             "After a round the new model takes the old one's place, or the old one stays: the round is rolled back."
         ]
-        columns = ["round", "decision", "model", ">before", ">after", "rule", "reason"]
+        columns = ["round", "decision", "model", ">before", ">after", ">points (95 %)", "rule", "reason"]
         yield Section("promotions", "Promoted or rolled back", text, [], [Table("Decisions", columns, rows)])
 
 

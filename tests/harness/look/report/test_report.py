@@ -8,7 +8,8 @@ import pytest
 from srft.env.errors import InputError
 from srft.harness.look.report import Report, read_report, write_report
 from srft.harness.look.report.records import Drop, FunnelStep
-from srft.harness.statistics.statistics import Interval, compare_paired, wilson_interval
+from srft.harness.statistics.paired import compare_models
+from srft.harness.statistics.statistics import Interval, wilson_interval
 from tests.harness.loop_run import LoopRun, critique_of, episode, grade_of
 
 BASE = {"b-1": [False], "b-2": [True], "b-3": [False], "c-1": [False]}
@@ -45,7 +46,8 @@ def path(tmp_path):
         run.evaluation(1, "srft", TRAINED)
         run.stage(1, "collect", 60.0)
         run.stage(1, "train.srft", 40.0)
-        run.stage(1, "promote", decision="promoted", cell="srft", before=0.25, after=0.75, rule="r", reason="better")
+        decided = {"difference": 0.5, "interval": [-0.1, 0.9], "bound": 0.8, "rule": "r", "reason": "better"}
+        run.stage(1, "promote", decision="promoted", cell="srft", before=0.25, after=0.75, **decided)
         run.evaluation(2, "srft", WORSE)
         run.stage(2, "promote", decision="rolled back", cell="srft", before=0.75, after=0.0, rule="r", reason="worse")
     (path / "loop.yaml").write_text(
@@ -83,7 +85,7 @@ def test_headline(path):
     headline = report.headline
     assert (headline.base.resolved, headline.base.tasks, headline.base.interval) == (1, 4, wilson_interval(1, 4))
     assert (headline.trained.resolved, headline.cell, headline.round, headline.promoted) == (3, "srft", 1, True)
-    paired = compare_paired({k: v[0] for k, v in BASE.items()}, {k: v[0] for k, v in TRAINED.items()})
+    paired = compare_models({k: [v[0]] for k, v in BASE.items()}, {k: [v[0]] for k, v in TRAINED.items()})
     comparison = headline.comparison
     assert (comparison.difference, comparison.interval, comparison.p_value) == (0.5, paired.interval, 0.5)
     assert (comparison.gained, comparison.lost, comparison.tasks, comparison.unpaired) == (["b-1", "b-3"], [], 4, 0)
@@ -107,6 +109,11 @@ def test_rounds_are_a_list_and_round_0_is_the_base_model(path):
         "promoted",
         "rolled back",
     ]
+    promotion = content["rounds"][1]["promotion"]
+    assert (promotion["difference"], promotion["interval"]) == (0.5, [-0.1, 0.9])
+    page = (path / "report.md").read_text().replace("\u00a0", " ")
+    assert "| promoted | srft | 25.0 % | 75.0 % | +50.0 (−10.0 to +90.0) | r | better |" in page
+    assert "it cannot tell their recipes apart" in page
     assert msgspec.json.decode((path / "report.json").read_bytes(), type=Report) == read_report(path)
 
 
@@ -259,7 +266,7 @@ def test_a_seed_without_a_number_is_the_first(tmp_path):
         for cell, resolved in (("all", False), ("all.1", False), ("srft", True), ("srft.1", False)):
             run.evaluation(1, cell, {"a-1": [resolved]})
     [pair] = read_report(tmp_path).rounds[0].arm_comparisons
-    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", 2, 0.5)
+    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", (2, 2), 0.5)
 
 
 def test_costs(path):
@@ -303,11 +310,16 @@ def test_arms_with_seeds(tmp_path):
     assert (srft.arm, srft.seeds, srft.resolved, srft.predictions, srft.rate) == ("srft", 2, 3, 4, 0.75)
     assert srft.seed_rates == {"srft.0": 0.5, "srft.1": 1.0}
     assert srft.against_base.difference == 0.75
+    assert (srft.interval, srft.against_base.p_value) == (None, None)
     assert all_.rate == 0.25
     [pair] = one.arm_comparisons
-    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", 2, 0.5)
-    assert (pair.only_first, pair.only_second, pair.p_value) == (0, 2, 0.5)
+    assert (pair.first, pair.second, pair.seeds, pair.difference) == ("all", "srft", (2, 2), 0.5)
+    assert (pair.only_first, pair.only_second, pair.p_value, pair.interval) == (0, 2, None, None)
     assert report.headline.chosen_among == 4
+    write_report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.md").read_text().replace("\u00a0", " ")
+    assert "2 seeds of srft against 2 seeds of all: too few to tell the recipe from its luck" in page
+    assert "| all | srft | 2 and 2 | 2 | +50.0 | – | 2 | 0 |" in page
 
 
 def test_a_base_model_alone(tmp_path):
