@@ -72,7 +72,7 @@ SETTINGS = {
         "",
     ),
     "PracticeConfig": ("families issue packages requirements runs seed split test train", "workers", ""),
-    "Promotion": ("arm margin level", "", ""),
+    "Promotion": ("arm level margin", "", ""),
     "RayConfig": ("", "address cpus", ""),
     "Recipe": (
         "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate log_every lora "
@@ -87,7 +87,7 @@ SETTINGS = {
     "SandboxConfig": ("cpus memory_gib mode network pids", "kind", ""),
     "ServeCommandConfig": ("serve", "", ""),
     "ServeConfig": (
-        "dtype kind max_model_len",
+        "dtype kind max_model_len tool_call_parser",
         "batch cache_gib host port start_timeout_s vllm_args vllm_python",
         "",
     ),
