@@ -20,11 +20,11 @@ import msgspec
 
 from srft.agent.models.contract import Model
 from srft.agent.models.openai import OpenAIConfig
-from srft.train.fit.weights import weights_id
 from srft.harness.run.store import write_atomic
 from srft.harness.serve.memory import give_back
 from srft.harness.serve.probe import Expected, expected_logprobs, probe, probe_tokens
 from srft.harness.serve.server import ServeConfig, Server, start_server
+from srft.train.fit.weights import weights_id
 
 
 class Served(NamedTuple):
