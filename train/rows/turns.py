@@ -242,8 +242,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The text as templates write it: as it is, trimmed, as JSON, as jinja's own JSON, as Python."""
-    yield value
+    """The text as templates write it: trimmed, as JSON, as jinja's own JSON, as Python."""
     yield value.strip()
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield (text := json.dumps(value)[1:-1])

@@ -13,7 +13,7 @@ from srft.train.rows.prepare import Preparer
 from srft.train.rows.render import Renderer
 from srft.train.rows.template import ChatTemplate, RenderError
 from srft.train.rows.turns import Said, Turn, action_span, check_turn, holds, step_by_step, turn_of
-from tests.train.conftest import CHATML, SPACES, TOOLS, TRIMS, make_run
+from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
 from tests.train.rows.rendered import (
     CALLING,
     CHANNELS,
@@ -270,6 +270,9 @@ def server_prompts(tokenizer, run):
     ]
 
 
+BLOCK_AT_THE_END = TOOLS.replace(
+    "{{ m.content }}", "{{ '<think></think>' if m.role == 'assistant' and loop.last }}{{ m.content }}"
+)
 WRITTEN = {
     "chatml": (CHATML, "", "<|im_end|>"),
     "trims": (TRIMS, "", "<|im_end|>"),
@@ -277,13 +280,15 @@ WRITTEN = {
     "tools": (TOOLS, "", "<|im_end|>"),
     "groups": (GROUPS, "", "<|im_end|>"),
     "channels": (CHANNELS, "<final>", "<|endoftext|>"),
+    "drops": (DROPS_THINKING, "", "<|im_end|>"),
+    "block at the end": (BLOCK_AT_THE_END, "", "<|im_end|>"),
 }
 """Template -> what it writes before and behind a reply."""
 
 
 @pytest.mark.parametrize(
     ("name", "run"),
-    [(name, run) for name in WRITTEN for run in [*RUNS, *(CALLING if name in ("tools", "groups") else ())]],
+    [(name, run) for name in WRITTEN for run in [*RUNS, *(CALLING if "tool_calls" in WRITTEN[name][0] else ())]],
 )
 def test_every_prompt_is_the_servers_and_every_reply_the_templates(tokenizer_with, name, run):
     (template, before, end), run = WRITTEN[name], (RUNS | CALLING)[run]
@@ -321,6 +326,16 @@ def test_a_reply_that_ends_a_conversation_is_written_as_its_middle_shows_it(toke
         messages = (*text.messages, *following)
         (row,), _ = by_steps(tokenizer_with(NEXT_ROLE), msgspec.structs.replace(more, messages=messages))
         assert (row[0].reply, row[0].end) == ("Done.", end)
+
+
+def test_a_block_that_ends_a_conversation_is_written_where_an_empty_one_is_chosen(tokenizer_with):
+    tokenizer = tokenizer_with(BLOCK_AT_THE_END)
+    rows, remarks = by_steps(tokenizer, calling_run(1), thinking="empty")
+    assert [[turn.reply for turn in row] for row in rows] == [
+        ['<think></think>I look.<tool_call>bash {"command": "ls \'0\' \\"0\\""}</tool_call>'],
+        ["<think></think>Done."],
+    ]
+    assert remarks == {"history_rewritten": 1}
 
 
 def test_a_template_that_forgets_replies(tokenizer_with):
@@ -363,6 +378,8 @@ def call_of(arguments, name="edit"):
         ('{"a": "it\'s a \\\\ \\n"}', "edit('it\\'s a \\\\ \n')", True),
         ('{"a": "say \\"x\\" \\\\"}', 'edit("say \\"x\\" \\")', True),
         ('{"a": "it\'s"}', "edit('its')", False),
+        ('{"a": "é\\n\\"b\\""}', 'edit <a>é\\n\\"b\\"</a>', True),
+        ('{"a": "é\\n\\"b\\""}', 'edit <a>\\u00e9\\n\\"b\\"</a>', True),
         ('{"a": ["x", {"b": "y"}]}', "edit x y", True),
         ('{"a": ["x", {"b": "y"}]}', "edit x", False),
         ('{"a": 3, "b": null, "c": true}', "edit", True),
