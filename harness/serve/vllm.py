@@ -105,7 +105,7 @@ class VllmServer:
         return self._model
 
     def model_for(self, sampling: OpenAIConfig) -> OpenAIModel:
-        return OpenAIModel(_endpoint(sampling, url=self.url, name=self._name))
+        return OpenAIModel(_endpoint(sampling, url=self.url, name=self._name, tokenizer=self._tokenizer))
 
     def logprobs(self, token_ids: Sequence[int]) -> tuple[float, ...]:
         request = {"model": self._name, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0}
@@ -125,7 +125,7 @@ class VllmServer:
             self._start(weights, name)
             return
         self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(Path(weights).resolve())})
-        before, self._name = self._name, name
+        before, self._name, self._tokenizer = self._name, name, tokenizer_of(weights)
         names_used_once(self._used, name)
         self._open_model()
         self._post("/v1/unload_lora_adapter", {"lora_name": before})
@@ -141,7 +141,7 @@ class VllmServer:
 
     def _start(self, weights: str | Path, name: str) -> None:
         names_used_once(self._used, name)
-        self._name, self._base = name, base_of(weights)
+        self._name, self._base, self._tokenizer = name, base_of(weights), tokenizer_of(weights)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         begun = self.log.stat().st_size if self.log.exists() else 0
         self._process = subprocess.Popen(
@@ -254,8 +254,12 @@ class VllmServer:
         self._process = None
 
 
-def _endpoint(sampling: OpenAIConfig, *, url: str, name: str) -> OpenAIConfig:
-    return msgspec.structs.replace(sampling, base_url=url, name=name, api_key_env=None)
+def _endpoint(sampling: OpenAIConfig, *, url: str, name: str, tokenizer: str | Path) -> OpenAIConfig:
+    """tokenizer: of the served weights, whose vocabulary is noted beside sampled ids."""
+    known = str(tokenizer) if Path(tokenizer, "tokenizer.json").is_file() else None
+    return msgspec.structs.replace(
+        sampling, base_url=url, name=name, api_key_env=None, tokenizer=sampling.tokenizer or known
+    )
 
 
 def _tool_call_parser(weights: str | Path) -> str | None:

@@ -132,6 +132,7 @@ def test_a_full_context_is_known_in_any_words(base, tmp_path):
     try:
         with pytest.raises(ContextOverflow, match="context length is only 8 tokens"):
             server.logprobs([1, 2, 3])
+        assert server.model.config.tokenizer == str(base), "sampled ids are noted with this vocabulary"
     finally:
         server.close()
 
