@@ -71,7 +71,7 @@ def configuration(folder: Path) -> dict[str, Any]:
         "arms": ["srft", "all"],
         "recipe": str(folder / "recipe.yaml"),
         "rows": {"max_tokens": 512},
-        "promote": {"may_lose": 1.0},
+        "promote": {"margin": 1.0},
         "serve": {"kind": "transformers", "dtype": "float32", "max_model_len": 1024, "cache_gib": 0.05},
     }
 
