@@ -231,6 +231,7 @@ def test_arms_in_another_order_promote_another_model(folder, loops):
     assert (came(run), done(folder)) == (before, Counter())
 
 
+@pytest.mark.slow
 def test_more_attempts_and_tasks_are_added(folder, loops):
     run = folder / "run"
     more = ("rounds=1", "collect.attempts=2", "evaluate.attempts=2")

@@ -82,9 +82,9 @@ class Recorded(_Round):
         self.teacher = "demonstrator"
 
     def _collect(self, teacher):
-        return "key"
+        assert teacher == "demonstrator"
 
-    def _critique(self, key):
+    def _critique(self):
         return ["critic"]
 
     def _rows(self, arm, critics):
