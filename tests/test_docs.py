@@ -43,6 +43,7 @@ PAGES = (  # later ones go on in the folder of the earlier
     "loop-from-runs",
     "export",
     "read-a-report",
+    "compare-models",
     "scale-out",
     "write-a-sandbox",
     "public-runs",
