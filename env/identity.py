@@ -185,11 +185,6 @@ def content_parts(path: Path, *, whole_bytes: int) -> Iterator[bytes]:
             yield file.read(SAMPLE_BYTES)
 
 
-def named_file(value: str, *, base: Path, record: Any) -> str:
-    """A `Read` for a field that names a file."""
-    return file_id(resolved_path(value, base))
-
-
 def tokenizer_id(name: str, *, base: Path, record: Any) -> str:
     """A folder's tokenizer and chat template by their contents."""
     folder = resolved_path(name, base)

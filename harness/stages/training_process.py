@@ -18,7 +18,6 @@ from srft.env.errors import SrftError
 from srft.train.fit.finetune import Trained, read_trained
 
 PR_SET_PDEATHSIG = 1
-STOPPED = 130
 
 
 class TrainingFailed(SrftError):

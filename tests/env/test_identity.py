@@ -9,11 +9,15 @@ import pytest
 
 from srft.env import identity as module
 from srft.env.errors import InputError
-from srft.env.identity import ADDS, MAY_CHANGE, additions, adds_by, decides_by, file_id, identity, marks, named_file
+from srft.env.identity import ADDS, MAY_CHANGE, additions, adds_by, decides_by, file_id, identity, marks, resolved_path
 
 
 def lines_of(value: str, *, base: Path, record: Any) -> dict[str, int]:
     return {line: len(line) for line in (base / value).read_text().split()}
+
+
+def named_file(value: str, *, base: Path, record: Any) -> str:
+    return file_id(resolved_path(value, base))
 
 
 class Inner(msgspec.Struct, frozen=True, kw_only=True):

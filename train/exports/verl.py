@@ -12,10 +12,8 @@ verl that the settings print, undoes all of it before the chat template sees a m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -90,13 +88,6 @@ def _storable(kind: pyarrow.DataType) -> pyarrow.DataType:
     """The type itself. Raises ArrowNotImplementedError for one that Arrow has and Parquet has not."""
     pyarrow.parquet.ParquetWriter(pyarrow.BufferOutputStream(), pyarrow.schema({"tools": kind})).close()
     return kind
-
-
-def masks_of(path: Path) -> Iterator[list[Any]]:
-    """Each row's loss masks, a message each: what verl would read."""
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["messages"]):
-        for row in batch.to_pylist():
-            yield [message["loss_mask"] for message in row["messages"]]
 
 
 READER = """\

@@ -167,7 +167,9 @@ def write_rows(
     arms: dict[str, _ArmWriter] = {}
     try:
         for arm, policy in policies.items():
-            arms[arm] = _ArmWriter(folder / arm, arm, policy, settings, renderer, fingerprints[arm])
+            arms[arm] = _ArmWriter(
+                folder / arm, arm, policy=policy, settings=settings, renderer=renderer, fingerprint=fingerprints[arm]
+            )
         for run, rendering in _rendered(runs, renderer, settings):
             for writer in arms.values():
                 writer.add(run.trajectory, run.facts[writer.manifest.arm], rendering)
@@ -235,7 +237,14 @@ class _ArmWriter:
     """One arm's file and its counts."""
 
     def __init__(
-        self, folder: Path, arm: str, policy: MaskPolicy, settings: RowSettings, renderer: Renderer, fingerprint: str
+        self,
+        folder: Path,
+        arm: str,
+        *,
+        policy: MaskPolicy,
+        settings: RowSettings,
+        renderer: Renderer,
+        fingerprint: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

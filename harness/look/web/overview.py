@@ -20,7 +20,6 @@ from srft.harness.statistics.statistics import Interval, mean_rate, rate_interva
 from srft.train.rows.mask import Arm
 
 CONFIGURATIONS = ("loop.yaml", "run.yaml")
-FIRST_DAMAGED = 20
 
 
 class Critics(NamedTuple):

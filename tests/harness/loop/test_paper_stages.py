@@ -21,7 +21,7 @@ from srft.harness.serve.server import ServeConfig
 from srft.harness.serve.vllm import find_vllm
 from srft.harness.stages.train import load_recipe
 from srft.train.plan.plan import plan
-from tests.harness.loop.test_rounds import PROJECT, SOURCE, TESTS
+from tests.harness.loop.test_rounds import make_project
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML
 
@@ -45,13 +45,7 @@ COMMON = {
 def folder(tmp_path_factory, base_image) -> Path:
     """With a project of one function, the base model and a recipe of each kind."""
     folder = tmp_path_factory.mktemp("paper")
-    project = folder / "limit"
-    project.mkdir()
-    for name, text in (("limit.py", SOURCE), ("test_limit.py", TESTS), ("pyproject.toml", PROJECT)):
-        (project / name).write_text(text)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", "-C", str(project)]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "One rule."]):
-        subprocess.run([*git, *command], check=True)
+    make_project(folder / "limit")
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(CHATML)
     config = LlamaConfig(

@@ -62,17 +62,21 @@ py-modules = ["limit"]
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, base_image) -> Path:
-    """With the project, the base model, the recipe and the loop's configuration in it."""
-    folder = tmp_path_factory.mktemp("loop")
-    project = folder / "limit"
+def make_project(project: Path) -> None:
+    """A git repository of one function and its tests."""
     project.mkdir()
     for name, text in (("limit.py", SOURCE), ("test_limit.py", TESTS), ("pyproject.toml", PROJECT)):
         (project / name).write_text(text)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", "-C", str(project)]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "One rule."]):
         subprocess.run([*git, *command], check=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, base_image) -> Path:
+    """With the project, the base model, the recipe and the loop's configuration in it."""
+    folder = tmp_path_factory.mktemp("loop")
+    make_project(folder / "limit")
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(CHATML)
     model = LlamaConfig(

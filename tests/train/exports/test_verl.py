@@ -8,7 +8,7 @@ import pytest
 
 from srft.train.exports.form import with_ids
 from srft.train.exports.formats import format_of
-from srft.train.exports.verl import READER, masks_of
+from srft.train.exports.verl import READER
 from tests.train.conftest import make_run
 from tests.train.exports.test_export import ACT, native, plain, talk  # noqa: F401
 
@@ -29,6 +29,13 @@ def written(tmp_path, *conversations):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines if not isinstance(line, str)))
     form.finish(path, tmp_path / "data.parquet")
     return lines, pyarrow.parquet.read_table(tmp_path / "data.parquet").to_pylist()
+
+
+def masks_of(path):
+    """Each row's loss masks, a message each: what verl would read."""
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["messages"]):
+        for row in batch.to_pylist():
+            yield [message["loss_mask"] for message in row["messages"]]
 
 
 def test_a_mask_at_each_message(tmp_path, plain):  # noqa: F811
