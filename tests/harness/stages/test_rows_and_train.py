@@ -144,14 +144,14 @@ def test_what_is_evaluated_on_is_not_trained_on(srft, run_folder, base, tmp_path
 
 
 @pytest.mark.slow
-def test_commands_without_what_they_need(srft, tmp_path, base):
+def test_commands_without_what_they_need(srft, run_folder, tmp_path, base):
     with Run(tmp_path / "empty") as run:
         run.round(0)
-    assert (
-        "no runs; collect or import some first" in srft("rows", "--run", tmp_path / "empty", "--tokenizer", base).stderr
-    )
-    assert "make some with `srft rows`" in srft("train", "--run", tmp_path / "empty", "--model", base).stderr
-    assert "one of qwen2.5-coder" in srft("train", "--run", tmp_path / "empty", "--recipe", "nine").stderr
+    refused = srft("rows", "--run", tmp_path / "empty", "--tokenizer", base)
+    assert (refused.returncode, "no trajectories in it; collect or import some first" in refused.stderr) == (2, True)
+    refused = srft("train", "--run", run_folder, "--model", base)
+    assert (refused.returncode, "no rows in" in refused.stderr, "srft rows --run" in refused.stderr) == (2, True, True)
+    assert "one of qwen2.5-coder" in srft("train", "--run", run_folder, "--recipe", "nine").stderr
 
 
 def test_the_recorded_runs_are_refused_for_an_evaluation_on_verified(srft, shared_data, base, tmp_path):
