@@ -77,8 +77,8 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How episodes are done.
 
     attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
-    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that the world, not the
-    agent, ended. openai: how a model is asked and how it samples, whatever serves it.
+    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that infrastructure, not
+    the agent, ended. openai: how a model is asked and how it samples, whatever serves it.
     demonstrator: the teacher that needs no endpoint. ray: many machines.
     """
 

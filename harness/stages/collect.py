@@ -61,7 +61,7 @@ class Episodes(Progress):
 
 
 class Summary(NamedTuple):
-    """How a collection ended. `failed` episodes were ended by the world and are tried again by the same command."""
+    """How a collection ended. `failed` episodes were ended by infrastructure; the same command tries them again."""
 
     episodes: int
     finished: int
@@ -187,7 +187,7 @@ class _Collection:
         reasons = {episode: entry.stop_reason for episode, entry in round_.index().episodes.items()}
         before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
         self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
-        # What the world ended before comes last: it must not keep the others waiting for ever.
+        # What infrastructure ended before comes last: it must not keep the others waiting for ever.
         self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
         resumed = len(self.jobs) - len(self.pending)
         self.progress = Episodes(total=len(self.jobs), resumed=resumed)

@@ -1,4 +1,4 @@
-"""Running episodes: what one machine needs for them, and the retries where the world ended one.
+"""Running episodes: what one machine needs for them, and the retries where infrastructure ended one.
 
 Reads a configuration and an open model; writes nothing.
 
@@ -47,7 +47,8 @@ class EpisodeRunner:
     def run(
         self, task: Task, attempt: int, *, stop: threading.Event, on_step: Callable[[Step], None] | None = None
     ) -> Trajectory:
-        """One episode, tried again when the world ended it. stop: when set, it ends as `cancelled` after its step."""
+        """One episode, tried again when infrastructure ended it. stop: when set, it ends as `cancelled` after its
+        step."""
         for tries_left in reversed(range(self._config.infra_retries + 1)):
             env = SweEnv([task], backend=self._backend, pool=self._pool, grade_submission=False)
             with closing(env):

@@ -273,4 +273,4 @@ def test_a_plan_of_rounds_knows_how_many_runs_of_a_task_are_trained_on():
     sets = ["rounds=3", "teachers=[demonstrator, student]", "choose={new: 2, unsolved: 3}"]
     whole, bounded = (plan_loop(read_loop_config("demo", sets=[*sets, *more])) for more in ([], ["rows.per_task=1"]))
     assert next(it.count for it in whole.stages if it.stage == "collect") == 240 * (1 + 2 + 3)
-    assert (whole.training.rows, bounded.training.rows) == (240 * (1 + 2 + 3), 480)
+    assert (whole.training.work.rows, bounded.training.work.rows) == (240 * (1 + 2 + 3), 480)
