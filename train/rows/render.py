@@ -11,8 +11,9 @@ the text becomes tokens. Where a run has the token ids that were sampled, and th
 they are taken (`sampled.py`).
 
 The prompt and the reply are encoded apart, so no token straddles what is trained and what is not. In a reply the text
-of a special token is text. A byte-level tokenizer gives every text back by its construction; of any other, each reply
-is decoded again, and a tokenizer that loses something is refused. (Qwen's composes characters, NFC, and no more.)
+of a special token is text. A byte-level tokenizer gives every text back by its construction, but for bytes that it has
+no token for; what has such bytes, and each reply of any other tokenizer, is decoded again, and a run that loses
+something is refused. (Qwen's composes characters, NFC, and no more.)
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from srft.train.rows.turns import Turn, action_span, check_turn, step_by_step
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
+__all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "missing_bytes"]
 
 RENDER_VERSION = 3
 """Part of the fingerprint: raise it when the same run gives other tokens."""
@@ -106,7 +107,7 @@ class Renderer:
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
         self._reply_backend.encode_special_tokens = True
-        self._is_lossless = is_byte_level(self._backend)
+        self._missing_bytes = missing_bytes(self._backend)
         self.template = ChatTemplate(tokenizer, options=self.options)
         self.end_text = self.template.ending("text", "user").written
         self.end_ids = self._ids(self.end_text)
@@ -244,19 +245,24 @@ class Renderer:
             encoded = self._backend.encode_batch_fast([turns[n].reply for n in own], add_special_tokens=False)
             for n, encoding in zip(own, encoded, strict=True):
                 replies[n] = encoding
-        if not self._is_lossless:
+        if self._missing_bytes != b"":
             self._refuse_lossy(turns, replies)
         return replies
 
     def _refuse_lossy(self, turns: list[Turn], encoded: list[Encoding]) -> None:
         normalizer = self._backend.normalizer
-        decoded = self._backend.decode_batch([reply.ids for reply in encoded], skip_special_tokens=False)
-        for turn, text in zip(turns, decoded, strict=True):
-            expected = normalizer.normalize_str(turn.reply) if normalizer else turn.reply
-            if text != expected:
+        expected = [normalizer.normalize_str(turn.reply) if normalizer else turn.reply for turn in turns]
+        if self._missing_bytes is None:
+            doubtful = range(len(turns))
+        else:  # what has none of the missing bytes is given back
+            utf8 = [text.encode() for text in expected]
+            doubtful = [n for n, text in enumerate(utf8) if text.translate(None, self._missing_bytes) != text]
+        decoded = self._backend.decode_batch([encoded[n].ids for n in doubtful], skip_special_tokens=False)
+        for n, text in zip(doubtful, decoded, strict=True):
+            if text != expected[n]:
                 raise RenderError(
-                    f"step {turn.step}: the tokens of {expected[:60]!r}... read {text[:60]!r}...; expected a tokenizer "
-                    "that gives every text back (a byte-level one)"
+                    f"step {turns[n].step}: the tokens of {expected[n][:60]!r}... read {text[:60]!r}...; expected a "
+                    "tokenizer that gives every text back (a byte-level one)"
                 )
 
     def _tokenized(self, turns: list[Turn], encoded: Iterator[tuple[Encoding, Encoding]]) -> TokenizedRow:
@@ -302,7 +308,7 @@ class Renderer:
     @cached_property
     def _sizes(self) -> NDArray[numpy.int64] | None:
         """Of each token of a byte-level tokenizer (V,), the bytes of its text; `None` for another tokenizer."""
-        if not self._is_lossless:
+        if self._missing_bytes is None:
             return None
         entries = self._backend.get_vocab(with_added_tokens=True)
         added = {str(token) for token in self._backend.get_added_tokens_decoder().values()}
@@ -348,24 +354,31 @@ class Renderer:
         return slice(first, last + 1)
 
 
-def is_byte_level(tokenizer: Tokenizer) -> bool:
-    """Whether each of the 256 bytes has a token and no step of the tokenizer adds, drops or changes one.
+def missing_bytes(tokenizer: Tokenizer) -> bytes | None:
+    """The bytes without a token of a byte-level tokenizer: every text without them comes back from its tokens. `None`
+    for a tokenizer of another kind, or one of whose steps adds, drops or changes something.
 
-    NFC, which some have before the bytes, counts as none: it composes characters that are the same text.
+    NFC, which some have before the bytes, counts as no change: it composes characters that are the same text.
     """
     described = json.loads(tokenizer.to_str())
     steps = described["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     normalizer = described["normalizer"] or {"type": "NFC"}
-    return (
+    is_byte_level = (
         normalizer["type"] == "NFC"
         and (described["decoder"] or {}).get("type") == "ByteLevel"
         and {step.get("type") for step in steps} <= {"ByteLevel", "Split", "Digits"}
         and any(step.get("type") == "ByteLevel" for step in steps)
         and not any(step.get("add_prefix_space") for step in steps)
         and all(step.get("behavior", "Isolated") != "Removed" for step in steps)
-        and set(ByteLevel.alphabet()) <= tokenizer.get_vocab().keys()
     )
+    if not is_byte_level:
+        return None
+    # A byte is written as the character of its number where that can be printed, the others by those from 256 on.
+    alphabet, entries = set(ByteLevel.alphabet()), tokenizer.get_vocab()
+    others = [byte for byte in range(256) if chr(byte) not in alphabet]
+    written = {byte: chr(byte) for byte in range(256)} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    return bytes(byte for byte, character in written.items() if character not in entries)
 
 
 def _hash(*texts: Any) -> str:

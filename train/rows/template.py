@@ -25,6 +25,7 @@ from jinja2 import nodes
 
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
+from srft.train.rows.compiled import REFUSALS, CompiledTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +95,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, options: dict[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.options = options
+        self._compiled = CompiledTemplate(tokenizer, options)
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         tokens = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile(
@@ -112,12 +114,9 @@ class ChatTemplate:
     def render(self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool) -> str:
         """The text of a conversation; prompt: with the generation prompt. Raises RenderError."""
         try:
-            rendered: str = self.tokenizer.apply_chat_template(  # type: ignore[assignment]
-                messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=prompt, **self.options
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            return self._compiled.render(messages, tools, prompt=prompt)
+        except REFUSALS as error:
             raise RenderError(f"the chat template refuses the messages ({error})") from error
-        return rendered
 
     def _rendered(
         self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool = False
