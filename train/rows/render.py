@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "missing_bytes"]
 
-RENDER_VERSION = 3
+RENDER_VERSION = 4
 """Part of the fingerprint: raise it when the same run gives other tokens."""
 
 

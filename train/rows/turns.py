@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from srft.agent.formats import FORMATS
 from srft.agent.records import Step
 from srft.train.rows.prepare import PreparedRun
 from srft.train.rows.template import MARK, Kind, Messages, RenderError, answers
@@ -257,10 +258,6 @@ def _forms(value: str) -> Iterator[str]:
 
 
 _FENCED = re.compile(r"```[\w-]*[^\S\n]*\n.*?\n?```", re.DOTALL)
-_CALLS = {
-    "xml": re.compile(r"<function=.*?</function>", re.DOTALL),
-    "json": re.compile(r"<tool_call>.*?</tool_call>", re.DOTALL),
-}
 
 
 def action_span(step: Step, reply: str) -> tuple[int, int] | None:
@@ -276,5 +273,8 @@ def action_span(step: Step, reply: str) -> tuple[int, int] | None:
     if step.tool_calls:  # the template writes them behind the content
         begin = reply.find(step.content) + len(step.content) if step.content in reply else 0
         return begin, len(reply)
-    found = list(_CALLS.get(step.action.format, _FENCED).finditer(reply))
+    if step.action.format in ("xml", "json"):  # from the first call on, where there are several
+        begin, end = FORMATS[step.action.format].span(reply)
+        return (begin, end) if begin < end else (0, len(reply))
+    found = list(_FENCED.finditer(reply))
     return found[-1].span() if found else (0, len(reply))

@@ -427,7 +427,10 @@ def test_a_reply_that_was_cut_off(changes, reply, shown):
         ({"action": "native", "tool_calls": ({},), "content": "I"}, "I <c>I</c>", (1, 10)),
         ({"action": "native", "tool_calls": ({},), "content": "Not there"}, "<c>I</c>", (0, 8)),
         ({"action": "json"}, "I\n<tool_call>\n{}\n</tool_call>.", (2, 29)),
-        ({"action": "xml"}, "<function=a>\n</function> <function=b>\n</function>.", (25, 49)),
+        ({"action": "json"}, 'I\n<tool_call>\n{"name": "</tool_call>"}\n</tool_call>.', (2, 51)),
+        ({"action": "xml"}, "I <function=a>\n</function> <function=b>\n</function>", (2, 51)),  # both
+        ({"action": "xml"}, "I <function=a>\n</function>.", (2, 26)),
+        ({"action": "xml"}, "no call", (0, 7)),
         ({"action": "backtick"}, "```\na\n``` and ```py \nb\n``` so", (14, 26)),
         ({"action": "backtick"}, "no fence", (0, 8)),
         ({}, "```\na\n```", None),
