@@ -77,7 +77,8 @@ class Renderer:
     thinking and the template writes it, else without; a template that opens the thinking itself wants a choice.
     calls: write tool calls and their answers as text, in this syntax, for a template that has none.
     tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions.
-    append: keep what each prompt ended with in the row, where the template's history begins replies otherwise.
+    append: keep what each prompt and each reply ended with in the row, where the template's history has something else
+    there.
     """
 
     def __init__(
@@ -229,9 +230,8 @@ class Renderer:
         rows = step_by_step(run, remarks) if turns is None else [turns]
         steps = iter(run.steps)
         rows = [[check_turn(run, next(steps), turn) for turn in row] for row in rows]
-        different = sum(turn.end != turn.shown for row in rows for turn in row[:-1])
-        if different:
-            remarks["end_not_trained"] += different
+        if different := sum(turn.end != turn.shown for row in rows for turn in row[:-1]):
+            remarks["end_kept" if self.append else "end_not_trained"] += different
         return rows
 
     # ---- from text to tokens ----
@@ -274,7 +274,7 @@ class Renderer:
             row.add_context(context.ids)
             row.add_reply(turn.step, ids, self._action_tokens(ids, turn))
             is_last = turn is turns[-1]
-            if turn.ends and (is_last or turn.end == turn.shown):
+            if turn.ends and (is_last or self.append or turn.end == turn.shown):
                 row.add_end(turn.step, self._ids(turn.end))
             elif not is_last:
                 row.add_context(self._ids(turn.shown))  # the next prompt shows it, and the model did not write it

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
@@ -115,6 +116,12 @@ class ChatTemplate:
         """The text of a conversation; prompt: with the generation prompt. Raises RenderError."""
         try:
             return self._compiled.render(messages, tools, prompt=prompt)
+        except SecurityError as error:
+            raise RenderError(
+                f"the chat template of {self.tokenizer.name_or_path} does what transformers, and servers that render "
+                f"with it, allow no template ({error}) Put another template of this model into its folder, as "
+                "chat_template.jinja."
+            ) from error
         except REFUSALS as error:
             raise RenderError(f"the chat template refuses the messages ({error})") from error
 

@@ -45,6 +45,23 @@ def test_channels_belong_to_the_reply_and_ends_that_history_changes_are_counted(
     )
 
 
+def test_an_end_that_history_shows_as_another_is_kept_and_trained_where_rows_append(tokenizer_with):
+    run = make_run(["I look.", "Now.", "Done."])
+    renderer = Renderer(tokenizer_with(CHANNELS), append=True)
+    (row,), remarks = renderer.render(run)
+    decode = renderer.tokenizer.backend_tokenizer.decode
+    assert decode(row.input_ids.tolist(), skip_special_tokens=False) == (
+        "<|im_start|>system<text>You mend code.<|im_end|><|im_start|>user<text>The total is wrong.<|im_end|>"
+        "<|im_start|>assistant<final>I look.<|endoftext|>"
+        "<|im_start|>user<text><returncode>0</returncode>\n0<|im_end|><|im_start|>assistant<final>Now.<|endoftext|>"
+        "<|im_start|>user<text><returncode>0</returncode>\n1<|im_end|><|im_start|>assistant<final>Done.<|endoftext|>"
+    )
+    ends = row.part == Part.END
+    assert decode(row.input_ids[ends].tolist(), skip_special_tokens=False) == "<|endoftext|>" * 3
+    assert row.step_index[ends].tolist() == [0, 1, 2]
+    assert +remarks == {"end_kept": 2}
+
+
 def test_a_turn_that_the_next_role_ends(tokenizer_with):
     trained = [said for _, said in texts(Renderer(tokenizer_with(NEXT_ROLE)), calling_run(1))]
     assert trained == ['I look.<call>bash {"command": "ls \'0\' \\"0\\""}</call><|endoftext|>', "Done.<|im_start|>"]
