@@ -110,6 +110,7 @@ class Renderer:
         self._reply_backend.encode_special_tokens = True
         self._missing_bytes = missing_bytes(self._backend)
         self.template = ChatTemplate(tokenizer, options=self.options)
+        self._known_ids: dict[str, list[int]] = {}
         self.end_text = self.template.ending("text", "user").written
         self.end_ids = self._ids(self.end_text)
         self._preparer = Preparer(self.template, thinking=thinking, tools=tools)
@@ -179,8 +180,10 @@ class Renderer:
         return tuple(dict.fromkeys(self._ids(ending.written)[-1] for ending in endings))
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+        """The tokens of an end of turn: there are few, and each reply has one."""
+        if text not in self._known_ids:
+            self._known_ids[text] = self._backend.encode(text, add_special_tokens=False).ids
+        return self._known_ids[text]
 
     def render(self, trajectory: Trajectory, *, source: Literal["auto", "rendered"] = "auto") -> Rendering:
         """The run's rows. Raises RenderError where they cannot be had exactly."""
@@ -199,8 +202,16 @@ class Renderer:
         """The rows of several runs, whose texts are encoded in parallel, outside of Python's lock. Raises RenderError
         for the first that the tokenizer does not give back."""
         turns = [turn for draft in drafts for row in draft.turns for turn in row]
-        contexts = self._backend.encode_batch_fast([turn.context for turn in turns], add_special_tokens=False)
-        encoded = iter(zip(contexts, self._encoded_replies(turns), strict=True))
+        texts = [text for turn in turns for text in (turn.context, turn.reply)]
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        replies = encodings[1::2]
+        if written := [n for n, turn in enumerate(turns) if self._spells_specials(turn)]:
+            as_text = self._reply_backend.encode_batch_fast([turns[n].reply for n in written], add_special_tokens=False)
+            for n, encoding in zip(written, as_text, strict=True):
+                replies[n] = encoding
+        if self._missing_bytes != b"":
+            self._refuse_lossy(turns, replies)
+        encoded = iter(zip(encodings[::2], replies, strict=True))
         renderings = []
         for draft in drafts:
             rows = [self._tokenized(row, encoded) for row in draft.turns]
@@ -236,20 +247,16 @@ class Renderer:
 
     # ---- from text to tokens ----
 
-    def _encoded_replies(self, turns: list[Turn]) -> list[Encoding]:
-        """Raises RenderError for a reply that its tokens do not give back."""
-        replies = self._reply_backend.encode_batch_fast([turn.reply for turn in turns], add_special_tokens=False)
-        # A template's own special tokens in a reply are tokens, unless the model wrote the text of one.
-        own = [n for n, turn in enumerate(turns) if turn.template_specials]
-        if own:
-            encoded = self._backend.encode_batch_fast([turns[n].reply for n in own], add_special_tokens=False)
-            for n, encoding in zip(own, encoded, strict=True):
-                replies[n] = encoding
-        if self._missing_bytes != b"":
-            self._refuse_lossy(turns, replies)
-        return replies
+    def _spells_specials(self, turn: Turn) -> bool:
+        """Whether the model wrote the text of a special token, also one that the tokenizer makes by normalizing."""
+        normalizer = self._backend.normalizer
+        if turn.spells_specials or normalizer is None or (self._missing_bytes is not None and turn.reply.isascii()):
+            return turn.spells_specials
+        spelled = self.template.special_tokens(normalizer.normalize_str(turn.reply))
+        return len(spelled) > len(self.template.special_tokens(turn.reply))
 
     def _refuse_lossy(self, turns: list[Turn], encoded: list[Encoding]) -> None:
+        """Raises RenderError for a reply that its tokens do not give back."""
         normalizer = self._backend.normalizer
         expected = [normalizer.normalize_str(turn.reply) if normalizer else turn.reply for turn in turns]
         if self._missing_bytes is None:
@@ -287,7 +294,7 @@ class Renderer:
         found = self._tokens_of(ids, turn.reply, turn.action)
         if found is not None:
             return found
-        encode = self._backend.encode if turn.template_specials else self._reply_backend.encode
+        encode = self._reply_backend.encode if self._spells_specials(turn) else self._backend.encode
         reply = encode(turn.reply, add_special_tokens=False)
         first, last = reply.char_to_token(turn.action[0]), reply.char_to_token(turn.action[1] - 1)
         assert first is not None, "every character of a reply has its token"

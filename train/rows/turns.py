@@ -32,7 +32,7 @@ class Turn(NamedTuple):
 
     action: where the action is in the reply. ends: whether the model ended its turn; a reply cut off at its length
     limit did not. end: the text that the model ends its turn with. shown: what later prompts have in its place.
-    template_specials: the special tokens in the reply are the template's own, and not text that the model wrote.
+    spells_specials: the model wrote the text of a special token; else those in the reply are the template's own.
     """
 
     step: int
@@ -42,7 +42,7 @@ class Turn(NamedTuple):
     ends: bool
     end: str
     shown: str
-    template_specials: bool = False
+    spells_specials: bool = False
 
 
 class Said(NamedTuple):
@@ -213,7 +213,7 @@ def check_turn(run: PreparedRun, step: Step, turn: Turn) -> Turn:
             f"step {step.index}: the reply spells a special token, and the chat template writes some of its own into "
             "it; which is which cannot be told, so leave the run out"
         )
-    return turn._replace(template_specials=not written)
+    return turn._replace(spells_specials=written > 0)
 
 
 def holds(step: Step, text: str) -> bool:

@@ -254,6 +254,20 @@ def test_which_tokenizers_give_every_text_back(tokenizer_with, change, lossless)
     assert missing_bytes(backend) == (b"" if lossless else None)
 
 
+def test_the_text_of_a_special_token_is_text_also_where_the_tokenizer_makes_it_of_another(tokenizer_with):
+    tokenizer = tokenizer_with(CHATML)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|KEY|>"]})
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.NFC()  # of the sign for kelvin it makes a K
+    written = ["<|KEY|>", "<|\u212aEY|>", "<|im_end|> \u212a", "plain"]
+    run = make_run(written)
+    (row,) = Renderer(tokenizer).render(run).rows
+    for step, text in enumerate(written):
+        ids = row.input_ids[(row.step_index == step) & (row.part != Part.END)].tolist()
+        assert backend.decode(ids, skip_special_tokens=False) == text.replace("\u212a", "K")
+        assert not {backend.token_to_id("<|KEY|>"), backend.token_to_id("<|im_end|>")} & set(ids)
+
+
 def test_a_tokenizer_without_some_bytes_is_refused_what_holds_one_and_nothing_else(tokenizer_with):
     whole = tokenizer_with(CHATML)
     described = json.loads(whole.backend_tokenizer.to_str())

@@ -471,8 +471,8 @@ def test_whose_a_special_token_in_a_reply_is(tokenizer_with):
     )
     (row,) = step_by_step(prepared, Counter())
     checked = [check_turn(prepared, step, turn) for step, turn in zip(prepared.steps, row, strict=True)]
-    assert [turn.template_specials for turn in checked] == [True, False]
-    assert [turn.template_specials for turn in row] == [False, False]
+    assert [turn.spells_specials for turn in checked] == [False, True]
+    assert [turn.spells_specials for turn in row] == [False, False]
     plain = row[0]._replace(reply=row[0].reply.replace("<|im_start|>", ""))
     assert check_turn(prepared, prepared.steps[0], plain) is plain
     with pytest.raises(RenderError, match=r"^step 1: the reply spells a special token"):
