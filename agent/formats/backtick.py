@@ -51,5 +51,7 @@ submit
 
     def written(self, action: Action) -> str:
         if action.tool == "edit":
-            raise InputError("the format backtick has no edit tool; write a command, or take the format xml or native")
+            raise InputError(
+                "the format backtick has no edit tool; write a command, or take the format xml, json or native"
+            )
         return f"```bash\n{action.arguments.get('command', 'submit')}\n```"

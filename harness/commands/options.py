@@ -40,7 +40,7 @@ ModeOption = Annotated[str | None, typer.Option("--mode", metavar="MODE", help="
 PromptOption = Annotated[
     str | None, typer.Option("--prompt", metavar="NAME|FILE", help="default, mini, short, or a YAML file.")
 ]
-FormatOption = Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml or native.")]
+FormatOption = Annotated[str | None, typer.Option("--format", metavar="NAME", help="backtick, xml, json or native.")]
 CriticsOption = Annotated[
     str | None, typer.Option("--critic", metavar="NAME,NAME", help="Whose labels the arms srft and random use.")
 ]

@@ -88,7 +88,7 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     warm: Annotated[bool, MAY_CHANGE] = True
     infra_retries: Annotated[int, msgspec.Meta(ge=0), MAY_CHANGE] = 2
     prompt: Annotated[str, decides_by(prompt_id)] = "default"
-    format: Literal["backtick", "xml", "native"] = "backtick"
+    format: Literal["backtick", "xml", "json", "native"] = "backtick"
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
     demonstrator: DemonstratorConfig = DemonstratorConfig()

@@ -64,11 +64,12 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: of a row. overlong: what to do with a longer one: "cut" it after the last whole step that fits, "drop"
     it, or "slide" on in further rows that keep the opening and train each step once. source: "auto" takes sampled token
     ids where a run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the
-    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ
-    (say, a thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended
-    with. calls: write tool calls as text in this syntax, xml or json, for models whose template has none. tools:
-    "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions. per_task: of the
-    runs of a task, at most so many resolved and as many unresolved ones, those of the newest round first.
+    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only how replies begin or end differs
+    (say, a thinking block that the prompt closes and later prompts lack, or another end of turn): the one row keeps
+    what each prompt and each reply ended with. calls: write tool calls as text in this syntax, xml or json, for models
+    whose template has none. tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out"
+    the descriptions. per_task: of the runs of a task, at most so many resolved and as many unresolved ones, those of
+    the newest round first.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
@@ -112,9 +113,10 @@ class Manifest(msgspec.Struct, kw_only=True):
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
     whose sampled ids are not this tokenizer's; other_prompt, other_reply, sampled_incomplete: runs whose ids stand
     behind another prompt, are not this reply's or not all there; end_not_trained: replies that end otherwise in later
-    prompts; tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out:
-    steps whose thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the
-    setting with which fewer histories would be rewritten, where some were.
+    prompts, whose end carries no loss; end_kept: such replies whose own end the row keeps, with rewritten=append;
+    tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out: steps whose
+    thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the setting with
+    which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     """

@@ -1,4 +1,4 @@
-"""The three action formats: what they read, what they refuse, and that they keep a command to the character."""
+"""The action formats: what they read, what they refuse, and that they keep a command to the character."""
 
 import json
 import re
@@ -47,6 +47,16 @@ def test_xml_keeps_the_command(command):
     assert (action.tool, action.arguments) == ("bash", {"command": command})
 
 
+@given(COMMANDS)
+@example("echo '</tool_call>' && cat > a <<'E'\n<tool_call>{}</tool_call>\nE")
+def test_json_keeps_the_command(command):
+    action = Action(tool="bash", arguments={"command": command}, format="json")
+    content = f"I look.\n{FORMATS['json'].written(action)}\nSo be it."
+    assert FORMATS["json"].parse(Reply(content=content)) == action
+    begin, end = FORMATS["json"].span(content)
+    assert (content[:begin], content[end:]) == ("I look.\n", "\nSo be it.")
+
+
 @given(COMMANDS, st.booleans())
 def test_native_keeps_the_command(command, as_object):
     arguments = {"command": command}
@@ -61,6 +71,8 @@ def test_native_keeps_the_command(command, as_object):
         ("backtick", Reply(content="Done.\n```bash\nsubmit\n```")),
         ("xml", Reply(content="Done.\n<function=submit>\n</function>")),
         ("xml", Reply(content="<function=submit></function>")),
+        ("json", Reply(content='Done.\n<tool_call>\n{"name": "submit", "arguments": {}}\n</tool_call>')),
+        ("json", Reply(content='<tool_call>{"name": "submit"}</tool_call>')),
         ("native", Reply(content="", tool_calls=(call("submit", "{}"),))),
         ("native", Reply(content="", tool_calls=(call("submit", ""),))),
     ],
@@ -115,6 +127,50 @@ def test_xml_refuses(content, message):
 def test_xml_text_that_never_ends_is_refused_quickly():
     refusal("xml", Reply(content="<function=edit>" + "<parameter=a>b</parameter>" * 5000))
     refusal("xml", Reply(content="<function=bash><parameter=command>" + "</parameter> " * 20000))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("I think.", "Expected exactly one <tool_call>, found 0."),
+        ('<tool_call>{"name": "submit"}</tool_call>' * 2, "Expected exactly one <tool_call>, found 2."),
+        ("<tool_call>ls</tool_call>",
+         "What follows <tool_call> is not JSON: Expecting value: line 1 column 12 (char 11)."),
+        ('<tool_call>{"name": "submit"}', "A <tool_call> does not end; expected </tool_call> after its JSON object."),
+        ('<tool_call>["ls"]</tool_call>',
+         'Between <tool_call> and </tool_call>: expected {"name": ..., "arguments": {...}}.'),
+        ('<tool_call>{"name": "bash", "command": "ls"}</tool_call>',
+         'Between <tool_call> and </tool_call>: expected {"name": ..., "arguments": {...}}.'),
+        ('<tool_call>{"name": "bash"}</tool_call>', "bash takes one text, command; got nothing."),
+        ('<tool_call>{"name": "bash", "arguments": ["ls"]}</tool_call>',
+         "The arguments of bash are list; expected an object."),
+        ('<tool_call>{"name": "python", "arguments": {}}</tool_call>',
+         "There is no tool 'python'; expected bash, edit or submit."),
+        ('<tool_call>{"name": "edit", "arguments": {"insert_line": NaN}}</tool_call>',
+         "What follows <tool_call> is not JSON: NaN is no value of JSON."),
+    ],
+)  # fmt: skip
+def test_json_refuses(content, message):
+    assert refusal("json", Reply(content=content)) == message
+
+
+def test_json_too_deep_or_half_a_surrogate_pair():
+    deep = refusal("json", Reply(content='<tool_call>{"name": ' + "[" * 100_000))
+    assert deep.startswith("What follows <tool_call> is not JSON: maximum recursion depth exceeded")
+    half = '<tool_call>{"name": "bash", "arguments": {"command": "echo \\ud83d"}}</tool_call>'
+    assert FORMATS["json"].parse(Reply(content=half)).arguments == {"command": "echo \ufffd"}
+
+
+def test_json_edit_in_the_place_of_a_call_and_of_what_cannot_be_read():
+    action = Action(tool="edit", arguments={"command": "undo", "path": "é.py"}, format="json")
+    written = '<tool_call>\n{"name": "edit", "arguments": {"command": "undo", "path": "é.py"}}\n</tool_call>'
+    for before, after in (
+        ('I look.\n<tool_call>{"name": "submit"}</tool_call> Then.', f"I look.\n{written} Then."),
+        ('I look. <tool_call>{"name" </tool_call> Then.', f"I look. \n\n{written}"),
+        ('<tool_call>{"name": "submit"}</tool_call>' * 2, written),
+        ("I look.", f"I look.\n\n{written}"),
+    ):
+        assert FORMATS["json"].with_action(Reply(content=before), action).content == after
 
 
 def test_xml_edit():
