@@ -115,9 +115,9 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds' runs a round trains
     on: `all` up to it, only its own (`new`), or those of the last n. choose: which tasks a round collects on, and how
     often. critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see
-    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end or leave ungraded without the loop stopping
-    for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ, which count with the
-    recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
+    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end or leave ungraded without
+    the loop stopping for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ,
+    which count with the recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
     """
 
     KEPT_AS: ClassVar[str] = "loop"

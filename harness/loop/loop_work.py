@@ -159,9 +159,9 @@ class LoopWork:
         not_graded = ended.evaluation.not_graded if ended.evaluation else 0
         if ended.failed + not_graded > self.config.may_fail * ended.episodes:
             raise Incomplete(
-                f"{into.path}: of {ended.episodes} episodes {ended.failed} were ended by infrastructure and {not_graded} "
-                f"could not be graded, which may_fail {self.config.may_fail:g} does not allow; the same command tries "
-                "them again"
+                f"{into.path}: of {ended.episodes} episodes {ended.failed} were ended by infrastructure and "
+                f"{not_graded} could not be graded, which may_fail {self.config.may_fail:g} does not allow; the same "
+                "command tries them again"
             )
         counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
         return counts | (as_json(ended.evaluation) if ended.evaluation else {})
