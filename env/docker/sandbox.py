@@ -14,6 +14,7 @@ however it dies, the engine closes that socket, process 1 reads the end of its s
 import contextlib
 import os
 import posixpath
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from typing import Any
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from loguru import logger
 
 from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, tar_of
 from srft.env.docker.channel import DockerChannel
@@ -84,16 +86,42 @@ class DockerSandbox(ShellSandbox):
 
     def _start(self, image: str) -> None:
         with _engine_errors(image):
-            self._container = self.api.create_container_from_config(self._config(image))["Id"]
+            created = self.api.create_container_from_config(self._config(image))
+        self._container = created["Id"]
+        self._tell_dropped_limits()
+        for warning in created.get("Warnings") or ():
+            _tell_once(self.api.base_url, str(warning))
         try:
             with _engine_errors(image):
                 self._start_bash(image)
             self._live_shell()
             if self.spec.user != "root":
-                self._ids = tuple(map(int, self.run("id -u && id -g").output.split()))
+                self._ids = self._user_ids(image)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def limits_held(self) -> frozenset[str]:
+        """Which of "pids", "memory", "cpu" were asked for and hold. Asks the engine, once a process."""
+        return self._asked_limits() & _limits_of(self._client or engine())
+
+    def _asked_limits(self) -> frozenset[str]:
+        limits = self.spec.limits
+        asked = {"pids": limits.pids, "memory": limits.memory_bytes, "cpu": limits.cpus}
+        return frozenset(name for name, value in asked.items() if value is not None)
+
+    def _tell_dropped_limits(self) -> None:
+        """An engine without the cgroups for a limit starts the container all the same."""
+        for name in sorted(self._asked_limits() - self.limits_held):
+            _tell_once(self.api.base_url, f"no limit on {name} holds: it has no cgroup for it (rootless without delegation?)")
+
+    def _user_ids(self, image: str) -> tuple[int, ...]:
+        """The user's and the group's number. Told by bash itself, between marks: the image's settings may print too."""
+        said = self.run('builtin printf "<srft %d %d>" "$EUID" "${GROUPS[0]}"').output
+        if not (found := re.search("<srft ([0-9]+) ([0-9]+)>", said)):
+            raise ImageError(f"image {image}: bash does not tell who {self.spec.user} is ({said.strip()[-200:]!r})")
+        return int(found[1]), int(found[2])
 
     def _start_bash(self, image: str) -> None:
         try:
@@ -268,6 +296,21 @@ class DockerSandbox(ShellSandbox):
                 remove_container(container, self.api)
 
 
+@cache
+def _limits_of(client: docker.DockerClient) -> frozenset[str]:
+    """Which limits the engine can hold. Raises EngineError."""
+    with _engine_errors("-"):
+        said = client.info()
+    names = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}
+    return frozenset(name for name, field in names.items() if said.get(field, True))
+
+
+@cache
+def _tell_once(_engine_url: str, warning: str) -> None:
+    """What the engine says of a container's settings, above all the limits that it drops; once a process."""
+    logger.warning("the container engine says of its sandboxes: {}", warning)
+
+
 def remove_container(container: str, api: docker.APIClient) -> None:
     """Remove a container, whatever runs in it, and return when the engine no longer lists it.
 
@@ -332,8 +375,10 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
                 with contextlib.suppress(APIError):
                     remove_container(container["Id"], client.api)
                     removed.append(f"container {container['Id'][:12]} ({container['Image']})")
-        for image in client.api.images(filters={"label": LABEL}):
-            if OWNER_LABEL in (image["Labels"] or {}) and (everything or is_orphan(image["Labels"][OWNER_LABEL])):
+        by_socket = not client.api.base_url.startswith(("http://", "https://"))
+        for image in client.api.images(filters={"label": OWNER_LABEL}):
+            # A snapshot outlives a boot, and to take one too many costs a scrub: a socket is this machine's own.
+            if everything or is_orphan(image["Labels"][OWNER_LABEL], same_machine=by_socket):
                 with contextlib.suppress(APIError):
                     client.api.remove_image(image["Id"], force=True)
                     removed.append(f"snapshot {image['Id'][7:19]}")

@@ -251,7 +251,7 @@ def reap_local(*, everything: bool = False) -> list[str]:
     removed = []
     for folder in sorted(episodes_folder().iterdir()):
         owned_by, _, token = folder.name.rpartition("+")
-        if not token or not (everything or is_orphan(unquote(owned_by))):
+        if not token or not (everything or is_orphan(unquote(owned_by), same_machine=True)):
             continue
         with contextlib.suppress(FileNotFoundError):
             for line in (folder / "cgroups").read_text().splitlines():
