@@ -28,13 +28,13 @@ from loguru import logger
 
 from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, tar_of
 from srft.env.docker.channel import DockerChannel
+from srft.env.docker.snapshots import OWNER_LABEL, keep_snapshot, remove_snapshot
 from srft.env.errors import EngineError, ImageError, SandboxDied
 from srft.env.sandbox.contract import SandboxSpec
 from srft.env.sandbox.owner import is_orphan, owner
 from srft.env.sandbox.shell import BASH, Control, ShellSandbox
 
 LABEL = "srft"
-OWNER_LABEL = "srft.owner"
 
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
@@ -86,7 +86,7 @@ class DockerSandbox(ShellSandbox):
 
     def _start(self, image: str) -> None:
         with _engine_errors(image):
-            created = self.api.create_container_from_config(self._config(image))
+            created = self.api.create_container_from_config(self._config(image), platform=self.spec.platform)
         self._container = created["Id"]
         self._tell_dropped_limits()
         for warning in created.get("Warnings") or ():
@@ -274,6 +274,22 @@ class DockerSandbox(ShellSandbox):
 
     def disown(self, snapshot: str) -> None:
         self._snapshots.remove(snapshot)
+        with _engine_errors(snapshot):
+            keep_snapshot(self.api, snapshot)
+
+    def written_bytes(self) -> int:
+        """What the sandbox has written so far: the size of a snapshot, beyond what it was started from."""
+        return int(self._inspected(size=True).get("SizeRw") or 0)
+
+    def mounted(self) -> list[str]:
+        """The folders that are no part of a snapshot: the image's volumes."""
+        return [mount["Destination"] for mount in self._inspected().get("Mounts") or ()]
+
+    def _inspected(self, **asked: Any) -> dict[str, Any]:
+        url = self.api._url("/containers/{0}/json", self._running())  # type: ignore[attr-defined]
+        with _engine_errors(self.spec.image):
+            said: dict[str, Any] = self.api._result(self.api._get(url, params=asked), True)  # type: ignore[attr-defined]
+        return said
 
     def restore(self, snapshot: str) -> None:
         directory = self._shell.directory if self._shell else self._directory
@@ -286,7 +302,7 @@ class DockerSandbox(ShellSandbox):
             self._remove_container()
             snapshots, self._snapshots = self._snapshots, []
             for image in reversed(snapshots):  # a later one may be built on an earlier one
-                remove_snapshot(image, client=self._client)
+                remove_snapshot(self.api, image)
 
     def _remove_container(self) -> None:
         self._hang_up()
@@ -335,12 +351,6 @@ def image_id(image: str) -> str | None:
         return engine().api.inspect_image(image)["Id"]
     except (APIError, requests.RequestException):
         return None
-
-
-def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) -> None:
-    """Remove a snapshot's image; one that a container uses stays for `reap`."""
-    with contextlib.suppress(APIError, requests.RequestException):
-        (client or engine()).api.remove_image(image, noprune=True)
 
 
 @contextlib.contextmanager

@@ -30,13 +30,16 @@ from loguru import logger
 
 from srft.env.errors import GradingError, InfrastructureError
 from srft.env.git.patch import run_setup
-from srft.env.sandbox.contract import CommandResult, Limits, Sandbox, SandboxSpec
+from srft.env.grading.container import GradingContainer
+from srft.env.sandbox.contract import CommandResult, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
 if TYPE_CHECKING:
     from swebench.types import TestSpec
 
 Outcome = Literal["resolved", "unresolved", "empty", "not_applied", "not_graded"]
+
+OFFICIAL = GradingContainer()
 
 SCHEMA_VERSION = 1
 TIMEOUT_S = 1800.0
@@ -98,9 +101,10 @@ def grader_version() -> str:
     return f"swebench {importlib.metadata.version('swebench')}"
 
 
-def grade_key(task: Task, patch: str | None) -> str:
+def grade_key(task: Task, patch: str | None, container: GradingContainer = OFFICIAL) -> str:
     """The key that `grade` will give: a run that resumes skips what it has a grade for."""
-    return hashlib.sha256(f"{task.fingerprint} {grader_version()} ".encode() + _patch_bytes(patch)).hexdigest()[:16]
+    told = f"{task.fingerprint} {grader_version()} {container.key}".encode()
+    return hashlib.sha256(told + _patch_bytes(patch)).hexdigest()[:16]
 
 
 def patch_hash(patch: str | None) -> str:
@@ -120,18 +124,21 @@ def grade(
     open_sandbox: Callable[[SandboxSpec], Sandbox],
     log_dir: Path | None,
     timeout_s: float = TIMEOUT_S,
+    container: GradingContainer = OFFICIAL,
 ) -> Grade:
-    """The official verdict on a patch, which is taken to the byte as it is.
+    """The official verdict on a patch, which is taken to the byte as it is. container: what its tests may use.
 
     `open_sandbox` makes a sandbox that is not started yet; it is closed before this returns. Never raises for what the
     patch, the container or the disk does.
     """
     started = time.monotonic()
-    key = grade_key(task, patch)
+    key = grade_key(task, patch, container)
     logs = log_dir and log_dir / task.instance_id.replace("/", "__") / key
     try:
         with _scratch_folder(logs) as folder:
-            verdict = _verdict(task, patch, open_sandbox=open_sandbox, folder=folder, timeout_s=timeout_s)
+            verdict = _verdict(
+                task, patch, open_sandbox=open_sandbox, folder=folder, timeout_s=timeout_s, container=container
+            )
     except (InfrastructureError, OSError) as error:
         verdict = _Verdict("not_graded", detail=f"{type(error).__name__}: {error}")
     return Grade(
@@ -178,6 +185,7 @@ def _verdict(
     open_sandbox: Callable[[SandboxSpec], Sandbox],
     folder: Path,
     timeout_s: float,
+    container: GradingContainer,
 ) -> _Verdict:
     if not patch:
         return _Verdict("empty")
@@ -187,26 +195,13 @@ def _verdict(
         patch_bytes = patch.encode()
     except UnicodeEncodeError as error:
         return _Verdict("not_applied", detail=f"the patch is not text that UTF-8 can write ({error})")
-    with open_sandbox(official_profile(task)) as sandbox:
+    with open_sandbox(container.spec(task)) as sandbox:
         run_setup(sandbox, task.grading_setup)
         if reason := _apply(sandbox, patch_bytes, folder=folder):
             return _Verdict("not_applied", detail=reason)
         if not _diff_is_utf8(sandbox):
             return _Verdict("unresolved", detail="git diff of the patched tree is not UTF-8: swebench stops there")
         return _run_tests(task, patch, spec, sandbox, folder=folder, timeout_s=timeout_s)
-
-
-def official_profile(task: Task) -> SandboxSpec:
-    """The container that swebench makes: root, SYS_ADMIN, the engine's default network, no limits."""
-    return SandboxSpec(
-        image=task.image,
-        workdir="/",
-        mode="stateless",
-        network="bridge",
-        limits=Limits(memory_bytes=None, cpus=None, pids=None),
-        capabilities=("SYS_ADMIN",),
-        new_privileges=True,
-    )
 
 
 def _test_spec(task: Task) -> "TestSpec":

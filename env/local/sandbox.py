@@ -26,9 +26,12 @@ import secrets
 import signal
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import unquote
+
+from loguru import logger
 
 from srft.env.errors import EngineError, InputError, SandboxDied
 from srft.env.local.bubblewrap import BubblewrapGround, check_bubblewrap, has_overlay
@@ -101,6 +104,8 @@ class LocalSandbox(ShellSandbox):
     def start(self) -> None:
         if self.confinement == "bubblewrap":
             check_bubblewrap()
+            if self.spec.network not in ("none", "host"):
+                _tell_no_network(self.spec.network)
         image = load_image(self.spec.image)
         self._env = image.env
         self._episode = EpisodeFolder()
@@ -139,7 +144,7 @@ class LocalSandbox(ShellSandbox):
         kind = BubblewrapGround if self.confinement == "bubblewrap" else HostGround
         self._ground = kind(self.spec, episode, self._env)
         self._control = self._ground.start()
-        if self.confinement == "bubblewrap" and self.spec.network != "none":
+        if self.confinement == "bubblewrap" and self.spec.network == "host":
             with contextlib.suppress(FileNotFoundError):  # a host may do without
                 self._ground.files.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_bytes(), mode=0o644)
         self._live_shell()
@@ -210,6 +215,16 @@ class LocalSandbox(ShellSandbox):
             if self._episode is not None:
                 self._episode.remove()
                 self._episode = None
+
+
+@cache
+def _tell_no_network(network: str) -> None:
+    """Once a process. The host's own network in its place would show the sandbox the host's loopback."""
+    logger.warning(
+        "the local sandbox has no network {}: what asks for it gets no network at all; take --sandbox docker where tests "
+        "need one",
+        network,
+    )
 
 
 def new_image(name: str, *, git_folder: str | None = None) -> str:

@@ -39,6 +39,7 @@ class SandboxSpec:
     init: bash that every new shell runs once, say to activate an environment.
     network: an engine's network name; "none" is no network at all.
     new_privileges: whether a process may gain some, by sudo and the like.
+    platform: the image's, where an engine has it for several or emulates another: linux/amd64. `None`: the engine's own.
     labels: who owns it; the reaper and `srft clean` read them.
     """
 
@@ -52,6 +53,7 @@ class SandboxSpec:
     limits: Limits = Limits()
     capabilities: tuple[str, ...] = ()
     new_privileges: bool = False
+    platform: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
 

@@ -105,6 +105,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         )
         if self.grading_setup:  # grades of tasks without one keep their keys
             graded_by += (self.grading_setup,)
+        if self.dockerfile is not None and self.dockerfile.is_file():
+            from srft.env.docker.build import build_id
+
+            graded_by += ("built from", build_id(self.dockerfile))
         return hashlib.sha256(msgspec.json.encode(graded_by)).hexdigest()[:16]
 
 
