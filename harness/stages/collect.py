@@ -149,7 +149,8 @@ def _cluster(config: CollectConfig, *, is_open: bool) -> AbstractContextManager[
 def _jobs(config: CollectConfig, tasks: list[Task], model: Model) -> list[Job]:
     """Every episode of the collection. A script or a recording need not have all the tasks. Raises InputError."""
     jobs, without = [], []
-    for job in (Job(task, attempt) for task in tasks for attempt in range(config.attempts)):
+    by_id = {task.instance_id: task for task in tasks}
+    for job in (Job(by_id[task_id], attempt) for task_id, attempt in config.episodes_of(by_id)):
         try:
             model.for_episode(job.task.instance_id, job.attempt, config.seed)
             jobs.append(job)
@@ -289,7 +290,7 @@ class _Collection:
 
     def _submissions(self) -> list[Submission]:
         by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
-        return submissions_of_run(by_task.values(), self.config.attempts, self.round.index())
+        return submissions_of_run(by_task.values(), self.config, self.round.index())
 
     def summary(self) -> Summary:
         """Waits for the grades that are under way."""

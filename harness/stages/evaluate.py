@@ -24,6 +24,7 @@ from srft.env.grading.container import GradingContainer
 from srft.env.grading.grade import Grade, grade, grade_key
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
+from srft.harness.config.config import CollectConfig
 from srft.harness.run.index import Index
 from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
@@ -215,10 +216,10 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
     )
 
 
-def submissions_of_run(tasks: Iterable[Task], attempts: int, index: Index) -> list[Submission]:
+def submissions_of_run(tasks: Iterable[Task], config: CollectConfig, index: Index) -> list[Submission]:
     """Every attempt that a collection was asked for."""
-    episodes = ((task, attempt) for task in tasks for attempt in range(attempts))
-    return [_submission(task, attempt, index) for task, attempt in episodes]
+    by_id = {task.instance_id: task for task in tasks}
+    return [_submission(by_id[task_id], attempt, index) for task_id, attempt in config.episodes_of(by_id)]
 
 
 def submissions_on_file(tasks: Iterable[Task], index: Index) -> list[Submission]:
