@@ -277,7 +277,14 @@ def _cache_ids(api: docker.APIClient) -> set[str]:
 
 
 def _prune(api: docker.APIClient, ids: set[str]) -> None:
-    """Remove these entries of BuildKit's cache: an image that goes would leave its layers there."""
-    for one in sorted(ids):
-        asked = {"all": True, "filters": json.dumps({"id": [one]})}
-        api._result(api._post(api._url("/build/prune"), params=asked), True)  # type: ignore[attr-defined]
+    """Remove these entries of BuildKit's cache: an image that goes would leave its layers there.
+
+    One that another is made of goes after that.
+    """
+    left, before = ids, -1
+    while left and len(left) != before:
+        before = len(left)
+        for one in sorted(left):
+            asked = {"all": True, "filters": json.dumps({"id": [one]})}
+            api._result(api._post(api._url("/build/prune"), params=asked), True)  # type: ignore[attr-defined]
+        left = _cache_ids(api) & ids

@@ -12,6 +12,7 @@ however it dies, the engine closes that socket, process 1 reads the end of its s
 """
 
 import contextlib
+import errno
 import os
 import posixpath
 import re
@@ -30,7 +31,7 @@ from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, ta
 from srft.env.docker.channel import DockerChannel
 from srft.env.docker.snapshots import OWNER_LABEL, keep_snapshot, remove_snapshot
 from srft.env.errors import EngineError, ImageError, SandboxDied
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan, owner
 from srft.env.sandbox.shell import BASH, Control, ShellSandbox
 
@@ -194,7 +195,7 @@ class DockerSandbox(ShellSandbox):
             raise SandboxDied("the sandbox is not running: it was never started, or was closed")
         return self._container
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
         path, found = self._find(path)
         if found is None:
             raise FileNotFoundError(f"{path}: no such file in the sandbox")
@@ -204,7 +205,10 @@ class DockerSandbox(ShellSandbox):
             raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
         with self._file_errors(path):
             stream, _ = self.api.get_archive(self._running(), path)
-            return content_of(stream)
+            content = content_of(stream, limit_bytes=limit_bytes)
+        if content is None:
+            raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes in the sandbox", path)
+        return content
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         path, found = self._find(path)

@@ -48,7 +48,7 @@ from srft.env.local.episode_folder import (
 from srft.env.local.files import SandboxFiles
 from srft.env.local.rootfs import LocalImage, furnish, image_folder, load_image, locked_image, put_image
 from srft.env.local.unsandboxed import HostGround
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan
 from srft.env.sandbox.shell import Control, ShellSandbox
 
@@ -165,8 +165,8 @@ class LocalSandbox(ShellSandbox):
             return os.path.join(self.spec.workdir, os.path.relpath(inside, self._asked_workdir))
         return path
 
-    def read(self, path: str) -> bytes:
-        return self._running().files.read(self._path(path))
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        return self._running().files.read(self._path(path), limit_bytes=limit_bytes)
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         self._running().files.write(self._path(path), content, mode=mode)

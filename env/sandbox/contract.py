@@ -20,6 +20,10 @@ OUTPUT_LIMIT_BYTES = 1 << 20
 """How much of a command's output is kept by default: half from its head, half from its tail."""
 
 
+READ_LIMIT_BYTES = 256 << 20
+"""How large a file may be that is read out of a sandbox."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a sandbox may use. `None` means no limit."""
@@ -93,8 +97,9 @@ class Sandbox(ABC):
         """Run one bash command (any text: several lines, heredocs, unbalanced quotes). Raises SandboxDied."""
 
     @abstractmethod
-    def read(self, path: str) -> bytes:
-        """The bytes of a regular file. Raises FileNotFoundError, IsADirectoryError, SandboxDied."""
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        """The bytes of a regular file. Raises FileNotFoundError, IsADirectoryError, SandboxDied, and OSError (EFBIG) for
+        a file of more bytes than the limit: a sparse one takes no disk there, and would take all memory here."""
 
     @abstractmethod
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
