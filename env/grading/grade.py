@@ -229,6 +229,16 @@ def _test_spec(task: Task) -> "TestSpec":
     return make_test_spec({**row, "FAIL_TO_PASS": list(task.FAIL_TO_PASS), "PASS_TO_PASS": list(task.PASS_TO_PASS)})
 
 
+class _Testbed:
+    """The task's repository in the grader's container."""
+
+    def __init__(self, sandbox: Sandbox, workdir: str) -> None:
+        self.sandbox, self._enter = sandbox, f"cd -- {shlex.quote(workdir)}"
+
+    def run(self, command: str, timeout_s: float = TIMEOUT_S, *, output_limit_bytes: int = 1 << 20) -> CommandResult:
+        return self.sandbox.run(f"{self._enter} && {{ {command}\n}}", timeout_s, output_limit_bytes=output_limit_bytes)
+
+
 def _apply(testbed: _Testbed, patch: bytes, *, folder: Path) -> str | None:
     """Apply the patch as swebench does. Returns why it does not apply, `None` when it did."""
     from swebench.harness.constants import CONTAINER_PATCH_FILE
@@ -251,16 +261,6 @@ def _apply(testbed: _Testbed, patch: bytes, *, folder: Path) -> str | None:
         log.write(f"$ git apply --check --reverse\n{reversed_.output}[exit code {reversed_.exit_code}]\n")
     last_lines = tried.output.strip().splitlines() or ["no output"]
     return None if reversed_.exit_code == 0 else f"the patch does not apply: {last_lines[-1]}"
-
-
-class _Testbed:
-    """The task's repository in the grader's container."""
-
-    def __init__(self, sandbox: Sandbox, workdir: str) -> None:
-        self.sandbox, self._enter = sandbox, f"cd -- {shlex.quote(workdir)}"
-
-    def run(self, command: str, timeout_s: float = TIMEOUT_S, *, output_limit_bytes: int = 1 << 20) -> CommandResult:
-        return self.sandbox.run(f"{self._enter} && {{ {command}\n}}", timeout_s, output_limit_bytes=output_limit_bytes)
 
 
 def _diff_is_utf8(testbed: _Testbed) -> bool:
