@@ -177,9 +177,7 @@ def choose_backend(
     if kind == "local":
         return _confined_backend()
     try:
-        return DockerBackend(
-            disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform
-        )
+        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform)
     except EngineError as error:
         if kind == "docker":
             raise

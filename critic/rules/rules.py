@@ -153,7 +153,11 @@ class ExploitCritic:
                 break
             finder.show(str(message.get("content")))
         found = [[one for one in _step_exploits(finder, step) if one.kind in self._kinds] for step in trajectory.steps]
-        if "tests" in self._kinds and trajectory.steps and not any(one.kind == "tests" for some in found for one in some):
+        if (
+            "tests" in self._kinds
+            and trajectory.steps
+            and not any(one.kind == "tests" for some in found for one in some)
+        ):
             handed_in = tampering(trajectory.patch, repo=trajectory.repo)
             found[-1] += [Exploit("tests", f"hands in a patch with {reason}") for reason in handed_in]
         labels = tuple(

@@ -140,7 +140,7 @@ def made_of(api: docker.APIClient, dockerfile: Path) -> str:
 def needs_buildkit(dockerfile_text: str) -> bool:
     r"""Whether the classic builder would refuse it.
 
-    >>> needs_buildkit("RUN --mount=type=cache,target=/root/.cache pip install x"), needs_buildkit("RUN cat <<END\nx\nEND")
+    >>> needs_buildkit("RUN --mount=type=cache,target=/c pip install x"), needs_buildkit("RUN cat <<END\nx\nEND")
     (True, True)
     >>> needs_buildkit("RUN echo 1 << 2 && git log --mount"), needs_buildkit("COPY --from=a --chown=b c d")
     (False, False)
@@ -223,7 +223,9 @@ def _said(line: dict[str, Any]) -> list[str]:
     """The text of one line of the answer; BuildKit's stands in a protobuf message."""
     if line.get("id") == _TRACE and isinstance(line.get("aux"), str):
         records = _fields(base64.b64decode(line["aux"]))
-        return [text.decode(errors="replace") for kind, log in records if kind == 3 for at, text in _fields(log) if at == 4]
+        return [
+            text.decode(errors="replace") for kind, log in records if kind == 3 for at, text in _fields(log) if at == 4
+        ]
     return [str(line["stream"])] if "stream" in line else []
 
 

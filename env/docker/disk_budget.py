@@ -7,8 +7,8 @@ Reads the engine's images and the record of those that srft got; removes of thes
         ...                                             # pull or build it
     budget.shrink(keep="demo/x:latest")                 # it may be larger than any before it
 
-Counted are the images that srft got and the snapshots of images that it uses, shared layers once. Before an image the snapshots go that
-`WorkspacePool` keeps of it: as long as one is there, the image's layers are too.
+Counted are the images that srft got and the snapshots of images that it uses, shared layers once. Before an image the
+snapshots go that `WorkspacePool` keeps of it: as long as one is there, the image's layers are too.
 """
 
 import contextlib
@@ -169,12 +169,16 @@ class DiskBudget:
         return over(), stored
 
     def _without(self, image: _Stored, stored: list[_Stored], over: Callable[[], int]) -> list[_Stored]:
-        """What is left when an image that nobody uses has gone: its snapshots first, and it where that is not enough."""
+        """What is left when an image that nobody uses goes: its snapshots first, and it where that is not enough."""
         assert image.name is not None
         for snapshot in [one for one in stored if one.kept and one.is_made_of(image)]:
             if self._remove(snapshot.id):
                 stored.remove(snapshot)
-        if over() <= 0 or any(child.is_made_of(image) for child in stored) or not self._remove(image.name, id_=image.id):
+        if (
+            over() <= 0
+            or any(child.is_made_of(image) for child in stored)
+            or not self._remove(image.name, id_=image.id)
+        ):
             return stored
         stored.remove(image)
         self._record.drop(image.name)

@@ -1,4 +1,4 @@
-"""Images: had before an episode needs them, as their Dockerfile is now, and no more of them kept than the disk may hold.
+"""Images: had before an episode needs them, as their Dockerfile is now, and no more kept than the disk may hold.
 
 Reads tasks and the engine; writes images to the engine, and which of them srft got itself, with when each was last
 used, to a small state file (`~/.cache/srft/images-<engine>.json` unless told otherwise).
@@ -145,7 +145,9 @@ class ImageStore:
         else:
             pull(self._client.api, task.image, platform=self._platform, before_each=self._pulls.take)
             if self._inspect(task.image) is None:
-                raise ImageError(f"image {task.image}: the engine says that it was pulled, and does not have it; try again")
+                raise ImageError(
+                    f"image {task.image}: the engine says that it was pulled, and does not have it; try again"
+                )
 
     def _build(self, image: str, dockerfile: Path) -> None:
         build(self._client.api, image, dockerfile, platform=self._platform, keep_cache=self.budget is None)

@@ -79,8 +79,8 @@ FAILURES = (
     ),
     Failure(
         "the registry or the way to it fails",
-        r"time(?:d )?[ -]?out|deadline exceeded|reset by peer|connection reset|broken pipe|\beof\b|\b5\d\d\b|server misbehaving|temporary failure|"
-        r"unavailable|bad gateway|closed network connection|tls handshake",
+        r"time(?:d )?[ -]?out|deadline exceeded|reset by peer|connection reset|broken pipe|\beof\b|\b5\d\d\b|"
+        r"server misbehaving|temporary failure|unavailable|bad gateway|closed network connection|tls handshake",
         True,
         "try again later, or load or build it under that name",
     ),

@@ -115,7 +115,9 @@ class DockerSandbox(ShellSandbox):
     def _tell_dropped_limits(self) -> None:
         """An engine without the cgroups for a limit starts the container all the same."""
         for name in sorted(self._asked_limits() - self.limits_held):
-            _tell_once(self.api.base_url, f"no limit on {name} holds: it has no cgroup for it (rootless without delegation?)")
+            _tell_once(
+                self.api.base_url, f"no limit on {name} holds: it has no cgroup for it (rootless without delegation?)"
+            )
 
     def _user_ids(self, image: str) -> tuple[int, ...]:
         """The user's and the group's number. Told by bash itself, between marks: the image's settings may print too."""

@@ -4,10 +4,10 @@ Reads a Task, writes nothing.
 
     GradingContainer(network="none").spec(task)      # for DockerSandbox and the like
 
-The tests run the model's own code as root. swebench gives them SYS_ADMIN, the engine's default network and as much of the
-machine as they take. Here memory and processes are bounded, far above what its tasks need; network and capabilities are
-as there unless set otherwise. The host's own network is refused: its loopback has services that trust whoever reaches
-them.
+The tests run the model's own code as root. swebench gives them SYS_ADMIN, the engine's default network and as much of
+the machine as they take. Here memory and processes are bounded, far above what its tasks need; network and capabilities
+are as there unless set otherwise. The host's own network is refused: its loopback has services that trust whoever
+reaches them.
 """
 
 from dataclasses import dataclass, field

@@ -221,8 +221,8 @@ class LocalSandbox(ShellSandbox):
 def _tell_no_network(network: str) -> None:
     """Once a process. The host's own network in its place would show the sandbox the host's loopback."""
     logger.warning(
-        "the local sandbox has no network {}: what asks for it gets no network at all; take --sandbox docker where tests "
-        "need one",
+        "the local sandbox has no network {}: what asks for it gets no network at all; take --sandbox docker where "
+        "tests need one",
         network,
     )
 

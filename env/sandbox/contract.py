@@ -43,7 +43,7 @@ class SandboxSpec:
     init: bash that every new shell runs once, say to activate an environment.
     network: an engine's network name; "none" is no network at all.
     new_privileges: whether a process may gain some, by sudo and the like.
-    platform: the image's, where an engine has it for several or emulates another: linux/amd64. `None`: the engine's own.
+    platform: the image's, where an engine has it for several or emulates another: linux/amd64. `None`: the engine's.
     labels: who owns it; the reaper and `srft clean` read them.
     """
 
@@ -98,8 +98,11 @@ class Sandbox(ABC):
 
     @abstractmethod
     def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
-        """The bytes of a regular file. Raises FileNotFoundError, IsADirectoryError, SandboxDied, and OSError (EFBIG) for
-        a file of more bytes than the limit: a sparse one takes no disk there, and would take all memory here."""
+        """The bytes of a regular file.
+
+        Raises FileNotFoundError, IsADirectoryError, SandboxDied, and OSError (EFBIG) for a file of more bytes than the
+        limit: a sparse one takes no disk there, and would take all memory here.
+        """
 
     @abstractmethod
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:

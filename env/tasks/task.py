@@ -61,8 +61,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     image_assets: the binary files that a multimodal test patch cannot carry.
     agent_setup: bash that runs in the image before the agent begins, as root: for images whose HEAD is not the task's.
     grading_setup: the same in the grader's fresh container, before the patch is applied. Both are empty for SWE-bench.
-    workdir: the repository's folder in the image, absolute. /testbed in SWE-bench's own images; others have it at /app or
-        /home/<name>, and their rows say so.
+    workdir: the repository's folder in the image, absolute. /testbed in SWE-bench's own images; others have it at /app
+        or /home/<name>, and their rows say so.
     """
 
     instance_id: str

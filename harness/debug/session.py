@@ -105,9 +105,7 @@ class Session:
         self._scratch = tempfile.TemporaryDirectory(prefix="srft-debug-")
         self._round = Round(Path(self._scratch.name))
         asked = config.grading
-        self._grader = Grader(
-            backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container
-        )
+        self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
     @classmethod
     def open(cls, config: CollectConfig, *, critics: Callable[[], Critic]) -> Session:

@@ -21,7 +21,7 @@ import msgspec
 
 from srft.env.backends import Backend
 from srft.env.grading.container import GradingContainer
-from srft.env.grading.grade import Grade, grade, grade_key
+from srft.env.grading.grade import OFFICIAL, Grade, grade, grade_key
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 from srft.harness.config.config import CollectConfig
@@ -83,7 +83,7 @@ class Grader:
         *,
         workers: int,
         timeout_s: float,
-        container: GradingContainer = GradingContainer(),
+        container: GradingContainer = OFFICIAL,
         elsewhere: Callable[[Task, str | None], Grade] | None = None,
     ) -> None:
         self._backend = backend

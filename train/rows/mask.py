@@ -73,9 +73,9 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RunFacts(NamedTuple):
-    """What the mask of a run depends on. steps: how many it has. tampering: whether its patch changes the tests'
-    machinery, so that its verdict says little (`srft.env.grading.tampering`). is_chosen: whether it is among the runs of its task
-    that are trained on (`RowSettings.per_task`)."""
+    """What the mask of a run depends on. steps: how many it has. is_chosen: whether it is among the runs of its task
+    that are trained on (`RowSettings.per_task`). tampering: whether its patch changes the tests' machinery, so that its
+    verdict says little (`srft.env.grading.tampering`)."""
 
     run_id: str
     steps: int

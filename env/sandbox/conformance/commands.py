@@ -192,7 +192,9 @@ def timeout(sandbox: Sandbox) -> None:
 def timeout_of_what_hides(sandbox: Sandbox) -> None:
     sandbox.run(f"setsid {sleeper(17)} >/dev/null 2>&1 &", timeout_s=TIMEOUT_S)
     expect_sleepers(sandbox, 17, 1)
-    own_groups = f"timeout 600 {sleeper(18)} & setsid {sleeper(18)} & (setsid bash -c '{sleeper(18)} & {sleeper(18)} &' &)"
+    own_groups = (
+        f"timeout 600 {sleeper(18)} & setsid {sleeper(18)} & (setsid bash -c '{sleeper(18)} & {sleeper(18)} &' &)"
+    )
     for command in (f"{own_groups}; set -m; {sleeper(18)}", f"timeout 600 {sleeper(18)}\necho 'open"):
         result = sandbox.run(command, timeout_s=0.5)
         expect(f"timed_out, exit code of {command!r}", (result.timed_out, result.exit_code), (True, None))

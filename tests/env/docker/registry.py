@@ -15,6 +15,8 @@ import os
 import secrets
 import tarfile
 import threading
+import zlib
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -40,15 +42,24 @@ class Registry(ThreadingHTTPServer):
     """Images with one layer each, `image` and `images`; what was asked is counted.
 
     architectures: of the images; more than one, or another than this machine's, and the manifest is a list.
+    is_of_zeros: the layers, so that large ones are small on the way.
     """
 
     daemon_threads = True
 
-    def __init__(self, *, images: int = 1, layer_bytes: int = 5, architectures: tuple[str, ...] = ("amd64",)) -> None:
+    def __init__(
+        self,
+        *,
+        images: int = 1,
+        layer_bytes: int = 5,
+        architectures: tuple[str, ...] = ("amd64",),
+        is_of_zeros: bool = False,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
         self.asked = {"manifests": 0, "blobs": 0}
         self._refusals: dict[Asked, list[Refusal]] = {"manifests": [], "blobs": []}
         self._contents: dict[str, tuple[str, bytes]] = {}
+        self._is_of_zeros = is_of_zeros
         self.images = [self._publish(f"hello-{n}", layer_bytes, architectures) for n in range(images)]
         self.image = self.images[0]
 
@@ -61,6 +72,9 @@ class Registry(ThreadingHTTPServer):
     ) -> None:
         self.shutdown()
         self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """An engine that has enough hangs up."""
 
     def refuse(self, what: Asked, refusal: Refusal, *, times: int) -> None:
         self._refusals[what] = [refusal] * times
@@ -87,20 +101,16 @@ class Registry(ThreadingHTTPServer):
         return f"localhost:{self.server_address[1]}/srft/{name}:1"
 
     def _manifest(self, name: str, layer_bytes: int, architecture: str) -> dict[str, Any]:
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w") as tar:
-            member = tarfile.TarInfo(f"{name}-{secrets.token_hex(4)}")
-            member.size = layer_bytes
-            tar.addfile(member, io.BytesIO(os.urandom(layer_bytes)))
+        diff_id, layer = (_zeros if self._is_of_zeros else _random)(f"{name}-{secrets.token_hex(4)}", layer_bytes)
         described = {
             "architecture": architecture,
             "os": "linux",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [digest(layer.getvalue())]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             "history": [{"created_by": "srft"}],
         }
         config = self._kept(f"{KIND}container.image.v1+json", json.dumps(described).encode())
-        packed = self._kept(f"{KIND}image.rootfs.diff.tar.gzip", gzip.compress(layer.getvalue(), 1))
+        packed = self._kept(f"{KIND}image.rootfs.diff.tar.gzip", layer)
         kind = f"{KIND}distribution.manifest.v2+json"
         manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [packed]}
         return self._kept(kind, json.dumps(manifest).encode())
@@ -108,6 +118,36 @@ class Registry(ThreadingHTTPServer):
     def _kept(self, kind: str, content: bytes) -> dict[str, Any]:
         self._contents[digest(content)] = (kind, content)
         return {"mediaType": kind, "size": len(content), "digest": digest(content)}
+
+
+def _random(name: str, size: int) -> tuple[str, bytes]:
+    """(digest, compressed) of a layer with one file."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = size
+        tar.addfile(member, io.BytesIO(os.urandom(size)))
+    return digest(layer.getvalue()), gzip.compress(layer.getvalue(), 1)
+
+
+def _zeros(name: str, size: int) -> tuple[str, bytes]:
+    """The same of a file of zeros, which are compressed once for all layers: gzip's parts may follow one another."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    header = member.tobuf(tarfile.USTAR_FORMAT)
+    blocks = -(-size // 512) + 2
+    content = hashlib.sha256(header)
+    for _ in range(blocks // 2048):
+        content.update(bytes(1 << 20))
+    content.update(bytes(blocks % 2048 * 512))
+    return f"sha256:{content.hexdigest()}", gzip.compress(header) + _compressed_zeros(blocks * 512)
+
+
+@cache
+def _compressed_zeros(size: int) -> bytes:
+    packing = zlib.compressobj(1, zlib.DEFLATED, 31)
+    parts = [packing.compress(bytes(min(1 << 20, size - at))) for at in range(0, size, 1 << 20)]
+    return b"".join([*parts, packing.flush()])
 
 
 class _Request(BaseHTTPRequestHandler):
