@@ -172,8 +172,9 @@ def runs_with_facts(
         entry = index.by_id[trajectory.id]
         of_run, outcome = critiques.get(trajectory.id, []), index.outcome(entry).resolved
         facts = {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms}
-        more = {"is_chosen": chosen is None or trajectory.id in chosen, "tampering": index.tampers(entry)}
-        yield RunToRender(trajectory, {arm: one._replace(**more) for arm, one in facts.items()})
+        is_chosen, tampering = chosen is None or trajectory.id in chosen, index.tampers(entry)
+        whole = {arm: one._replace(is_chosen=is_chosen, tampering=tampering) for arm, one in facts.items()}
+        yield RunToRender(trajectory, whole)
 
 
 def run_facts(
