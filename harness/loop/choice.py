@@ -8,6 +8,7 @@ Reads verdicts already in memory, writes nothing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,14 +25,18 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which tasks a round collects on, and how many episodes of each, where the student itself is collected from."""
 
     portions: AtLeast1 = 1
-    """The tasks are dealt into so many portions, by their ids. Round 1 collects on the first, and each further round has
-    the next one too. A teacher is asked on the round's own portion alone, and on all tasks when each had its round."""
+    """The tasks are dealt into so many portions, by their ids. Round 1 collects on the first, and each further round
+    has the next one too. A teacher is asked on the round's own portion alone, and on all tasks when each had its
+    round."""
     new: AtLeast1 | None = None
     """Episodes of a task on which the student was not collected from before; `collect.attempts` unless given."""
     unsolved: AtLeast0 | None = None
-    """Episodes of a task whose last episodes were not all resolved; `collect.attempts` unless given."""
+    """Episodes of a task that the student tried and does not solve reliably; `collect.attempts` unless given."""
     solved: AtLeast0 = 0
-    """Episodes of a task whose last episodes were all resolved: those of the last round that collected on it."""
+    """Episodes of a task that it does."""
+    reliable: AtLeast1 = 2
+    """A task is solved reliably when all its episodes since the last one that failed are at least so many: all
+    episodes of the round in which one failed count as failed."""
 
 
 def portion(task_id: str, portions: int) -> int:
@@ -51,17 +56,21 @@ def attempts_by_task(
     if config.teacher(number) != "student":
         is_over = own >= portions
         return {one: config.collect.attempts for one in task_ids if is_over or portion(one, portions) == own}
-    last = {task: verdicts for of_round in before for task, verdicts in of_round.items() if verdicts}
-    asked = {one: _of_student(config, last.get(one)) for one in task_ids if portion(one, portions) <= own}
+    asked = {
+        one: _of_student(config, [of_round[one] for of_round in before if of_round.get(one)])
+        for one in task_ids
+        if portion(one, portions) <= own
+    }
     return {one: episodes for one, episodes in asked.items() if episodes}
 
 
-def _of_student(config: LoopConfig, last: Sequence[bool] | None) -> int:
-    """last: the verdicts of the last round that collected on the task from the student."""
+def _of_student(config: LoopConfig, tried: Sequence[Sequence[bool]]) -> int:
+    """tried: the verdicts on the task of each round that tried it."""
     choose, usual = config.choose, config.collect.attempts
-    if last is None:
+    if not tried:
         return usual if choose.new is None else choose.new
-    if all(last):
+    since_failure = itertools.takewhile(all, reversed(tried))
+    if sum(map(len, since_failure)) >= choose.reliable:
         return choose.solved
     return usual if choose.unsolved is None else choose.unsolved
 
@@ -73,7 +82,7 @@ def most_attempts(config: LoopConfig) -> int:
 
 
 def most_episodes(config: LoopConfig, tasks: int) -> list[int]:
-    """Round by round, how many episodes are collected if the student never solves a task always."""
+    """Round by round, how many episodes are collected if the student solves no task reliably."""
     return [_most_of_round(config, tasks, number) for number in range(1, config.rounds + 1)]
 
 

@@ -102,7 +102,7 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
     measured = held_out * config.evaluate.attempts * (1 + cells * rounds)
     judged = [runs.count if runs is not None else collected[0], *collected[1:]]
     is_known = None not in judged
-    training = plan_training(_recipe(config, judged), model=config.model, table=None)
+    training = plan_training(_recipe(config, judged, tasks), model=config.model, table=None)
     stages = [
         *([_images(config, tasks + held_out)] if tasks + held_out else []),
         *([] if runs is None else [_import(config, runs)]),
@@ -191,12 +191,14 @@ def _counts(config: LoopConfig) -> tuple[int, int, str]:
     return counts[0], counts[1], where
 
 
-def _recipe(config: LoopConfig, runs: Sequence[int | None]) -> Recipe:
+def _recipe(config: LoopConfig, runs: Sequence[int | None], tasks: int) -> Recipe:
     """The recipe of one cell, with as many rows as a round of all earlier ones carries in the end. runs: of each
-    round."""
+    round. tasks: that it collects on."""
     recipe = config.recipe_of(config.seeds[0])
     carried = {"all": config.rounds, "new": 1}.get(str(config.carry)) or min(int(config.carry), config.rounds)
     rows = sum(it or 0 for it in runs[-carried:])
+    if config.rows.per_task is not None and config.runs is None:
+        rows = min(rows, tasks * len((True, False)) * config.rows.per_task)  # of each outcome
     assumed = msgspec.structs.replace(recipe.plan, rows=max(1, rows))
     return msgspec.structs.replace(recipe, plan=assumed)
 
@@ -356,7 +358,9 @@ def _assumptions(
     if config.tasks is not None or config.evaluation is not None or config.practice is not None:
         said.append(f"tasks: {tasks_from}")
     if config.rounds > 1 and "student" in config.teachers:
-        said.append("rounds of the student: as if it never solved a task always; those that it does are left out (choose)")
+        said.append(
+            "rounds of the student: as if it never solved a task always; those that it does are left out (choose)"
+        )
     return [
         *said,
         f"an episode: {assumed.steps:g} steps, {assumed.context_tokens:,} tokens of prompt and "

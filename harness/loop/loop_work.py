@@ -158,8 +158,8 @@ class LoopWork:
         self.check_stop()
         if ended.failed > self.config.may_fail * ended.episodes:
             raise Incomplete(
-                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by the world, which may_fail "
-                f"{self.config.may_fail:g} does not allow; the same command tries them again"
+                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by infrastructure, which "
+                f"may_fail {self.config.may_fail:g} does not allow; the same command tries them again"
             )
         counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
         return counts | (as_json(ended.evaluation) if ended.evaluation else {})

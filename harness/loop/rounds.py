@@ -273,8 +273,8 @@ class _Round:
         if attempts := attempts_by_task(self.config, self.number, tasks, before):
             return attempts
         raise _AllSolved(
-            f"{self.round.path.name}: the last episodes of all {len(tasks)} tasks were resolved, and choose.solved is "
-            "0: there is nothing to collect. Give more tasks, or choose.solved"
+            f"{self.round.path.name}: the student solves all {len(tasks)} tasks reliably, and choose.solved is 0, so "
+            "there is nothing to collect and the loop ends here. Give more tasks, or choose.solved"
         )
 
     def _episodes(self) -> EpisodesConfig:

@@ -50,8 +50,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
     tasks that a predictions file has no patch for, which count as not resolved, as on the leaderboards. not_run:
     attempts that were asked for and that the collection has not run yet; they are in no other figure. rate: the tasks'
-    mean share of resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no
-    others. interval: 95 %, see `rate_interval`. resolved_any: tasks that at least one attempt resolved.
+    mean share of resolved attempts, those that are `not_graded` (infrastructure failed) left out; `None` where there
+    are no others. interval: 95 %, see `rate_interval`. resolved_any: tasks that at least one attempt resolved.
     """
 
     tasks: int
@@ -97,7 +97,7 @@ class Grader:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="grade")
 
     def _is_final(self, verdict: Grade) -> bool:
-        """Whether it need not be tried again: not the world's failure, nor a timeout under a shorter limit."""
+        """Whether it need not be tried again: not a failure of infrastructure, nor a timeout under a shorter limit."""
         return verdict.resolved is not None and not (verdict.timed_out and verdict.wall_s < self._timeout_s)
 
     def known(self, submission: Submission) -> Grade | None:
@@ -122,7 +122,7 @@ class Grader:
             verdict = (self._elsewhere or self._here)(submission.task, submission.patch)
             self._round.grades.append(verdict)
             with self._lock:
-                self._known[key] = verdict  # a failure of the world too: it is tried again by the next command
+                self._known[key] = verdict  # a failure of infrastructure too: it is tried again by the next command
             return verdict
         finally:
             with self._lock:

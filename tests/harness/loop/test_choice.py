@@ -29,8 +29,26 @@ def test_the_student_tries_again_what_it_has_not_always_solved():
 
 
 def test_the_last_round_that_tried_a_task_decides():
-    rounds = [{"a-1": [False], "a-2": [True]}, {"a-1": [True, True], "a-2": []}, {"a-3": [True, False]}]
+    rounds = [{"a-1": [False], "a-2": [True, True]}, {"a-1": [True, True], "a-2": []}, {"a-3": [True, False]}]
     assert attempts_by_task(config("rounds=5"), 5, TASKS, rounds) == {"a-3": 1, "a-4": 1}
+
+
+@pytest.mark.parametrize(
+    ("tried", "episodes"),
+    [
+        ([[True]], 4),  # once is not reliably
+        ([[True], [True]], 0),
+        ([[True, True]], 0),
+        ([[True, True], [False]], 4),
+        ([[False, True], [True]], 4),
+        ([[False, True], [True], [True]], 0),
+        ([[True], [], [True]], 0),
+    ],
+)
+def test_a_task_is_solved_reliably_after_so_many_episodes_without_a_failure(tried, episodes):
+    rounds = [{"a-1": verdicts} for verdicts in tried]
+    one = config("choose={unsolved: 4, reliable: 2}", "rounds=9")
+    assert attempts_by_task(one, 9, ["a-1"], rounds) == ({"a-1": episodes} if episodes else {})
 
 
 def test_the_demonstrators_verdicts_do_not_count():
@@ -46,7 +64,11 @@ def test_each_round_has_a_portion_more():
     assert (set(first.values()), set(second.values())) == ({1}, {2})
     assert all(70 < len(one) < 130 for one in own)
     of_teacher = config("choose.portions=3", "teachers=[demonstrator]")
-    assert [set(attempts_by_task(of_teacher, number, names, [])) for number in (2, 3, 4)] == [own[1], own[2], set(names)]
+    assert [set(attempts_by_task(of_teacher, number, names, [])) for number in (2, 3, 4)] == [
+        own[1],
+        own[2],
+        set(names),
+    ]
 
 
 def test_a_task_keeps_its_portion_whatever_else_there_is():
