@@ -157,6 +157,7 @@ class DockerSandbox(ShellSandbox):
             "AttachStdout": True,
             "AttachStderr": True,
             "Tty": False,
+            "Healthcheck": {"Test": ["NONE"]},  # the image's own would run beside the agent's commands
             "Labels": {LABEL: "1", OWNER_LABEL: owner(), **spec.labels},
             "HostConfig": {
                 "AutoRemove": True,

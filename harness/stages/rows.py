@@ -173,7 +173,9 @@ def runs_with_facts(
         of_run, outcome = critiques.get(trajectory.id, []), index.outcome(entry).resolved
         facts = {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms}
         is_chosen, tampering = chosen is None or trajectory.id in chosen, index.tampers(entry)
-        whole = {arm: one._replace(is_chosen=is_chosen, tampering=tampering) for arm, one in facts.items()}
+        whole: dict[str, RunFacts] = {
+            arm: one._replace(is_chosen=is_chosen, tampering=tampering) for arm, one in facts.items()
+        }
         yield RunToRender(trajectory, whole)
 
 

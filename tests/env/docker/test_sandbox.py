@@ -251,6 +251,7 @@ def test_limits_labels_and_privileges_reach_the_engine(client: docker.DockerClie
     with DockerSandbox(SandboxSpec(image=IMAGE, labels={"srft.run": "r1"})) as sandbox:
         said = client.api.inspect_container(sandbox.container_id)
         assert said["Config"]["Labels"] == {LABEL: "1", OWNER_LABEL: owner(), "srft.run": "r1"}
+        assert said["Config"]["Healthcheck"] == {"Test": ["NONE"]}
         host = said["HostConfig"]
         got = {name: host[name] for name in ("NetworkMode", "Memory", "MemorySwap", "PidsLimit", "SecurityOpt")}
         assert got == {
