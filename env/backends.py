@@ -7,6 +7,7 @@ with backend.open(SandboxSpec(image=task.image)) as sandbox: ...
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from loguru import logger
@@ -35,10 +36,14 @@ class Backend(Protocol):
         """Begin to have the images of these tasks, in their order, in the background."""
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
-        """The task's image is in use: it is not evicted."""
+        """The task's image, on this machine and not evicted until the block ends. Raises ImageError, EngineError."""
 
     def image_id(self, image: str) -> str | None:
         """The id of an image's content; `None` where it is not here or has none."""
+
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        """A disowned snapshot of the sandbox as it is; `None` where there is no room for one, or it would not hold all
+        of the files. Only where snapshots are images. Raises SandboxDied, EngineError."""
 
     def remove_snapshot(self, snapshot: str) -> None:
         """Remove a disowned snapshot, unless a sandbox still uses it: then the reaper will."""
@@ -56,16 +61,25 @@ class DockerBackend:
     name = "docker"
     snapshots_are_images = True
 
-    def __init__(self, *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        disk_budget_bytes: int | None = None,
+        pulls_per_minute: float | None = None,
+        platform: str | None = None,
+    ) -> None:
         from srft.env.docker.images import ImageStore
         from srft.env.docker.sandbox import engine
 
-        self.images = ImageStore(engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+        self._platform = platform
+        self.images = ImageStore(
+            engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform
+        )
 
     def open(self, spec: SandboxSpec) -> Sandbox:
         from srft.env.docker.sandbox import DockerSandbox
 
-        return DockerSandbox(spec)
+        return DockerSandbox(replace(spec, platform=self._platform))
 
     def ensure_image(self, task: Task) -> None:
         self.images.ensure(task)
@@ -81,10 +95,21 @@ class DockerBackend:
 
         return image_id(image)
 
-    def remove_snapshot(self, snapshot: str) -> None:
-        from srft.env.docker.sandbox import remove_snapshot
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        from srft.env.docker.sandbox import DockerSandbox
 
-        remove_snapshot(snapshot)
+        assert isinstance(sandbox, DockerSandbox), "a backend is given its own sandboxes"
+        if sandbox.mounted() or (self.images.budget and not self.images.budget.fits(sandbox.written_bytes())):
+            return None
+        snapshot = sandbox.snapshot()
+        sandbox.disown(snapshot)
+        return snapshot
+
+    def remove_snapshot(self, snapshot: str) -> None:
+        from srft.env.docker.sandbox import engine
+        from srft.env.docker.snapshots import remove_snapshot
+
+        remove_snapshot(engine().api, snapshot)
 
     def reap(self, *, everything: bool = False) -> list[str]:
         from srft.env.docker.sandbox import reap
@@ -118,10 +143,14 @@ class LocalBackend:
         """Local images are built when they are first needed."""
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
+        self.ensure_image(task)
         return nullcontext()
 
     def image_id(self, image: str) -> str | None:
         return None
+
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        raise AssertionError("a local snapshot belongs to its sandbox")
 
     def remove_snapshot(self, snapshot: str) -> None:
         raise AssertionError("a local snapshot belongs to its sandbox")
@@ -136,7 +165,11 @@ class LocalBackend:
 
 
 def choose_backend(
-    kind: Kind = "auto", *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None
+    kind: Kind = "auto",
+    *,
+    disk_budget_bytes: int | None = None,
+    pulls_per_minute: float | None = None,
+    platform: str | None = None,
 ) -> Backend:
     """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap. Raises EngineError."""
     if kind == "unsandboxed":
@@ -144,7 +177,7 @@ def choose_backend(
     if kind == "local":
         return _confined_backend()
     try:
-        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform)
     except EngineError as error:
         if kind == "docker":
             raise

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from loguru import logger
 
 from srft.env.backends import Backend
-from srft.env.errors import ImageError, InfrastructureError
+from srft.env.errors import EngineError, ImageError, InfrastructureError
 from srft.env.git.patch import Start, run_setup, scrub
 from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
@@ -35,6 +35,10 @@ AGENT_ENV: Mapping[str, str] = MappingProxyType(
         "LESS": "-R",
         "PIP_PROGRESS_BAR": "off",
         "TQDM_DISABLE": "1",
+        # Git refuses to work in a repository that is another user's, as those of images with a USER are.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
     }
 )
 
@@ -79,6 +83,7 @@ class _Origin(NamedTuple):
     """What a workspace is made of: tasks with the same one begin in the same state."""
 
     image: str
+    image_id: str | None
     setup: str
 
 
@@ -129,10 +134,15 @@ class WorkspacePool:
             workspace.sandbox.close()
 
     def _open(self, task: Task) -> Workspace:
-        self.backend.ensure_image(task)
-        origin = _Origin(task.image, task.agent_setup)
+        with self.backend.hold(task):  # from here on until a container has it
+            return self._opened(task)
+
+    def _opened(self, task: Task) -> Workspace:
+        origin = _Origin(task.image, self.backend.image_id(task.image), task.agent_setup)
         with self._lock:
             scrubbed = self._scrubbed.get(origin)
+            if scrubbed is not None:
+                self._scrubbed.move_to_end(origin)
         if scrubbed is not None:
             try:
                 return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
@@ -162,8 +172,13 @@ class WorkspacePool:
             self._seen.add(origin)
         if not (wanted and self.backend.snapshots_are_images):
             return
-        snapshot = sandbox.snapshot()
-        sandbox.disown(snapshot)
+        try:
+            snapshot = self.backend.keep_snapshot(sandbox)
+        except EngineError as error:
+            logger.warning("{}: no snapshot of it ({}); each episode scrubs it anew", origin.image, error)
+            return
+        if snapshot is None:
+            return
         with self._lock:
             replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick
             self._scrubbed[origin] = _Scrubbed(snapshot, start)

@@ -12,8 +12,10 @@ however it dies, the engine closes that socket, process 1 reads the end of its s
 """
 
 import contextlib
+import errno
 import os
 import posixpath
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,16 +25,17 @@ from typing import Any
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from loguru import logger
 
 from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, tar_of
 from srft.env.docker.channel import DockerChannel
+from srft.env.docker.snapshots import OWNER_LABEL, keep_snapshot, remove_snapshot
 from srft.env.errors import EngineError, ImageError, SandboxDied
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan, owner
 from srft.env.sandbox.shell import BASH, Control, ShellSandbox
 
 LABEL = "srft"
-OWNER_LABEL = "srft.owner"
 
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
@@ -84,16 +87,44 @@ class DockerSandbox(ShellSandbox):
 
     def _start(self, image: str) -> None:
         with _engine_errors(image):
-            self._container = self.api.create_container_from_config(self._config(image))["Id"]
+            created = self.api.create_container_from_config(self._config(image), platform=self.spec.platform)
+        self._container = created["Id"]
+        self._tell_dropped_limits()
+        for warning in created.get("Warnings") or ():
+            _tell_once(self.api.base_url, str(warning))
         try:
             with _engine_errors(image):
                 self._start_bash(image)
             self._live_shell()
             if self.spec.user != "root":
-                self._ids = tuple(map(int, self.run("id -u && id -g").output.split()))
+                self._ids = self._user_ids(image)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def limits_held(self) -> frozenset[str]:
+        """Which of "pids", "memory", "cpu" were asked for and hold. Asks the engine, once a process."""
+        return self._asked_limits() & _limits_of(self._client or engine())
+
+    def _asked_limits(self) -> frozenset[str]:
+        limits = self.spec.limits
+        asked = {"pids": limits.pids, "memory": limits.memory_bytes, "cpu": limits.cpus}
+        return frozenset(name for name, value in asked.items() if value is not None)
+
+    def _tell_dropped_limits(self) -> None:
+        """An engine without the cgroups for a limit starts the container all the same."""
+        for name in sorted(self._asked_limits() - self.limits_held):
+            _tell_once(
+                self.api.base_url, f"no limit on {name} holds: it has no cgroup for it (rootless without delegation?)"
+            )
+
+    def _user_ids(self, image: str) -> tuple[int, ...]:
+        """The user's and the group's number. Told by bash itself, between marks: the image's settings may print too."""
+        said = self.run('builtin printf "<srft %d %d>" "$EUID" "${GROUPS[0]}"').output
+        if not (found := re.search("<srft ([0-9]+) ([0-9]+)>", said)):
+            raise ImageError(f"image {image}: bash does not tell who {self.spec.user} is ({said.strip()[-200:]!r})")
+        return int(found[1]), int(found[2])
 
     def _start_bash(self, image: str) -> None:
         try:
@@ -126,6 +157,7 @@ class DockerSandbox(ShellSandbox):
             "AttachStdout": True,
             "AttachStderr": True,
             "Tty": False,
+            "Healthcheck": {"Test": ["NONE"]},  # the image's own would run beside the agent's commands
             "Labels": {LABEL: "1", OWNER_LABEL: owner(), **spec.labels},
             "HostConfig": {
                 "AutoRemove": True,
@@ -166,7 +198,7 @@ class DockerSandbox(ShellSandbox):
             raise SandboxDied("the sandbox is not running: it was never started, or was closed")
         return self._container
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
         path, found = self._find(path)
         if found is None:
             raise FileNotFoundError(f"{path}: no such file in the sandbox")
@@ -176,7 +208,10 @@ class DockerSandbox(ShellSandbox):
             raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
         with self._file_errors(path):
             stream, _ = self.api.get_archive(self._running(), path)
-            return content_of(stream)
+            content = content_of(stream, limit_bytes=limit_bytes)
+        if content is None:
+            raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes in the sandbox", path)
+        return content
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         path, found = self._find(path)
@@ -246,6 +281,22 @@ class DockerSandbox(ShellSandbox):
 
     def disown(self, snapshot: str) -> None:
         self._snapshots.remove(snapshot)
+        with _engine_errors(snapshot):
+            keep_snapshot(self.api, snapshot)
+
+    def written_bytes(self) -> int:
+        """What the sandbox has written so far: the size of a snapshot, beyond what it was started from."""
+        return int(self._inspected(size=True).get("SizeRw") or 0)
+
+    def mounted(self) -> list[str]:
+        """The folders that are no part of a snapshot: the image's volumes."""
+        return [mount["Destination"] for mount in self._inspected().get("Mounts") or ()]
+
+    def _inspected(self, **asked: Any) -> dict[str, Any]:
+        url = self.api._url("/containers/{0}/json", self._running())  # type: ignore[attr-defined]
+        with _engine_errors(self.spec.image):
+            said: dict[str, Any] = self.api._result(self.api._get(url, params=asked), True)  # type: ignore[attr-defined]
+        return said
 
     def restore(self, snapshot: str) -> None:
         directory = self._shell.directory if self._shell else self._directory
@@ -258,7 +309,7 @@ class DockerSandbox(ShellSandbox):
             self._remove_container()
             snapshots, self._snapshots = self._snapshots, []
             for image in reversed(snapshots):  # a later one may be built on an earlier one
-                remove_snapshot(image, client=self._client)
+                remove_snapshot(self.api, image)
 
     def _remove_container(self) -> None:
         self._hang_up()
@@ -266,6 +317,21 @@ class DockerSandbox(ShellSandbox):
         if container is not None:
             with contextlib.suppress(APIError, requests.RequestException):
                 remove_container(container, self.api)
+
+
+@cache
+def _limits_of(client: docker.DockerClient) -> frozenset[str]:
+    """Which limits the engine can hold. Raises EngineError."""
+    with _engine_errors("-"):
+        said = client.info()
+    names = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}
+    return frozenset(name for name, field in names.items() if said.get(field, True))
+
+
+@cache
+def _tell_once(_engine_url: str, warning: str) -> None:
+    """What the engine says of a container's settings, above all the limits that it drops; once a process."""
+    logger.warning("the container engine says of its sandboxes: {}", warning)
 
 
 def remove_container(container: str, api: docker.APIClient) -> None:
@@ -292,12 +358,6 @@ def image_id(image: str) -> str | None:
         return engine().api.inspect_image(image)["Id"]
     except (APIError, requests.RequestException):
         return None
-
-
-def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) -> None:
-    """Remove a snapshot's image; one that a container uses stays for `reap`."""
-    with contextlib.suppress(APIError, requests.RequestException):
-        (client or engine()).api.remove_image(image, noprune=True)
 
 
 @contextlib.contextmanager
@@ -332,8 +392,10 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
                 with contextlib.suppress(APIError):
                     remove_container(container["Id"], client.api)
                     removed.append(f"container {container['Id'][:12]} ({container['Image']})")
-        for image in client.api.images(filters={"label": LABEL}):
-            if OWNER_LABEL in (image["Labels"] or {}) and (everything or is_orphan(image["Labels"][OWNER_LABEL])):
+        by_socket = not client.api.base_url.startswith(("http://", "https://"))
+        for image in client.api.images(filters={"label": OWNER_LABEL}):
+            # A snapshot outlives a boot, and to take one too many costs a scrub: a socket is this machine's own.
+            if everything or is_orphan(image["Labels"][OWNER_LABEL], same_machine=by_socket):
                 with contextlib.suppress(APIError):
                     client.api.remove_image(image["Id"], force=True)
                     removed.append(f"snapshot {image['Id'][7:19]}")

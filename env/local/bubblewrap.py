@@ -238,7 +238,7 @@ class BubblewrapGround:
             mounts += ["--ro-bind-try", path, path]
         mounts += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs"]
         mounts += ["/dev/shm", "--remount-ro", "/dev", "--ro-bind", str(self._episode.fifos), FIFO_FOLDER]
-        command = confined_command(mounts, network=self._spec.network != "none", capabilities=self._spec.capabilities)
+        command = confined_command(mounts, network=self._spec.network == "host", capabilities=self._spec.capabilities)
         command += ["--as-pid-1", "--new-session", "--chdir", "/", "--info-fd", str(information_fd)]
         for name, value in {"PATH": PATH, "HOME": "/root", **self._env, **self._spec.env}.items():
             command += ["--setenv", name, value]

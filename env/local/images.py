@@ -313,7 +313,8 @@ class _Plan:
     def _is_answer(self, path: Path) -> bool:
         """Whether it is a file that no image may hold, or a link to one."""
         real = path.resolve()
-        return real.parent == self._dockerfile.parent.resolve() and real.name in ANSWER_FILES
+        folder = self._dockerfile.parent.resolve()
+        return real.is_relative_to(folder) and real.relative_to(folder).parts[:1] in {(name,) for name in ANSWER_FILES}
 
 
 def _file(path: Path, target: str) -> File:

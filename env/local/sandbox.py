@@ -26,9 +26,12 @@ import secrets
 import signal
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import unquote
+
+from loguru import logger
 
 from srft.env.errors import EngineError, InputError, SandboxDied
 from srft.env.local.bubblewrap import BubblewrapGround, check_bubblewrap, has_overlay
@@ -45,7 +48,7 @@ from srft.env.local.episode_folder import (
 from srft.env.local.files import SandboxFiles
 from srft.env.local.rootfs import LocalImage, furnish, image_folder, load_image, locked_image, put_image
 from srft.env.local.unsandboxed import HostGround
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan
 from srft.env.sandbox.shell import Control, ShellSandbox
 
@@ -101,6 +104,8 @@ class LocalSandbox(ShellSandbox):
     def start(self) -> None:
         if self.confinement == "bubblewrap":
             check_bubblewrap()
+            if self.spec.network not in ("none", "host"):
+                _tell_no_network(self.spec.network)
         image = load_image(self.spec.image)
         self._env = image.env
         self._episode = EpisodeFolder()
@@ -139,7 +144,7 @@ class LocalSandbox(ShellSandbox):
         kind = BubblewrapGround if self.confinement == "bubblewrap" else HostGround
         self._ground = kind(self.spec, episode, self._env)
         self._control = self._ground.start()
-        if self.confinement == "bubblewrap" and self.spec.network != "none":
+        if self.confinement == "bubblewrap" and self.spec.network == "host":
             with contextlib.suppress(FileNotFoundError):  # a host may do without
                 self._ground.files.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_bytes(), mode=0o644)
         self._live_shell()
@@ -160,8 +165,8 @@ class LocalSandbox(ShellSandbox):
             return os.path.join(self.spec.workdir, os.path.relpath(inside, self._asked_workdir))
         return path
 
-    def read(self, path: str) -> bytes:
-        return self._running().files.read(self._path(path))
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        return self._running().files.read(self._path(path), limit_bytes=limit_bytes)
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         self._running().files.write(self._path(path), content, mode=mode)
@@ -212,6 +217,16 @@ class LocalSandbox(ShellSandbox):
                 self._episode = None
 
 
+@cache
+def _tell_no_network(network: str) -> None:
+    """Once a process. The host's own network in its place would show the sandbox the host's loopback."""
+    logger.warning(
+        "the local sandbox has no network {}: what asks for it gets no network at all; take --sandbox docker where "
+        "tests need one",
+        network,
+    )
+
+
 def new_image(name: str, *, git_folder: str | None = None) -> str:
     """Make a local image of that name, empty but for a git repository with one empty commit; or leave the one there."""
     if not (image_folder(name) / "rootfs").is_dir():
@@ -251,7 +266,7 @@ def reap_local(*, everything: bool = False) -> list[str]:
     removed = []
     for folder in sorted(episodes_folder().iterdir()):
         owned_by, _, token = folder.name.rpartition("+")
-        if not token or not (everything or is_orphan(unquote(owned_by))):
+        if not token or not (everything or is_orphan(unquote(owned_by), same_machine=True)):
             continue
         with contextlib.suppress(FileNotFoundError):
             for line in (folder / "cgroups").read_text().splitlines():

@@ -56,11 +56,15 @@ class _HostControl(Control):
             raise SandboxDied("the sandbox is gone: it was closed")
         return 0
 
-    def kill_group(self, group: int) -> None:
+    def kill_since(self, sent: float, *, group: int, shell: int) -> None:
         deadline = time.monotonic() + END_TIMEOUT_S
-        while group in map(_group_of, self._ground.members()) and time.monotonic() < deadline:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
+        while time.monotonic() < deadline:
+            younger = [pid for pid in self._ground.members() if pid != shell and _began_s(pid) >= sent - 0.01]
+            if not younger and group not in map(_group_of, self._ground.members()):
+                return
+            for kill, target in ((os.killpg, group), *((os.kill, pid) for pid in younger)):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(target, signal.SIGKILL)
             time.sleep(0.001)
 
     def kill_all(self) -> None:
@@ -199,6 +203,12 @@ def _stat_fields(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _began_s(pid: int) -> float:
+    """When it began, in seconds since the machine did; of one that is gone, before all others."""
+    fields = _stat_fields(pid)
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else -1.0
 
 
 def _group_of(pid: int) -> int | None:

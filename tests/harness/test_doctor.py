@@ -161,7 +161,7 @@ def test_a_socket_elsewhere_is_the_remedy(tmp_path, monkeypatch) -> None:
 def test_a_live_engine_starts_a_container(srft, base_image) -> None:
     findings, uses, _ = diagnosed(srft("doctor", "--json"))
     assert [findings[name]["state"] for name in ("engine", "base image", "container")] == ["ok", "ok", "ok"]
-    assert findings["container"]["found"] == "starts and obeys"
+    assert findings["container"]["found"] == "starts and obeys, holds the limits of memory, pids"
     assert uses["view"]["works"]
 
 

@@ -75,7 +75,8 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class RunFacts(NamedTuple):
     """What the mask of a run depends on. steps: how many it has. is_chosen: whether it is among the runs of its task
-    that are trained on (`RowSettings.per_task`)."""
+    that are trained on (`RowSettings.per_task`). tampering: whether its patch changes the tests' machinery, so that its
+    verdict says little (`srft.env.grading.tampering`)."""
 
     run_id: str
     steps: int
@@ -83,6 +84,7 @@ class RunFacts(NamedTuple):
     labels: Mapping[int, StepLabel]
     stop_reason: StopReason = "submitted"
     is_chosen: bool = True
+    tampering: bool = False
 
 
 def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"] | None:
@@ -104,6 +106,7 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
     An episode that the world ended or a person broke off says nothing of the model.
     A run of unknown outcome belongs to no arm that treats resolved and unresolved runs differently. A masked arm needs
     labels for a run that it would mask: without any, the run would be trained whole under the name of `srft`.
+    A resolved run whose patch tampers with the tests is no example of a solution.
     """
     if facts.stop_reason in ("infra_error", "cancelled"):
         return facts.stop_reason
@@ -119,6 +122,8 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
         return "unresolved"
     if policy.arm == "unresolved_masked" and facts.resolved:
         return "resolved"
+    if facts.resolved and facts.tampering:
+        return "tampering"
     if _is_masked(facts, policy) and not facts.labels:
         return "unlabelled"
     return None

@@ -188,6 +188,29 @@ def timeout(sandbox: Sandbox) -> None:
     expect_run(sandbox, "pwd", ("/" if sandbox.spec.mode == "persistent" else sandbox.spec.workdir) + "\n")
 
 
+@check_started("a timeout reaches what went into groups and sessions of its own, or was left open, and nothing else")
+def timeout_of_what_hides(sandbox: Sandbox) -> None:
+    sandbox.run(f"setsid {sleeper(17)} >/dev/null 2>&1 &", timeout_s=TIMEOUT_S)
+    expect_sleepers(sandbox, 17, 1)
+    own_groups = (
+        f"timeout 600 {sleeper(18)} & setsid {sleeper(18)} & (setsid bash -c '{sleeper(18)} & {sleeper(18)} &' &)"
+    )
+    for command in (f"{own_groups}; set -m; {sleeper(18)}", f"timeout 600 {sleeper(18)}\necho 'open"):
+        result = sandbox.run(command, timeout_s=0.5)
+        expect(f"timed_out, exit code of {command!r}", (result.timed_out, result.exit_code), (True, None))
+        expect_sleepers(sandbox, 18, 0)
+    expect_sleepers(sandbox, 17, 1)
+
+
+@check_started("persistent: a timeout of a command with an open quote leaves the variables", "persistent")
+def timeout_of_an_open_quote(sandbox: Sandbox) -> None:
+    sandbox.run("a=1; cd /usr", timeout_s=TIMEOUT_S)
+    result = sandbox.run(f"{sleeper(19)}\necho 'open", timeout_s=0.7)
+    expect("timed_out, shell_restarted", (result.timed_out, result.shell_restarted), (True, False))
+    expect("seconds until it was killed", result.wall_s < 4, True)
+    expect_run(sandbox, "echo $a; pwd", "1\n/usr\n")
+
+
 @check_started("a background process neither holds up its command nor ends with it")
 def background_process(sandbox: Sandbox) -> None:
     expect_run(sandbox, f"{sleeper(12)} & echo started", "started\n")

@@ -41,8 +41,8 @@ SETTINGS = {
         "attempts",
     ),
     "ErrorRates": ("ignore_tests revert spoil unfinished unnecessary wrong_edit wrong_file", "", ""),
-    "GradingConfig": ("", "timeout_s workers", "enabled"),
-    "ImagesConfig": ("", "disk_budget_gib pulls_per_minute", ""),
+    "GradingConfig": ("capabilities network", "cpus memory_gib pids timeout_s workers", "enabled"),
+    "ImagesConfig": ("platform", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
         "chars_per_token content_chars context_tokens evidence_chars information model observation_chars openai "
         "overlap_steps prompt reason_chars schema seed task_chars thinking_tokens votes",

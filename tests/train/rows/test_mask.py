@@ -37,6 +37,8 @@ SOLVED = RunFacts("solved", 6, True, LABELS)
         (RunFacts("x", 6, False, LABELS, "infra_error"), set()),
         (RunFacts("x", 6, True, LABELS, "cancelled"), set()),
         (RunFacts("x", 6, False, LABELS, "step_limit"), set(ARMS) - {"resolved"}),
+        (SOLVED._replace(tampering=True), {"all"}),
+        (FAILED._replace(tampering=True), set(ARMS) - {"resolved"}),
     ],
 )
 def test_which_runs_an_arm_takes(facts, arms):
@@ -53,6 +55,8 @@ def test_which_runs_an_arm_takes(facts, arms):
         (FAILED, "resolved", "unresolved"),
         (SOLVED, "unresolved_masked", "resolved"),
         (FAILED._replace(labels={}), "srft", "unlabelled"),
+        (SOLVED._replace(tampering=True), "srft", "tampering"),
+        (SOLVED._replace(tampering=True), "unresolved_masked", "resolved"),
     ],
 )
 def test_why_a_run_is_left_out(facts, arm, reason):
