@@ -75,7 +75,7 @@ def _bubblewrap_problem(_uid: int) -> str | None:
     if shutil.which("bwrap") is None:
         return (
             "the local sandbox needs bubblewrap, and there is no `bwrap` on PATH; install the package bubblewrap, or "
-            "ask for --sandbox unsandboxed by name (it protects nothing)"
+            "take --sandbox docker"
         )
     try:
         tried = subprocess.run(
@@ -91,8 +91,7 @@ def _bubblewrap_problem(_uid: int) -> str | None:
     return (
         f"bubblewrap cannot make a sandbox here: {tried.stderr.strip()}; it needs user namespaces (sysctl "
         "user.max_user_namespaces > 0, kernel.unprivileged_userns_clone=1, "
-        "kernel.apparmor_restrict_unprivileged_userns=0; inside Docker: --privileged); else ask for --sandbox "
-        "unsandboxed by name (it protects nothing)"
+        "kernel.apparmor_restrict_unprivileged_userns=0; inside Docker: --privileged), or take --sandbox docker"
     )
 
 

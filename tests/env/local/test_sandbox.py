@@ -1,7 +1,6 @@
 """The local sandbox beyond the common contract: what it shows of the host, what it leaves, how images are built."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -228,7 +227,7 @@ def test_user_other_than_root_is_refused() -> None:
 def test_bubblewrap_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     bubblewrap._bubblewrap_problem.cache_clear()
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(EngineError, match="install the package bubblewrap, or ask for --sandbox unsandboxed"):
+    with pytest.raises(EngineError, match="install the package bubblewrap, or take --sandbox docker"):
         check_bubblewrap()
     bubblewrap._bubblewrap_problem.cache_clear()
 
@@ -289,7 +288,7 @@ START_AND_HANG = """
     import sys, time
     from srft.env.local.sandbox import LocalSandbox, empty_image
     from srft.env.sandbox.contract import SandboxSpec
-    sandbox = LocalSandbox(SandboxSpec(image=empty_image()), confinement=sys.argv[1])
+    sandbox = LocalSandbox(SandboxSpec(image=empty_image()))
     sandbox.start()
     sandbox.run("sleep 87654 & setsid sleep 87654 & (trap '' TERM HUP; sleep 87654) & disown")
     print("ready", flush=True)
@@ -297,11 +296,10 @@ START_AND_HANG = """
 """
 
 
-@pytest.mark.parametrize("confinement", ["bubblewrap", "none"])
-def test_killed_parent_leaves_no_process_and_the_reaper_the_rest(confinement: str) -> None:
+def test_killed_parent_leaves_no_process_and_the_reaper_the_rest() -> None:
     before = _sleepers()
     parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(START_AND_HANG), confinement], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(START_AND_HANG)], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
@@ -328,64 +326,6 @@ def _sleepers() -> set[int]:
         except OSError:
             continue
     return found
-
-
-# --------------------------------------------------------------------------------------------------------- unsandboxed
-
-
-@pytest.fixture
-def unsandboxed() -> Iterator[LocalSandbox]:
-    with LocalSandbox(SandboxSpec(image=empty_image()), confinement="none") as sandbox:
-        yield sandbox
-
-
-def test_unsandboxed_works_on_a_copy(unsandboxed: LocalSandbox) -> None:
-    assert output(unsandboxed, "pwd; git log --oneline --format=%s") == f"{unsandboxed.spec.workdir}\nempty\n"
-    unsandboxed.write("/testbed/a/x", b"1")
-    assert Path(unsandboxed.spec.workdir, "a", "x").read_bytes() == b"1"
-    assert unsandboxed.read("a/x") == unsandboxed.read(f"{unsandboxed.spec.workdir}/a/x") == b"1"
-    kept = unsandboxed.snapshot()
-    output(unsandboxed, "rm -r a")
-    unsandboxed.restore(kept)
-    assert (
-        output(unsandboxed, "cat a/x; [ $HOME = ~ ] && cd && pwd") == f"1{Path(unsandboxed.spec.workdir).parent}/root\n"
-    )
-
-
-def test_unsandboxed_kill_all_kills_its_own_and_nothing_else(unsandboxed: LocalSandbox) -> None:
-    stranger = subprocess.Popen(["sleep", "1000"])
-    before = _sleepers()
-    try:
-        output(unsandboxed, "sleep 87654 & setsid sleep 87654 & env -i sleep 87654 & (env -i sleep 87654 &) &")
-        wait_until(lambda: len(_sleepers() - before) == 4)
-        if unsandboxed.limits_held:  # only a cgroup knows one that left parent, session and environment behind
-            output(unsandboxed, "(setsid env -i sleep 87654 &) &")
-            wait_until(lambda: len(_sleepers() - before) == 5)
-        unsandboxed.kill_all()
-        assert _sleepers() - before == set()
-        assert stranger.poll() is None
-        assert output(unsandboxed, "echo next") == "next\n"
-    finally:
-        stranger.kill()
-        stranger.wait()
-
-
-def test_unsandboxed_timeout_kills_the_group(unsandboxed: LocalSandbox) -> None:
-    before = _sleepers()
-    result = unsandboxed.run("echo first; (trap '' TERM; sleep 87654)", 1)
-    assert (result.output, result.exit_code, result.timed_out) == ("first\n", None, True)
-    wait_until(lambda: not _sleepers() - before)
-
-
-def test_unsandboxed_shell_that_ends(unsandboxed: LocalSandbox) -> None:
-    result = unsandboxed.run("kill -9 $$", 30)
-    assert (result.exit_code, result.shell_restarted) == (128 + signal.SIGKILL, True)
-    assert output(unsandboxed, "echo next") == "next\n"
-
-
-def test_unsandboxed_refuses_the_host_s_root() -> None:
-    with pytest.raises(InputError, match="host's own root"):
-        LocalSandbox(SandboxSpec(image=empty_image(), workdir="/"), confinement="none")
 
 
 # -------------------------------------------------------------------------------------------------------------- images
