@@ -15,7 +15,7 @@ from typing import Annotated, Protocol, Self
 import msgspec
 from loguru import logger
 
-from srft.env.errors import EngineError, InputError
+from srft.env.errors import EngineError, ImageError, InputError
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
@@ -133,7 +133,12 @@ class LocalBackend(_Live):
         return nullcontext()
 
     def image_id(self, image: str) -> str | None:
-        return None
+        from srft.env.local.rootfs import load_image
+
+        try:
+            return load_image(image).digest
+        except ImageError:
+            return None
 
     def remove_snapshot(self, snapshot: str) -> None:
         raise AssertionError("a local snapshot belongs to its sandbox")

@@ -35,6 +35,7 @@ from loguru import logger
 
 from srft.env.docker.build import ANSWER_FILES, CA_BUILD_ARGS, CA_IN_IMAGE
 from srft.env.errors import ImageError
+from srft.env.local.oci import fetch_image
 from srft.env.local.rootfs import PATH, LocalImage, image_folder, locked_image
 from srft.env.local.sandbox import LocalSandbox, new_image
 from srft.env.sandbox.contract import Limits, SandboxSpec
@@ -46,17 +47,15 @@ IGNORED = frozenset({"LABEL", "EXPOSE", "CMD", "ENTRYPOINT", "STOPSIGNAL", "MAIN
 
 
 def ensure_local_image(task: Task) -> None:
-    """Have the task's image on this machine: found, or built from the task's Dockerfile. Raises ImageError.
+    """Have the task's image on this machine: found, built from the task's Dockerfile, or fetched. Raises ImageError.
 
     Many processes may ask at once: one builds, the others wait.
     """
     if (image_folder(task.image) / "rootfs").is_dir():
         return
     if task.dockerfile is None or not task.dockerfile.is_file():
-        raise ImageError(
-            f"task {task.instance_id}: image {task.image} is no local image, and the task has no Dockerfile to build "
-            "it from (only task repos carry one); take --sandbox docker, which pulls it"
-        )
+        fetch_image(task.image)
+        return
     with locked_image(task.image) as is_there:
         if not is_there:
             build_local_image(task.image, task.dockerfile)

@@ -38,7 +38,8 @@ from srft.env.local.episode_folder import (
     remove_tree,
     run_checked,
 )
-from srft.env.local.rootfs import LocalImage, furnish, image_folder, load_image, locked_image, put_image
+from srft.env.local.oci import remove_blobs
+from srft.env.local.rootfs import ETC_NEW, LocalImage, furnish, image_folder, load_image, locked_image, put_image
 from srft.env.sandbox.contract import SandboxSpec
 from srft.env.sandbox.owner import is_orphan
 from srft.env.sandbox.shell import ShellSandbox
@@ -53,7 +54,7 @@ class LocalSandbox(ShellSandbox):
         self.spec = spec
         self._episode: EpisodeFolder | None = None
         self._ground: BubblewrapGround | None = None
-        self._env: dict[str, str] = {}
+        self._image = LocalImage()
         self._closing = threading.Lock()
 
     @property
@@ -64,7 +65,7 @@ class LocalSandbox(ShellSandbox):
     def start(self) -> None:
         check_bubblewrap()
         image = load_image(self.spec.image)
-        self._env = image.env
+        self._image = image
         self._episode = EpisodeFolder()
         try:
             self._fill(self._episode, image)
@@ -86,8 +87,12 @@ class LocalSandbox(ShellSandbox):
         episode.give_away(whole=True)
 
     def _begin(self, episode: EpisodeFolder) -> None:
-        self._ground = BubblewrapGround(self.spec, episode, self._env)
+        own_system = self._image.own_system
+        self._ground = BubblewrapGround(self.spec, episode, self._image.env, own_system=own_system)
         self._control = self._ground.start()
+        if own_system:  # engines mount these two over the image's
+            self._ground.files.write("/etc/hosts", ETC_NEW["hosts"].encode(), mode=0o644)
+            self._ground.files.write("/etc/hostname", ETC_NEW["hostname"].encode(), mode=0o644)
         if self.spec.network != "none":
             with contextlib.suppress(FileNotFoundError):  # a host may do without
                 self._ground.files.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_bytes(), mode=0o644)
@@ -206,4 +211,6 @@ def reap_local(*, everything: bool = False) -> list[str]:
                 remove_cgroup(group)
         remove_tree(folder)
         removed.append(f"local episode {token}")
+    if everything and remove_blobs():
+        removed.append("layers of OCI images, as they were fetched")
     return removed
