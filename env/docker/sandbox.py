@@ -14,6 +14,7 @@ however it dies, the engine closes that socket, process 1 reads the end of its s
 import contextlib
 import os
 import posixpath
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -58,6 +59,11 @@ def _engine(_pid: int) -> docker.DockerClient:
             f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
             "socket), or take --sandbox local"
         ) from None
+
+
+@cache
+def _is_podman(api: docker.APIClient) -> bool:
+    return any("podman" in part.get("Name", "").lower() for part in api.version().get("Components") or ())
 
 
 class DockerSandbox(ShellSandbox):
@@ -201,6 +207,8 @@ class DockerSandbox(ShellSandbox):
         """(path with a final symlink followed, what is there or None). Relative to the workdir."""
         path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
         for _ in range(MAX_LINKS):
+            if re.search(r"[*?\[\\]", path) and _is_podman(self.api):
+                raise OSError(f"{path}: Podman's API takes *, ?, [ and \\ in a name for a pattern; use a command")
             if path.startswith(KERNEL_FOLDERS):
                 raise OSError(f"{path}: the engine cannot copy to or from {', '.join(KERNEL_FOLDERS)}; use a command")
             found = self._stat(path)
@@ -240,7 +248,13 @@ class DockerSandbox(ShellSandbox):
     def snapshot(self) -> str:
         with _engine_errors(self.spec.image):
             changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
-            image = self.api.commit(self._running(), changes=changes)["Id"]
+            try:
+                image = self.api.commit(self._running(), changes=changes)["Id"]
+            except APIError as error:
+                if "can not pause" not in (error.explanation or ""):
+                    raise
+                # Rootless Podman with cgroups of version 1. What runs meanwhile may be caught half way.
+                image = self.api.commit(self._running(), changes=changes, pause=False)["Id"]
         self._snapshots.append(image)
         return image
 

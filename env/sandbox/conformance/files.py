@@ -23,7 +23,14 @@ from srft.env.sandbox.contract import Sandbox
 
 
 class FilePromises(Promises):
-    """Promises of files and snapshots."""
+    """Promises of files and snapshots.
+
+    odd_names: of files, relative to a folder.
+    """
+
+    odd_names: tuple[str, ...] = (
+        *("a b", "it's", 'quo"te', "$HOME", "$(x)/`y`", "new\nline", "é漢", "-n", "*", "[id]?", "back\\slash"),
+    )
 
     # Files
 
@@ -57,7 +64,7 @@ class FilePromises(Promises):
         expect("absolute read of a relative write", sandbox.read(f"{sandbox.spec.workdir}/here"), b"1")
         sandbox.write("sub/../sub/./deep/er/file", b"2")
         expect("read below directories that were made", sandbox.read("sub/deep/er/file"), b"2")
-        for name in ("a b", "it's", 'quo"te', "$HOME", "$(x)/`y`", "new\nline", "é漢", "-n", "*", "back\\slash"):
+        for name in self.odd_names:
             sandbox.write(f"odd/{name}", name.encode())
             expect(f"read of {name!r}", sandbox.read(f"odd/{name}"), name.encode())
         expect_run(sandbox, f"cd {sandbox.spec.workdir}/odd && cat \"it's\" './-n' 'a b' '$HOME'", "it's-na b$HOME")

@@ -1,11 +1,13 @@
 """The Sandbox contract on every backend that srft has, and what pytest says of one that breaks it."""
 
+import contextlib
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from srft.env.docker.sandbox import DockerSandbox
@@ -13,8 +15,10 @@ from srft.env.errors import EngineError
 from srft.env.local.bubblewrap import check_bubblewrap
 from srft.env.local.oci import fetch_image, missing_programs
 from srft.env.local.sandbox import LocalSandbox, empty_image
+from srft.env.sandbox.conformance.check import expect_run, in_modes
 from srft.env.sandbox.conformance.suite import SandboxContract
-from srft.env.sandbox.contract import Mode, Sandbox, SandboxSpec
+from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
+from tests.env.docker.rootless_podman import rootless_podman
 from tests.env.oci_registry import Registry, layer, programs_layer
 
 
@@ -26,6 +30,39 @@ class TestDocker(SandboxContract):
 
     def open_sandbox(self, mode: Mode) -> Sandbox:
         return DockerSandbox(SandboxSpec(image=self._image, mode=mode))
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[docker.DockerClient]:
+    """Rootless Podman, with an image of this machine's programs."""
+    with rootless_podman() as url, contextlib.closing(docker.DockerClient(url, timeout=60)) as client:
+        client.api.import_image_from_data(programs_layer(), repository="srft/hand", tag="latest")
+        yield client
+
+
+class TestRootlessPodman(SandboxContract):
+    @pytest.fixture(autouse=True)
+    def client(self, podman: docker.DockerClient) -> None:
+        self._client = podman
+
+    def open_sandbox(self, mode: Mode) -> Sandbox:
+        return DockerSandbox(SandboxSpec(image="srft/hand:latest", mode=mode), client=self._client)
+
+    # Its API takes the others for patterns.
+    odd_names = tuple(name for name in SandboxContract.odd_names if not set(name) & set("*?[\\"))
+
+    @in_modes("stateless")
+    def test_patterns_are_refused(self, sandbox: Sandbox) -> None:
+        expect_run(sandbox, "touch '[id].tsx' i.tsx", "")
+        for call in (lambda: sandbox.read("[id].tsx"), lambda: sandbox.write("[id].tsx", b"1")):
+            with pytest.raises(OSError, match=r"Podman's API takes \*, \?, \[ and \\ in a name for a pattern"):
+                call()
+
+    @in_modes("stateless", limits=Limits(pids=32))
+    def test_pids_limit(self, sandbox: Sandbox) -> None:
+        if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+            pytest.skip("rootless Podman holds no limits with cgroups of version 1")
+        super().test_pids_limit(sandbox)
 
 
 @pytest.fixture(scope="module")
