@@ -23,6 +23,8 @@ from typing import Any
 
 import docker
 import requests
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, tar_of
@@ -50,15 +52,35 @@ def engine() -> docker.DockerClient:
 
 @cache
 def _engine(_pid: int) -> docker.DockerClient:
+    _check_context()
     # By process: a forked child (AsyncVectorEnv) that used its parent's connections would read its parent's answers.
     try:
         return docker.from_env(timeout=API_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS)
     except (DockerException, requests.RequestException) as error:
-        where = os.environ.get("DOCKER_HOST", "the default socket")
         raise EngineError(
-            f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
-            "socket), or take --sandbox local"
+            f"no container engine answers at {engine_address()} ({error}); start Docker (or Podman with DOCKER_HOST "
+            "set to its socket), or take --sandbox local"
         ) from None
+
+
+def _check_context() -> None:
+    """Raises EngineError for a context that is not there: the client would take the default socket without a word."""
+    name = os.environ.get("DOCKER_CONTEXT")
+    if name and not os.environ.get("DOCKER_HOST") and ContextAPI.get_context(name) is None:
+        raise EngineError(
+            f"no Docker context {name}, which DOCKER_CONTEXT names; `docker context ls` lists those there"
+        )
+
+
+def engine_address() -> str:
+    """Where the engine is looked for, in words: at DOCKER_HOST, else where the Docker context says."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    context = ContextAPI.get_context(name)
+    if name == "default" or context is None:
+        return "the default socket"
+    return f"{context.Host}, the Docker context {name}"
 
 
 @cache

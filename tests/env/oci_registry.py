@@ -27,6 +27,11 @@ PROGRAMS = f"{_SHELL} {_FILES} {_TEXT} {_MORE}".split()
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+MAKE_TESTBED = """
+cd "$1" && git init -q -b main && git config user.email a@b && git config user.name a &&
+echo 41 >answer.txt && echo keep >kept.txt && git add . && git commit -q -m base
+"""
+
 UNKNOWN = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -52,8 +57,8 @@ def layer(
     return packed.getvalue()
 
 
-def programs_layer() -> bytes:
-    """bash, git, coreutils and what they load, from this machine."""
+def programs_layer(more: Mapping[str, bytes] | None = None) -> bytes:
+    """bash, git, coreutils and what they load, from this machine; and more files, of mode 0644."""
     found = [path for path in map(shutil.which, PROGRAMS) if path]
     said = subprocess.run(["ldd", *found], capture_output=True, text=True, check=False).stdout
     libraries = set(re.findall(r"(/\S+) \(0x", said))
@@ -61,7 +66,15 @@ def programs_layer() -> bytes:
     files["etc/passwd"] = b"root:x:0:0:root:/root:/bin/bash\n"
     files |= {_under_usr(path): Path(path).read_bytes() for path in libraries}
     folders = ("bin", "lib", "lib64")
-    return layer(files, links={folder: f"usr/{folder}" for folder in folders})
+    links = {folder: f"usr/{folder}" for folder in folders}
+    return layer({**files, **(more or {})}, links=links, modes=dict.fromkeys(more or (), 0o644))
+
+
+def files_of_testbed(folder: Path) -> dict[str, bytes]:
+    """The repository of `tests/tiny.py`'s tasks, as files of a layer. folder: a new one, to make it in."""
+    folder.mkdir()
+    subprocess.run(["bash", "-c", MAKE_TESTBED, "make", folder], check=True)
+    return {f"testbed/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _under_usr(path: str) -> str:

@@ -22,7 +22,7 @@ from srft.env.sandbox.contract import SandboxSpec
 from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import load_tasks
 from tests import tiny
-from tests.env.oci_registry import Registry, layer, programs_layer
+from tests.env.oci_registry import Registry, files_of_testbed, layer, programs_layer
 
 try:
     check_bubblewrap()
@@ -30,11 +30,6 @@ except EngineError as error:
     pytest.skip(str(error), allow_module_level=True)
 if missing := missing_programs():
     pytest.skip(f"no {' and '.join(missing)} (Debian: apt-get install skopeo umoci)", allow_module_level=True)
-
-MAKE_TESTBED = """
-cd "$1" && git init -q -b main && git config user.email a@b && git config user.name a &&
-echo 41 >answer.txt && echo keep >kept.txt && git add . && git commit -q -m base
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +42,6 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     monkeypatch.setenv("SRFT_LOCAL_IMAGES", str(tmp_path / "images"))
     with Registry() as registry:
         yield registry
-
-
-def layer_of_testbed(folder: Path) -> bytes:
-    folder.mkdir()
-    subprocess.run(["bash", "-c", MAKE_TESTBED, "make", folder], check=True)
-    files = {f"testbed/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return layer(files, modes=dict.fromkeys(files, 0o644), uid=1000)
 
 
 def output(sandbox: LocalSandbox, command: str) -> str:
@@ -105,7 +93,8 @@ def test_layers_are_fetched_once(registry: Registry, programs: bytes) -> None:
 
 def test_an_episode_and_its_grade(registry: Registry, programs: bytes, tmp_path: Path) -> None:
     """A row of a dataset, whose image is fetched; the agent's repository is another user's in the image."""
-    image = registry.push("swebench/tiny", [programs, layer_of_testbed(tmp_path / "testbed")])
+    files = files_of_testbed(tmp_path / "testbed")
+    image = registry.push("swebench/tiny", [programs, layer(files, modes=dict.fromkeys(files, 0o644), uid=1000)])
     row = tiny.row(0) | {"image": image}
     (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
     env = SweEnv(load_tasks(str(tmp_path / "tasks.jsonl")), backend="local")
