@@ -66,7 +66,8 @@ class LocalImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """image.json. owner: the user id that owns all of rootfs/, so that a copy need not be given away again.
 
     own_system: rootfs/ has programs and libraries of its own; else those of the host stand in it.
-    digest: of an OCI image's configuration, which engines call the image's id.
+    digest: what tells its content: of an OCI image's configuration, which engines call the image's id; of all that went
+    into a build.
     base, dockerfile: where it was built from, for the record.
     """
 

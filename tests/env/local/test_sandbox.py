@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from srft.env.errors import EngineError, ImageError, InputError
@@ -437,6 +438,40 @@ def test_image_is_built_once(tmp_path: Path) -> None:
     assert (image_folder("a/b:1") / "rootfs" / "testbed" / "when").read_text() == when
 
 
+def test_an_edited_dockerfile_or_context_is_built_again(tmp_path: Path) -> None:
+    source = tmp_path / "task"
+    source.mkdir()
+    task = _task(tmp_path, source=str(source))
+
+    def built(*, dockerfile: str | None = None, answer: str | None = None) -> tuple[str, str, str | None]:
+        if dockerfile is not None:
+            (source / "Dockerfile").write_text(f"FROM base\n{dockerfile}WORKDIR /testbed\n")
+        if answer is not None:
+            (source / "answer.txt").write_text(answer)
+        ensure_local_image(task)
+        rootfs = image_folder(task.image) / "rootfs"
+        made = load_image(task.image)
+        when = (rootfs / "when").read_text()
+        return (rootfs / "testbed" / "answer.txt").read_text(), when, made.digest
+
+    copies = "RUN date +%s%N >/when\nCOPY answer.txt /testbed/\n"
+    first = built(dockerfile=copies, answer="first")
+    assert first[0] == "first"
+    assert built() == first
+    second = built(answer="second")
+    assert (second[0], second[1]) == ("second", first[1])  # the layer before it is the same
+    assert second[2] != first[2]
+    third = built(dockerfile=copies.replace("RUN", "ENV A=1\nRUN"))
+    assert (third[0], load_image(task.image).env["A"]) == ("second", "1")
+    assert third[1] != second[1]
+    assert built(answer="first", dockerfile=copies)[2] == first[2]
+
+    by_hand = LocalImage(workdir="/elsewhere")
+    (image_folder(task.image) / "image.json").write_bytes(msgspec.json.encode(by_hand))
+    ensure_local_image(task)
+    assert load_image(task.image) == by_hand
+
+
 def _built_when(folder: Path, name: str, *, installs: str, task: str) -> tuple[str, str]:
     """When the RUN of an image was carried out, and what the task's own file holds."""
     folder.mkdir()
@@ -467,9 +502,10 @@ def test_images_that_begin_alike_run_it_once(tmp_path: Path) -> None:
     assert other > one
 
 
-def test_task_without_a_dockerfile(tmp_path: Path) -> None:
+def test_an_image_without_a_dockerfile_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     for source in (None, tmp_path):
-        with pytest.raises(ImageError, match="no Dockerfile to build it from"):
+        with pytest.raises(ImageError, match="image a/b:1: fetching it without an engine takes skopeo and umoci"):
             ensure_local_image(_task(tmp_path, source=source))
 
 
