@@ -10,9 +10,8 @@ import operator
 import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Protocol, Self
+from typing import Protocol, Self
 
-import msgspec
 from loguru import logger
 
 from srft.env.errors import EngineError, ImageError, InputError
@@ -20,10 +19,7 @@ from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
 KINDS = ("auto", "docker", "local")
-_NAMED = rf"(?:{'|'.join(KINDS)}|[\w.]+:[\w.]+)"
-
-Kind = Annotated[str, msgspec.Meta(pattern=rf"^{_NAMED}$")]
-"""A backend's name: one of KINDS, or MODULE:NAME of somebody's own (see `choose_backend`)."""
+"""The backends that have names of their own; MODULE:NAME is somebody's (see `choose_backend`)."""
 
 
 class Backend(Protocol):
@@ -176,7 +172,7 @@ def choose_backend(
 
 def check_kind(kind: str, *, where: str = "sandbox") -> str:
     """The name as it is. where: who gave it. Raises InputError where no backend can have it."""
-    if not re.fullmatch(_NAMED, kind):
+    if kind not in KINDS and not re.fullmatch(r"[\w.]+:[\w.]+", kind):
         raise InputError(f"{where} {kind}: expected one of {', '.join(KINDS)}, or MODULE:NAME of a Backend of your own")
     return kind
 
