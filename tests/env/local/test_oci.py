@@ -17,7 +17,7 @@ from srft.env.errors import EngineError, ImageError
 from srft.env.local import oci
 from srft.env.local.oci import fetch_image, missing_programs, source_of
 from srft.env.local.rootfs import image_folder, load_image
-from srft.env.local.sandbox import LocalSandbox, check_bubblewrap, reap_local
+from srft.env.local.sandbox import LocalSandbox, check_bubblewrap
 from srft.env.sandbox.contract import SandboxSpec
 from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import load_tasks
@@ -85,7 +85,8 @@ def test_layers_are_fetched_once(registry: Registry, programs: bytes) -> None:
     third = registry.push("a/third", [programs, layer({"testbed/a": b"3"})])
     fetch_image(third)
     assert len([path for path in registry.asked[fetched:] if "/blobs/" in path]) == 2
-    reap_local(everything=True)
+    assert oci.remove_blobs()
+    assert not oci.remove_blobs()
     assert not (image_folder(one).parent / ".blobs").exists()
     with LocalSandbox(SandboxSpec(image=third)) as sandbox:
         assert output(sandbox, "cat a") == "3"
