@@ -56,7 +56,7 @@ class WorkspaceSettings:
     network: str = "none"
     limits: Limits = field(default_factory=Limits)
     init: str = ACTIVATE
-    env: Mapping[str, str] = field(default_factory=lambda: AGENT_ENV)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(AGENT_ENV))
 
     def spec(self, task: Task) -> SandboxSpec:
         return SandboxSpec(
@@ -110,6 +110,9 @@ class WorkspacePool:
         self._openers = ThreadPoolExecutor(openers, thread_name_prefix="warm")
         self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
         self._closed = False
+
+    def __deepcopy__(self, _memo: object) -> "WorkspacePool":
+        return self  # Gymnasium copies what an environment was made with; what runs has no copy
 
     def warm(self, task: Task) -> None:
         """Begin to open a workspace for this task, for a later `take`."""

@@ -24,6 +24,8 @@ from typing import Any
 
 import docker
 import requests
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from loguru import logger
 
@@ -52,15 +54,40 @@ def engine() -> docker.DockerClient:
 
 @cache
 def _engine(_pid: int) -> docker.DockerClient:
+    _check_context()
     # By process: a forked child (AsyncVectorEnv) that used its parent's connections would read its parent's answers.
     try:
         return docker.from_env(timeout=API_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS)
     except (DockerException, requests.RequestException) as error:
-        where = os.environ.get("DOCKER_HOST", "the default socket")
         raise EngineError(
-            f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
-            "socket), or take --sandbox local"
+            f"no container engine answers at {engine_address()} ({error}); start Docker (or Podman with DOCKER_HOST "
+            "set to its socket), or take --sandbox local"
         ) from None
+
+
+def _check_context() -> None:
+    """Raises EngineError for a context that is not there: the client would take the default socket without a word."""
+    name = os.environ.get("DOCKER_CONTEXT")
+    if name and not os.environ.get("DOCKER_HOST") and ContextAPI.get_context(name) is None:
+        raise EngineError(
+            f"no Docker context {name}, which DOCKER_CONTEXT names; `docker context ls` lists those there"
+        )
+
+
+def engine_address() -> str:
+    """Where the engine is looked for, in words: at DOCKER_HOST, else where the Docker context says."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    context = ContextAPI.get_context(name)
+    if name == "default" or context is None:
+        return "the default socket"
+    return f"{context.Host}, the Docker context {name}"
+
+
+@cache
+def _is_podman(api: docker.APIClient) -> bool:
+    return any("podman" in part.get("Name", "").lower() for part in api.version().get("Components") or ())
 
 
 class DockerSandbox(ShellSandbox):
@@ -236,6 +263,8 @@ class DockerSandbox(ShellSandbox):
         """(path with a final symlink followed, what is there or None). Relative to the workdir."""
         path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
         for _ in range(MAX_LINKS):
+            if re.search(r"[*?\[\\]", path) and _is_podman(self.api):
+                raise OSError(f"{path}: Podman's API takes *, ?, [ and \\ in a name for a pattern; use a command")
             if path.startswith(KERNEL_FOLDERS):
                 raise OSError(f"{path}: the engine cannot copy to or from {', '.join(KERNEL_FOLDERS)}; use a command")
             found = self._stat(path)
@@ -275,7 +304,13 @@ class DockerSandbox(ShellSandbox):
     def snapshot(self) -> str:
         with _engine_errors(self.spec.image):
             changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
-            image = self.api.commit(self._running(), changes=changes)["Id"]
+            try:
+                image = self.api.commit(self._running(), changes=changes)["Id"]
+            except APIError as error:
+                if "can not pause" not in (error.explanation or ""):
+                    raise
+                # Rootless Podman with cgroups of version 1. What runs meanwhile may be caught half way.
+                image = self.api.commit(self._running(), changes=changes, pause=False)["Id"]
         self._snapshots.append(image)
         return image
 

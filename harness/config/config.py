@@ -17,7 +17,7 @@ import yaml
 from srft.agent.demonstrator.demonstrator import DemonstratorConfig
 from srft.agent.limits import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
-from srft.env.backends import Kind
+from srft.env.backends import check_kind
 from srft.env.errors import InputError
 from srft.env.grading.container import OFFICIAL_CAPABILITIES, OFFICIAL_NETWORK, GradingContainer
 from srft.env.identity import ADDS, INSIDE_RUN, MAY_CHANGE, adds_by, decides_by, resolved_path
@@ -34,15 +34,19 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent's sandboxes are made. `null` is no limit.
 
-    kind: what `auto` came to is kept in run.yaml, and a run that goes on in another kind is refused.
+    kind: auto, docker, local, or MODULE:NAME of a backend of one's own. What `auto` came to is kept in run.yaml, and a
+    run that goes on in another kind is refused.
     """
 
-    kind: Annotated[Kind, MAY_CHANGE] = "auto"
+    kind: Annotated[str, MAY_CHANGE] = "auto"
     mode: Mode = "stateless"
     network: str = "none"
     memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
     cpus: Annotated[float, MORE_THAN_0] | None = None
     pids: Annotated[int, MORE_THAN_0] | None = 1024
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind, where="sandbox.kind")
 
     @property
     def limits(self) -> Limits:
