@@ -18,7 +18,7 @@ import numpy as np
 
 from srft.env.backends import Backend, Kind, choose_backend
 from srft.env.errors import GradingError, InputError
-from srft.env.git.patch import PatchError, Start, take_patch
+from srft.env.git.patch import Patch, PatchError, Start
 from srft.env.grading.grade import Grade, grade
 from srft.env.sandbox.contract import OUTPUT_LIMIT_BYTES, CommandResult, Sandbox
 from srft.env.tasks.task import Task, load_tasks
@@ -71,7 +71,7 @@ class SweEnv(gymnasium.Env[str, str]):
     reward; without it the reward is always 0.0.
 
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
-    `patch_error` where none could be taken, and `grade`. `reset` and `step` raise InfrastructureError when the world
+    `patch_error` where none could be taken, `patch_remark` where something was left out of it, and `grade`. `reset` and `step` raise InfrastructureError when the world
     fails: that is never an observation. Seeded: the task is drawn with `np_random` unless `options["task"]` names one
     (a Task or an instance id). Vectorised, use `AsyncVectorEnv(..., shared_memory=False)`: text has no fixed size.
     """
@@ -175,10 +175,13 @@ class SweEnv(gymnasium.Env[str, str]):
 
     def _patch_or_none(self, info: dict[str, Any]) -> str | None:
         try:
-            return self.patch()
+            taken = self.patch()
         except PatchError as error:
             info["patch_error"] = str(error)
             return None
+        if taken.remark:
+            info["patch_remark"] = taken.remark
+        return taken.text
 
     def execute(self, command: str, *, timeout_s: float = math.inf) -> CommandResult:
         """Run one command in the task's directory. Raises SandboxDied."""
@@ -195,9 +198,9 @@ class SweEnv(gymnasium.Env[str, str]):
             and result.output.lstrip().split("\n", 1)[0].strip() == SENTINEL
         )
 
-    def patch(self) -> str:
-        """What the agent has changed. Kills what still runs in the sandbox. Raises PatchError, SandboxDied."""
-        return take_patch(self.sandbox, self.start)
+    def patch(self, *, kill: bool = True) -> Patch:
+        """What the agent has changed. kill: first all that still runs in the sandbox. Raises PatchError, SandboxDied."""
+        return self._open_workspace().patch(kill=kill)
 
     def grade(self, patch: str | None) -> Grade:
         """The official verdict on a patch for this episode's task."""

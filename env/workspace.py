@@ -1,14 +1,15 @@
 """Workspaces: a task's sandbox, started, set up and scrubbed; and a pool that has the next ones warm.
 
-pool = WorkspacePool(backend, mode="stateless")
+pool = WorkspacePool(backend, WorkspaceSettings(mode="stateless"))
 pool.warm(task)                  # starts in the background
 workspace = pool.take(task)      # a few milliseconds if it has had the time
 """
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,8 +17,9 @@ from typing import NamedTuple
 from loguru import logger
 
 from srft.env.backends import Backend
-from srft.env.errors import ImageError, InfrastructureError
-from srft.env.git.patch import Start, run_setup, scrub
+from srft.env.errors import EngineError, ImageError, InfrastructureError
+from srft.env.git.patch import Another, Patch, Start, record_start, take_patch
+from srft.env.git.scrub import run_setup, scrub
 from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
@@ -73,6 +75,12 @@ class Workspace:
 
     sandbox: Sandbox
     start: Start
+    another: Another
+    """Opens one more in the same state, for as long as the patch needs it."""
+
+    def patch(self, *, kill: bool = True) -> Patch:
+        """What was changed since the start; kill: as in `take_patch`. Raises PatchError, SandboxDied."""
+        return take_patch(self.sandbox, self.start, kill=kill, another=self.another)
 
 
 class _Origin(NamedTuple):
@@ -133,9 +141,11 @@ class WorkspacePool:
         origin = _Origin(task.image, task.agent_setup)
         with self._lock:
             scrubbed = self._scrubbed.get(origin)
+            if scrubbed is not None:
+                self._scrubbed.move_to_end(origin)
         if scrubbed is not None:
             try:
-                return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
+                return self._workspace(task, self._started(task, scrubbed.snapshot), scrubbed.start)
             except ImageError as error:
                 logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
                 with self._lock:
@@ -143,26 +153,45 @@ class WorkspacePool:
         sandbox = self._started(task, task.image)
         try:
             run_setup(sandbox, task.agent_setup)
-            start = scrub(sandbox)
-            self._keep(origin, sandbox, start)
+            repacked = scrub(sandbox).repacked
+            start = record_start(sandbox)
+            self._keep(origin, sandbox, start, repacked=repacked)
         except BaseException:
             sandbox.close()
             raise
-        return Workspace(sandbox, start)
+        return self._workspace(task, sandbox, start)
+
+    def _workspace(self, task: Task, sandbox: Sandbox, start: Start) -> Workspace:
+        @contextmanager
+        def another() -> Iterator[tuple[Sandbox, Start]]:
+            workspace = self._open(task)
+            try:
+                yield workspace.sandbox, workspace.start
+            finally:
+                self.release(workspace)
+
+        return Workspace(sandbox, start, another)
 
     def _started(self, task: Task, image: str) -> Sandbox:
         sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
         sandbox.start()
         return sandbox
 
-    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
-        """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
+    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start, *, repacked: bool) -> None:
+        """Snapshot what was scrubbed: when it is wanted again, or at once when it took long.
+
+        A volume is in no snapshot: what is in it would come back from the image as it was, future and all.
+        """
         with self._lock:
-            wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
+            wanted = (repacked or origin in self._seen) and origin not in self._scrubbed
             self._seen.add(origin)
-        if not (wanted and self.backend.snapshots_are_images):
+        if not (wanted and self.backend.snapshots_are_images) or start.in_volume:
             return
-        snapshot = sandbox.snapshot()
+        try:
+            snapshot = sandbox.snapshot()
+        except EngineError as error:
+            logger.warning("{}: no snapshot ({}); the next workspace is scrubbed anew", origin.image, error)
+            return
         sandbox.disown(snapshot)
         with self._lock:
             replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick

@@ -29,7 +29,7 @@ import msgspec
 from loguru import logger
 
 from srft.env.errors import GradingError, InfrastructureError
-from srft.env.git.patch import run_setup
+from srft.env.git.scrub import run_setup
 from srft.env.sandbox.contract import CommandResult, Limits, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
