@@ -18,7 +18,8 @@ import numpy as np
 
 from srft.env.backends import Backend, Kind, choose_backend
 from srft.env.errors import GradingError, InputError
-from srft.env.git.patch import Patch, PatchError, Start
+from srft.env.git.patch import Patch, PatchError
+from srft.env.git.record import Start
 from srft.env.grading.grade import Grade, grade
 from srft.env.sandbox.contract import OUTPUT_LIMIT_BYTES, CommandResult, Sandbox
 from srft.env.tasks.task import Task, load_tasks
@@ -71,8 +72,9 @@ class SweEnv(gymnasium.Env[str, str]):
     reward; without it the reward is always 0.0.
 
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
-    `patch_error` where none could be taken, `patch_remark` where something was left out of it, and `grade`. `reset` and `step` raise InfrastructureError when the world
-    fails: that is never an observation. Seeded: the task is drawn with `np_random` unless `options["task"]` names one
+    `patch_error` where none could be taken, `patch_remark` where something was left out of it, and `grade`. `reset` and
+    `step` raise InfrastructureError when the world fails: that is never an observation. Seeded: the task is drawn with
+    `np_random` unless `options["task"]` names one
     (a Task or an instance id). Vectorised, use `AsyncVectorEnv(..., shared_memory=False)`: text has no fixed size.
     """
 
@@ -199,7 +201,7 @@ class SweEnv(gymnasium.Env[str, str]):
         )
 
     def patch(self, *, kill: bool = True) -> Patch:
-        """What the agent has changed. kill: first all that still runs in the sandbox. Raises PatchError, SandboxDied."""
+        """What the agent has changed; kill: as in `take_patch`. Raises PatchError, SandboxDied."""
         return self._open_workspace().patch(kill=kill)
 
     def grade(self, patch: str | None) -> Grade:

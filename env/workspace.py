@@ -18,7 +18,8 @@ from loguru import logger
 
 from srft.env.backends import Backend
 from srft.env.errors import EngineError, ImageError, InfrastructureError
-from srft.env.git.patch import Another, Patch, Start, record_start, take_patch
+from srft.env.git.patch import Another, Patch, take_patch
+from srft.env.git.record import Start
 from srft.env.git.scrub import run_setup, scrub
 from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
@@ -153,9 +154,8 @@ class WorkspacePool:
         sandbox = self._started(task, task.image)
         try:
             run_setup(sandbox, task.agent_setup)
-            repacked = scrub(sandbox).repacked
-            start = record_start(sandbox)
-            self._keep(origin, sandbox, start, repacked=repacked)
+            start = scrub(sandbox)
+            self._keep(origin, sandbox, start)
         except BaseException:
             sandbox.close()
             raise
@@ -177,13 +177,13 @@ class WorkspacePool:
         sandbox.start()
         return sandbox
 
-    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start, *, repacked: bool) -> None:
+    def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
         """Snapshot what was scrubbed: when it is wanted again, or at once when it took long.
 
         A volume is in no snapshot: what is in it would come back from the image as it was, future and all.
         """
         with self._lock:
-            wanted = (repacked or origin in self._seen) and origin not in self._scrubbed
+            wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
             self._seen.add(origin)
         if not (wanted and self.backend.snapshots_are_images) or start.in_volume:
             return
