@@ -134,13 +134,10 @@ if [ -e .git ]; then
     comm -z -13 --nocheck-order <(git ls-files -z) <((theirs --with-tree=HEAD || theirs) 2>/dev/null)
 fi
 printf '\0'
-new_names >"$1.end/names"
-if [ -s "$1.end/names" ]; then
-    rm -rf "$1.end/rules"
-    mkdir "$1.end/rules"
-    git ls-files -z -- ':(glob)**/.gitignore' | git checkout-index -z --stdin --prefix="$1.end/rules/"
-    verdicts "$1.end/rules" <"$1.end/names"
-fi
+rm -rf "$1.end/rules"
+mkdir "$1.end/rules"
+git ls-files -z -- ':(glob)**/.gitignore' | git checkout-index -z --stdin --prefix="$1.end/rules/"
+new_names | verdicts "$1.end/rules"
 """
 )
 

@@ -48,8 +48,8 @@ def ask(sandbox: Sandbox, program: str, *arguments: str, given: bytes = b"", tim
     )
     result = sandbox.run(command, timeout_s, output_limit_bytes=OUTPUT_LIMIT_BYTES)
     if result.exit_code == 0 and not result.elided_bytes:
-        try:
-            return base64.b64decode(result.output, validate=True)
+        try:  # behind what the shell says of a working directory that is gone
+            return base64.b64decode(result.output.rpartition("\n")[2], validate=True)
         except ValueError:
             pass
     raise ProgramError(result.exit_code, result.output.strip()[-500:] or f"{result}")

@@ -91,8 +91,11 @@ odd() {  # Type and path of what git cannot carry; `r`: it cannot be read, `f`: 
         -o ! -type f ! -type d ! -type l -printf '%y%P\0' 2>/dev/null || true
 }
 verdicts() {  # What the ignore rules below $1 say of the paths on stdin.
-    (cd "$1" && GIT_WORK_TREE=$PWD GIT_INDEX_FILE=$scratch/none git check-ignore -z -v -n --no-index --stdin) ||
-        [ $? = 1 ]
+    (
+        cd -- "$1" || exit 3
+        export GIT_WORK_TREE=$PWD GIT_INDEX_FILE=$scratch/none
+        git check-ignore -z -v -n --no-index --stdin || [ $? = 1 ] # 1: none is ignored
+    )
 }
 new_names() {  # And those of odd files; of new folders their names alone.
     git ls-files -z --others --directory --no-empty-directory
