@@ -6,7 +6,8 @@ Reads the Dockerfile's folder, SSL_CERT_FILE and PIP_CERT; writes the folder tha
 
 A build gets
 
-- the files of the Dockerfile's folder, less those that hold the answer (`ANSWER_FILES`);
+- the files of the Dockerfile's folder, less what an agent must not see (`ANSWER_FILES`): the answer, the tests and
+  their assets, the hints;
 - a folder certs/, for `COPY certs/ /etc/ssl/certs/`. Where SSL_CERT_FILE or PIP_CERT is set on this machine,
   certs/ca-certificates.crt is that bundle, and the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name
   it as it then lies in the image. Behind a proxy that inspects TLS, pip needs them.
@@ -18,8 +19,9 @@ from pathlib import Path
 
 from loguru import logger
 
-ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh"})
-"""Of a task's folder in a task repo. `COPY .` would put them where the agent can read them."""
+ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh", "hints.md", "test_assets"})
+"""Files and folders of a task's folder in a task repo (`swebench.task.repo` names them). `COPY .` would put them where
+the agent can read them."""
 
 CA_IN_IMAGE = "/etc/ssl/certs/ca-certificates.crt"
 CA_BUILD_ARGS = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")

@@ -124,6 +124,9 @@ if [ "${6:-}" != look ] && plain "$1" "$5"; then
     differences "$3"
     exit
 fi
+rm -rf "$1.end"
+work "$4" "$1"
+mkdir -p "$1.end/objects" "$1.end/rules"
 cp -p "$1/index" "$1.end/index"
 printf 'new\0'
 git diff-files --raw -z
@@ -134,8 +137,6 @@ if [ -e .git ]; then
     comm -z -13 --nocheck-order <(git ls-files -z) <((theirs --with-tree=HEAD || theirs) 2>/dev/null)
 fi
 printf '\0'
-rm -rf "$1.end/rules"
-mkdir "$1.end/rules"
 git ls-files -z -- ':(glob)**/.gitignore' | git checkout-index -z --stdin --prefix="$1.end/rules/"
 new_names | verdicts "$1.end/rules"
 """
