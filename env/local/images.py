@@ -313,7 +313,9 @@ class _Plan:
     def _is_answer(self, path: Path) -> bool:
         """Whether no image may hold it, or it is a link to such a file or folder, or lies in one."""
         context, real = self._dockerfile.parent.resolve(), path.resolve()
-        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {(name,) for name in ANSWER_FILES}
+        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {
+            (name,) for name in ANSWER_FILES
+        }
 
 
 def _file(path: Path, target: str) -> File:

@@ -96,13 +96,17 @@ def test_a_record_that_is_lost_is_made_again(place: Place, pool: WorkspacePool, 
     task = task_on(place.image, setup=f"{FUTURE}\necho left >leftover")
     workspace = [pool.take(task) for _ in range(number)][-1]
     workspace.sandbox.run("echo z >kept.txt; echo z >>leftover; rm -rf /var/tmp/.srft* .git")
-    changes = [line for line in workspace.patch().text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    changes = [
+        line for line in workspace.patch().text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]
     assert changes == ["-a", "-b", "+z", "+z"]
 
 
 def test_ignored_files_of_the_image_are_not_new(place: Place, pool: WorkspacePool) -> None:
     workspace = pool.take(task_on(place.image, setup=f"{FUTURE}\nmkdir build; echo 1 >build/same; echo 1 >build/other"))
-    workspace.sandbox.run("echo 2 >build/other; echo n >build/n; git add -f build; git -c user.name=a -c user.email=a commit -qm x")
+    workspace.sandbox.run(
+        "echo 2 >build/other; echo n >build/n; git add -f build; git -c user.name=a -c user.email=a commit -qm x"
+    )
     patch = workspace.patch()
     assert patch.text.count("diff --git ") == 1
     assert patch.remark == "left out of the patch: 1 ignored files of the image (build/other)"

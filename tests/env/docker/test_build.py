@@ -9,7 +9,6 @@ from srft.env.docker.build import make_context
 from srft.env.errors import ImageError
 from srft.env.local.images import _Plan, read_dockerfile
 
-
 HIDDEN = [*repo.AS_FILE.values(), *repo.OPTIONAL_FILE.values(), repo.TESTS_FILE]
 HIDDEN.remove("problem_statement.md")
 KEPT = ["Dockerfile", "note.txt", "project/test_assets/a.png", "project/tests.json"]
@@ -47,7 +46,9 @@ def test_a_local_build_context_has_no_answers(dockerfile: Path) -> None:
     assert copied(dockerfile) == [f"/all/{name}" for name in KEPT]
 
 
-@pytest.mark.parametrize("name", [*HIDDEN, repo.ASSETS_SUBDIR, "test_assets/expected.png", "test_assets/images", "link", "./gold.patch"])
+@pytest.mark.parametrize(
+    "name", [*HIDDEN, repo.ASSETS_SUBDIR, "test_assets/expected.png", "test_assets/images", "link", "./gold.patch"]
+)
 def test_a_local_build_does_not_copy_an_answer_by_its_name(dockerfile: Path, name: str) -> None:
     dockerfile.write_text(f"FROM base\nCOPY {name} /x\n")
     with pytest.raises(ImageError, match="not in the build context"):

@@ -1,8 +1,8 @@
 """Whatever an agent does to its files and its repository: the patch, applied elsewhere, gives its files.
 
 Hypothesis draws what is done: files, links, folders and repositories under odd names, moved, removed, committed,
-reset. Of what the image's rules ignore nothing is promised (unless it was added by force: test_patch.py). More examples:
-SRFT_HOSTILE_EXAMPLES=1000, or the slow test.
+reset. Of what the image's rules ignore nothing is promised (unless it was added by force: test_patch.py).
+More examples: SRFT_HOSTILE_EXAMPLES=1000, or the slow test.
 """
 
 import json
@@ -19,11 +19,14 @@ from tests.env.git.trees import BASE, Entry, again, applied, begun, made, trees_
 
 EXAMPLES = int(os.environ.get("SRFT_HOSTILE_EXAMPLES", "6"))
 
-IMAGE = BASE + r"""
+IMAGE = (
+    BASE
+    + r"""
 printf 'caf\351\n' >latin && printf 'a\r\nb\r\n' >crlf && head -c 300 /dev/urandom >bytes && echo q >"$(printf 'd\351')"
 git add -A && git commit -qm more && echo left >leftover && git init -q nested && echo n >nested/n && echo z >>kept.txt
 mkdir keep keep/build && echo i >keep/build/i && echo k >keep/k
 """
+)
 
 _AGENT = """
 import json, os, shutil, subprocess, sys
@@ -56,9 +59,40 @@ for step in json.loads(sys.argv[1]):
         pass
 """
 
-_NAMES = [b"a", b"b", b"pkg", b"sub", b"a.py", b"caf\xe9", "é".encode(), b"n\nl", b'"q"', b" s ", b"-d", b"b\\", b"*", b"[x]",
-          b":(top)", b"t\t", b"\x01", b"\x7f", b"..x", b"a.log", b"build", b"kept.txt", b"link", b"d\xe9", b"crlf", b"nested",
-          b".gitignore", b".gitattributes", b"HEAD", b"objects", b"$(x)", b"'"]  # fmt: skip
+_NAMES = [
+    b"a",
+    b"b",
+    b"pkg",
+    b"sub",
+    b"a.py",
+    b"caf\xe9",
+    "é".encode(),
+    b"n\nl",
+    b'"q"',
+    b" s ",
+    b"-d",
+    b"b\\",
+    b"*",
+    b"[x]",
+    b":(top)",
+    b"t\t",
+    b"\x01",
+    b"\x7f",
+    b"..x",
+    b"a.log",
+    b"build",
+    b"kept.txt",
+    b"link",
+    b"d\xe9",
+    b"crlf",
+    b"nested",
+    b".gitignore",
+    b".gitattributes",
+    b"HEAD",
+    b"objects",
+    b"$(x)",
+    b"'",
+]
 _NAME = st.one_of(
     st.sampled_from(_NAMES),
     st.binary(min_size=1, max_size=6)
@@ -67,22 +101,73 @@ _NAME = st.one_of(
     .filter(lambda name: name not in (b".", b"..") and not name.lower().startswith((b".git", b"git~"))),
 )
 _PATH = st.lists(_NAME, min_size=1, max_size=3).map(b"/".join)
-_THERE = st.sampled_from([b"kept.txt", b"gone.txt", b"pkg/a.py", b"pkg/sub/b.py", b"pkg", b"pkg/sub", b"link", b"run.sh", b"latin",
-                          b"crlf", b"bytes", b"d\xe9", b"leftover", b"nested", b"nested/n", b"keep/k", b".gitignore"])  # fmt: skip
+_THERE = st.sampled_from(
+    [
+        b"kept.txt",
+        b"gone.txt",
+        b"pkg/a.py",
+        b"pkg/sub/b.py",
+        b"pkg",
+        b"pkg/sub",
+        b"link",
+        b"run.sh",
+        b"latin",
+        b"crlf",
+        b"bytes",
+        b"d\xe9",
+        b"leftover",
+        b"nested",
+        b"nested/n",
+        b"keep/k",
+        b".gitignore",
+    ]
+)
 _ANY_PATH = st.one_of(_PATH, _THERE)
 _CONTENT = st.one_of(
-    st.sampled_from([b"", b"x\n", b"x", b"a\nb\n", b"a\r\nb\n", b"\xe9\n", b"\0\1", b"* text=auto\n", b"*\n", b"!*.log\n",
-                     b"* -diff\n", b"diff --git a/x b/x\n", b"-- \n", b"a" * 9000 + b"\0"]),
+    st.sampled_from(
+        [
+            b"",
+            b"x\n",
+            b"x",
+            b"a\nb\n",
+            b"a\r\nb\n",
+            b"\xe9\n",
+            b"\0\1",
+            b"* text=auto\n",
+            b"*\n",
+            b"!*.log\n",
+            b"* -diff\n",
+            b"diff --git a/x b/x\n",
+            b"-- \n",
+            b"a" * 9000 + b"\0",
+        ]
+    ),
     st.binary(max_size=40),
-)  # fmt: skip
+)
 _MODE = st.sampled_from([0o644, 0o755, 0o600, 0o000, 0o4711])
-_GIT = st.sampled_from([
-    ["add", "-A"], ["commit", "-q", "-m", "x"], ["commit", "-qam", "x"], ["reset", "-q", "--hard"], ["stash", "-u"],
-    ["reset", "-q", "--hard", "HEAD~1"], ["checkout", "-qb", "o"], ["checkout", "-q", "main"], ["clean", "-fdq"],
-    ["rm", "-rq", "--cached", "."], ["gc", "-q", "--prune=now"], ["init", "-q"], ["mv", "pkg", "moved"],
-    ["worktree", "add", "-q", "w"], ["clone", "-q", ".", "c"], ["config", "core.autocrlf", "true"],
-    ["config", "core.bare", "true"], ["update-index", "--split-index"], ["update-index", "--assume-unchanged", "kept.txt"],
-])  # fmt: skip
+_GIT = st.sampled_from(
+    [
+        ["add", "-A"],
+        ["commit", "-q", "-m", "x"],
+        ["commit", "-qam", "x"],
+        ["reset", "-q", "--hard"],
+        ["stash", "-u"],
+        ["reset", "-q", "--hard", "HEAD~1"],
+        ["checkout", "-qb", "o"],
+        ["checkout", "-q", "main"],
+        ["clean", "-fdq"],
+        ["rm", "-rq", "--cached", "."],
+        ["gc", "-q", "--prune=now"],
+        ["init", "-q"],
+        ["mv", "pkg", "moved"],
+        ["worktree", "add", "-q", "w"],
+        ["clone", "-q", ".", "c"],
+        ["config", "core.autocrlf", "true"],
+        ["config", "core.bare", "true"],
+        ["update-index", "--split-index"],
+        ["update-index", "--assume-unchanged", "kept.txt"],
+    ]
+)
 
 
 def _step(what, *parts):
@@ -110,8 +195,11 @@ def _ignored(path: bytes) -> bool:
 
 def _hidden(tree: dict[bytes, Entry], start: dict[bytes, Entry]) -> tuple[bytes, ...]:
     """The new folders that ignore themselves."""
-    folders = [path.removesuffix(b".gitignore") for path, entry in tree.items()
-               if path.endswith(b"/.gitignore") and entry == Entry("file", entry.executable, b"*\n")]  # fmt: skip
+    folders = [
+        path.removesuffix(b".gitignore")
+        for path, entry in tree.items()
+        if path.endswith(b"/.gitignore") and entry == Entry("file", entry.executable, b"*\n")
+    ]
     return tuple(folder for folder in folders if not any(path.startswith(folder) for path in start))
 
 

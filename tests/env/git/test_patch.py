@@ -32,78 +32,169 @@ def base(one_sandbox):
         ("CRLF", "printf 'a\\r\\nb\\r\\n' >kept.txt; printf 'c\\r\\n' >new.txt", ["kept.txt", "new.txt"]),
         ("a binary file", "printf '\\0\\1\\2\\377' >new.bin", ["new.bin"]),
         ("a NUL far in", "{ head -c 9000 /dev/zero | tr '\\0' a; printf '\\0'; } >kept.txt", ["kept.txt"]),
-        ("text that is not UTF-8", "printf 'caf\\351\\n' >new.txt; printf '\\351\\nb\\n' >kept.txt", ["new.txt", "kept.txt"]),
+        (
+            "text that is not UTF-8",
+            "printf 'caf\\351\\n' >new.txt; printf '\\351\\nb\\n' >kept.txt",
+            ["new.txt", "kept.txt"],
+        ),
         ("assume-unchanged", "git update-index --assume-unchanged kept.txt; echo z >kept.txt", ["kept.txt"]),
         ("skip-worktree", "git update-index --skip-worktree kept.txt; echo z >kept.txt", ["kept.txt"]),
         ("same size, same second", "printf 'c\\nb\\n' >new; touch -r kept.txt new; mv new kept.txt", ["kept.txt"]),
         ("swapped", "printf 'c\\nb\\n' >a; touch -r kept.txt a; cp -p kept.txt b; mv a kept.txt", ["kept.txt", "b"]),
         ("modes", "chmod -x run.sh; chmod 755 kept.txt; chmod 600 gone.txt", ["run.sh", "kept.txt"]),
         ("no permissions", "chmod 000 kept.txt; echo z >n; chmod 000 n", ["n"]),
-        ("links", "ln -sf /nowhere link; ln -s pkg new; ln -s $'caf\\351' bytes; ln -s $'a\\nb' lines",
-         ["link", "new", "bytes", "lines"]),
+        (
+            "links",
+            "ln -sf /nowhere link; ln -s pkg new; ln -s $'caf\\351' bytes; ln -s $'a\\nb' lines",
+            ["link", "new", "bytes", "lines"],
+        ),
         ("a link made a file, a file a link", "rm link run.sh; echo f >link; ln -s link run.sh", ["link", "run.sh"]),
-        ("a folder made a link", "mv pkg /elsewhere; ln -s /elsewhere pkg; echo F >pkg/a.py",
-         ["pkg", "pkg/a.py", "pkg/sub/b.py"]),
+        (
+            "a folder made a link",
+            "mv pkg /elsewhere; ln -s /elsewhere pkg; echo F >pkg/a.py",
+            ["pkg", "pkg/a.py", "pkg/sub/b.py"],
+        ),
         ("a link made a folder", "rm link; mkdir link; echo f >link/f", ["link", "link/f"]),
         ("a file made a folder", "rm pkg/a.py; mkdir pkg/a.py; echo x >pkg/a.py/x", ["pkg/a.py", "pkg/a.py/x"]),
-        ("a file made a repository", "rm gone.txt; git init -q gone.txt; echo i >gone.txt/i; git -C gone.txt add i;"
-         "git -C gone.txt commit -qm i", ["gone.txt", "gone.txt/i"]),
+        (
+            "a file made a repository",
+            "rm gone.txt; git init -q gone.txt; echo i >gone.txt/i; git -C gone.txt add i;git -C gone.txt commit -qm i",
+            ["gone.txt", "gone.txt/i"],
+        ),
         ("a folder made a file", "rm -r pkg; echo f >pkg", ["pkg", "pkg/a.py", "pkg/sub/b.py"]),
-        ("renamed", "mv pkg other; git mv kept.txt 'k t'",
-         ["pkg/a.py", "pkg/sub/b.py", "other/a.py", "other/sub/b.py", "kept.txt", "k t"]),
-        ("names", "echo 1 >'a b'; echo 2 >$'\\303\\251'; echo 3 >'q\"x'; echo 4 >$'caf\\351'; echo 5 >$'a\\nb'; "
-         "echo 6 >-n; echo 7 >'*'; echo 8 >':(top)x'; echo 9 >'b\\'; echo 10 >$'t\\t '; echo 11 >' '; mkdir $'d\\351'; "
-         "echo 12 >$'d\\351/x'", ["a b", "é", 'q"x', b"caf\xe9", "a\nb", "-n", "*", ":(top)x", "b\\", "t\t ", " ",
-                                 b"d\xe9/x"]),
-        ("words of our own", "printf 'caf\\351\\n' >QUICKSTART.txt; printf '\\351' >WORKDIR; echo p >PRIVATE",
-         ["QUICKSTART.txt", "WORKDIR", "PRIVATE"]),
-        ("configuration",
-         "echo z >kept.txt; git config diff.noprefix true; git config color.ui always; git config diff.external false; "
-         "git config core.hooksPath /tmp; git config core.autocrlf true; git config core.excludesFile /testbed/kept.txt; "
-         "echo '*' >.git/info/exclude; echo '* -diff' >.git/info/attributes; git config core.fsmonitor false; "
-         "git config core.bare true; git config core.worktree /; git config diff.x.textconv false; "
-         "echo '[user' >>.git/config; echo n >n", ["kept.txt", "n"]),
-        ("the user's configuration",
-         "mkdir -p ~/.config/git; echo '*' >~/.config/git/ignore; echo '* -diff' >~/.config/git/attributes; "
-         "git config --global core.quotePath false; git config --global diff.mnemonicPrefix true; echo n >n", ["n"]),
-        ("attributes", "printf '* text=auto\\n*.py working-tree-encoding=UTF-16\\n*.txt ident filter=x\\n' "
-         ">.gitattributes; echo F >pkg/a.py; printf 'x\\r\\n$Id: 1$\\n' >new.txt", [".gitattributes", "pkg/a.py", "new.txt"]),
-        ("a repository in a source folder", "cd pkg; git init -q .; echo F >a.py; echo n >c.py", ["pkg/a.py", "pkg/c.py"]),
-        ("a repository with a commit there", "cd pkg; echo F >a.py; git init -q .; git add -A; git commit -qm wip",
-         ["pkg/a.py"]),
+        (
+            "renamed",
+            "mv pkg other; git mv kept.txt 'k t'",
+            ["pkg/a.py", "pkg/sub/b.py", "other/a.py", "other/sub/b.py", "kept.txt", "k t"],
+        ),
+        (
+            "names",
+            "echo 1 >'a b'; echo 2 >$'\\303\\251'; echo 3 >'q\"x'; echo 4 >$'caf\\351'; echo 5 >$'a\\nb'; "
+            "echo 6 >-n; echo 7 >'*'; echo 8 >':(top)x'; echo 9 >'b\\'; echo 10 >$'t\\t '; echo 11 >' '; mkdir "
+            "$'d\\351'; "
+            "echo 12 >$'d\\351/x'",
+            ["a b", "é", 'q"x', b"caf\xe9", "a\nb", "-n", "*", ":(top)x", "b\\", "t\t ", " ", b"d\xe9/x"],
+        ),
+        (
+            "words of our own",
+            "printf 'caf\\351\\n' >QUICKSTART.txt; printf '\\351' >WORKDIR; echo p >PRIVATE",
+            ["QUICKSTART.txt", "WORKDIR", "PRIVATE"],
+        ),
+        (
+            "configuration",
+            "echo z >kept.txt; git config diff.noprefix true; git config color.ui always; git config "
+            "diff.external false; "
+            "git config core.hooksPath /tmp; git config core.autocrlf true; git config core.excludesFile "
+            "/testbed/kept.txt; "
+            "echo '*' >.git/info/exclude; echo '* -diff' >.git/info/attributes; git config core.fsmonitor false; "
+            "git config core.bare true; git config core.worktree /; git config diff.x.textconv false; "
+            "echo '[user' >>.git/config; echo n >n",
+            ["kept.txt", "n"],
+        ),
+        (
+            "the user's configuration",
+            "mkdir -p ~/.config/git; echo '*' >~/.config/git/ignore; echo '* -diff' >~/.config/git/attributes; "
+            "git config --global core.quotePath false; git config --global diff.mnemonicPrefix true; echo n >n",
+            ["n"],
+        ),
+        (
+            "attributes",
+            "printf '* text=auto\\n*.py working-tree-encoding=UTF-16\\n*.txt ident filter=x\\n' "
+            ">.gitattributes; echo F >pkg/a.py; printf 'x\\r\\n$Id: 1$\\n' >new.txt",
+            [".gitattributes", "pkg/a.py", "new.txt"],
+        ),
+        (
+            "a repository in a source folder",
+            "cd pkg; git init -q .; echo F >a.py; echo n >c.py",
+            ["pkg/a.py", "pkg/c.py"],
+        ),
+        (
+            "a repository with a commit there",
+            "cd pkg; echo F >a.py; git init -q .; git add -A; git commit -qm wip",
+            ["pkg/a.py"],
+        ),
         ("a file .git there", "touch pkg/.git; echo F >pkg/a.py", ["pkg/a.py"]),
         ("a repository with a pattern for a name", "git init -q 'p*'; echo F >pkg/a.py", ["pkg/a.py"]),
-        ("new repositories", "git clone -q . clone; rm clone/link; git init -q none; echo n >none/n; echo z >kept.txt",
-         ["clone/.gitignore", "clone/kept.txt", "clone/gone.txt", "clone/pkg/a.py", "clone/pkg/sub/b.py", "clone/run.sh",
-          "none/n", "kept.txt"]),
-        ("a worktree", "git worktree add -q w HEAD; cd w; rm -r pkg kept.txt gone.txt link run.sh; echo n >n",
-         ["w/.gitignore", "w/n"]),
-        ("the repository made anew", "echo z >kept.txt; rm -rf .git; git init -q; git add -A; git commit -qm x",
-         ["kept.txt"]),
-        ("no history left", "echo z >kept.txt; git checkout -q --orphan n; git add -A; git commit -qm n; "
-         "git branch -qD main; git reflog expire --expire=now --all; git gc -q --prune=now", ["kept.txt"]),
+        (
+            "new repositories",
+            "git clone -q . clone; rm clone/link; git init -q none; echo n >none/n; echo z >kept.txt",
+            [
+                "clone/.gitignore",
+                "clone/kept.txt",
+                "clone/gone.txt",
+                "clone/pkg/a.py",
+                "clone/pkg/sub/b.py",
+                "clone/run.sh",
+                "none/n",
+                "kept.txt",
+            ],
+        ),
+        (
+            "a worktree",
+            "git worktree add -q w HEAD; cd w; rm -r pkg kept.txt gone.txt link run.sh; echo n >n",
+            ["w/.gitignore", "w/n"],
+        ),
+        (
+            "the repository made anew",
+            "echo z >kept.txt; rm -rf .git; git init -q; git add -A; git commit -qm x",
+            ["kept.txt"],
+        ),
+        (
+            "no history left",
+            "echo z >kept.txt; git checkout -q --orphan n; git add -A; git commit -qm n; "
+            "git branch -qD main; git reflog expire --expire=now --all; git gc -q --prune=now",
+            ["kept.txt"],
+        ),
         ("no repository left", "echo z >kept.txt; rm -rf .git", ["kept.txt"]),
-        ("a wrecked repository", "echo z >kept.txt; echo x >.git/index; echo y >.git/HEAD; rm -r .git/objects", ["kept.txt"]),
+        (
+            "a wrecked repository",
+            "echo z >kept.txt; echo x >.git/index; echo y >.git/HEAD; rm -r .git/objects",
+            ["kept.txt"],
+        ),
         ("a repository that is a file", "rm -rf .git; echo nonsense >.git; echo z >kept.txt", ["kept.txt"]),
         ("ignored", "echo n >a.log; mkdir build; echo n >build/n; mkdir pkg/build; echo n >pkg/build/n", []),
         ("ignored, added by force", "mkdir build; echo n >build/n; git add -f build/n; echo n >build/m", ["build/n"]),
-        ("ignored, committed, not in the index", "echo n >a.log; git add -f a.log; git commit -qm x; rm .git/index",
-         ["a.log"]),
-        ("ignored, added by force and gone", "echo n >a.log; git add -f a.log; rm a.log; mkdir build; ln -s pkg build/l; "
-         "git add -f build/l", ["build/l"]),
+        (
+            "ignored, committed, not in the index",
+            "echo n >a.log; git add -f a.log; git commit -qm x; rm .git/index",
+            ["a.log"],
+        ),
+        (
+            "ignored, added by force and gone",
+            "echo n >a.log; git add -f a.log; rm a.log; mkdir build; ln -s pkg build/l; git add -f build/l",
+            ["build/l"],
+        ),
         ("hidden by new rules", "echo '*' >.gitignore; echo n >n; mkdir d; echo n >d/n", [".gitignore", "n", "d/n"]),
-        ("hidden by rules that hide themselves", "printf '*\\n' >pkg/.gitignore; echo n >pkg/n", ["pkg/.gitignore", "pkg/n"]),
+        (
+            "hidden by rules that hide themselves",
+            "printf '*\\n' >pkg/.gitignore; echo n >pkg/n",
+            ["pkg/.gitignore", "pkg/n"],
+        ),
         ("a hidden folder", "mkdir d; printf 'n\\n.gitignore\\n' >d/.gitignore; echo n >d/n", ["d/.gitignore", "d/n"]),
         ("caches", "for c in .pytest_cache v; do mkdir $c; printf '# c\\n*\\n' >$c/.gitignore; echo n >$c/n; done", []),
         ("rules taken away", "rm .gitignore; echo n >a.log", [".gitignore"]),
-        ("the folder gone", "rm -rf /testbed", [".gitignore", "kept.txt", "gone.txt", "link", "pkg/a.py", "pkg/sub/b.py",
-                                               "run.sh"]),
-        ("the folder another", "mv /testbed /elsewhere; ln -s /elsewhere /testbed; echo z >/testbed/kept.txt", ["kept.txt"]),
-        ("the folder a file", "rm -rf /testbed; echo f >/testbed; exit",
-         [".gitignore", "kept.txt", "gone.txt", "link", "pkg/a.py", "pkg/sub/b.py", "run.sh"]),
-        ("a startup file", "echo 'export GIT_DIR=/; git() { false; }; export -f git' >~/.bashrc; echo z >kept.txt", ["kept.txt"]),
+        (
+            "the folder gone",
+            "rm -rf /testbed",
+            [".gitignore", "kept.txt", "gone.txt", "link", "pkg/a.py", "pkg/sub/b.py", "run.sh"],
+        ),
+        (
+            "the folder another",
+            "mv /testbed /elsewhere; ln -s /elsewhere /testbed; echo z >/testbed/kept.txt",
+            ["kept.txt"],
+        ),
+        (
+            "the folder a file",
+            "rm -rf /testbed; echo f >/testbed; exit",
+            [".gitignore", "kept.txt", "gone.txt", "link", "pkg/a.py", "pkg/sub/b.py", "run.sh"],
+        ),
+        (
+            "a startup file",
+            "echo 'export GIT_DIR=/; git() { false; }; export -f git' >~/.bashrc; echo z >kept.txt",
+            ["kept.txt"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_patch_makes_the_agents_tree(one_sandbox, base, what, script, expected):
     again(one_sandbox)
     patch, differ = changed(one_sandbox, base, script)
@@ -114,7 +205,7 @@ def test_the_patch_makes_the_agents_tree(one_sandbox, base, what, script, expect
 
 
 def test_a_process_that_goes_on_writing(sandbox):
-    patch, differ = changed(sandbox, begun(sandbox), "(while :; do date >busy.txt; done) & echo z >kept.txt; sleep 0.2")
+    _, differ = changed(sandbox, begun(sandbox), "(while :; do date >busy.txt; done) & echo z >kept.txt; sleep 0.2")
     assert differ == {b"kept.txt", b"busy.txt"}
 
 
@@ -146,39 +237,88 @@ def test_what_the_image_left_is_not_the_agents(sandbox):
 @pytest.mark.parametrize(
     ("what", "script", "agent", "expected"),
     [
-        ("split index", "git init -q . && git config core.splitIndex true && echo one >a && git add -A && "
-         "git commit -qm base && git update-index --split-index", "echo z >a", [b"a"]),
-        ("sparse checkout", "git init -q . && mkdir x y && echo 1 >x/1 && echo 2 >y/2 && git add -A && git commit -qm b "
-         "&& git sparse-checkout set x", "mkdir -p y; echo z >y/3; echo n >y/2; echo k >x/1", [b"x/1", b"y/2", b"y/3"]),
-        ("a filter without its program", "git init -q . && git config filter.lfs.clean 'none clean -- %f' && git config "
-         "filter.lfs.required true && echo '*.bin filter=lfs' >.gitattributes && echo a >a && git add -A && "
-         "git commit -qm base && git config --remove-section filter.lfs", "echo z >a; echo b >b.bin", [b"a", b"b.bin"]),
-        ("another git directory", "git init -q --separate-git-dir=/srv/git . && echo one >a && git add -A && "
-         "git commit -qm base", "echo z >a", [b"a"]),
-        ("in the middle of a merge", "git init -q -b main . && echo one >a && git add -A && git commit -qm b && "
-         "git checkout -q -b o && echo two >a && git commit -qam o && git checkout -q main && echo three >a && "
-         "git commit -qam m && ! git merge -q o", "echo z >a", [b"a"]),
-        ("tracked, ignored", "git init -q . && echo '*.log' >.gitignore && echo 1 >a.log && git add -f . && "
-         "git commit -qm b", "echo z >a.log; echo n >b.log; git add a.log", [b"a.log"]),
-        ("committed line ends", "git init -q . && printf '* text=auto\\n*.bat eol=crlf\\n' >.gitattributes && "
-         "printf 'a\\r\\nb\\r\\n' >x.bat && printf 'a\\nb\\n' >y && git add -A && git commit -qm b",
-         "printf 'a\\r\\nc\\r\\n' >x.bat; printf 'a\\r\\nb\\r\\n' >y; printf 'n\\r\\n' >n", [b"x.bat", b"y", b"n"]),
-        ("UTF-16", "git init -q . && echo '*.u working-tree-encoding=UTF-16LE' >.gitattributes && "
-         "printf 'a\\n' | iconv -t UTF-16LE >a.u && git add -A && git commit -qm b",
-         "printf 'b\\n' | iconv -t UTF-16LE >a.u", [b"a.u"]),
-        ("a submodule", "git init -q /srv/up && cd /srv/up && echo one >a && git add -A && git commit -qm b && "
-         "cd /testbed && git init -q . && git -c protocol.file.allow=always submodule --quiet add /srv/up sub && "
-         "git commit -qm base", "echo z >sub/a; echo n >sub/n; git -C sub add -A; git -C sub commit -qm n; git add -A; "
-         "git commit -qm s", [b"sub/a", b"sub/n"]),
-        ("a submodule that is not there", "git init -q /srv/up && cd /srv/up && echo one >a && git add -A && "
-         "git commit -qm b && cd /testbed && git init -q . && git -c protocol.file.allow=always submodule --quiet add "
-         "/srv/up sub && echo k >k && git add k && git commit -qm base && git submodule --quiet deinit sub",
-         "echo z >k; mkdir -p sub; echo n >sub/n", [b"k", b"sub/n"]),
-        ("SHA-256", "git init -q --object-format=sha256 . && echo one >a && git add -A && git commit -qm base && echo l >l",
-         "echo z >a; git init -q n; printf '\\351' >n/n; rm l", [b"a", b"n/n", b"l"]),
+        (
+            "split index",
+            "git init -q . && git config core.splitIndex true && echo one >a && git add -A && "
+            "git commit -qm base && git update-index --split-index",
+            "echo z >a",
+            [b"a"],
+        ),
+        (
+            "sparse checkout",
+            "git init -q . && mkdir x y && echo 1 >x/1 && echo 2 >y/2 && git add -A && git commit -qm b "
+            "&& git sparse-checkout set x",
+            "mkdir -p y; echo z >y/3; echo n >y/2; echo k >x/1",
+            [b"x/1", b"y/2", b"y/3"],
+        ),
+        (
+            "a filter without its program",
+            "git init -q . && git config filter.lfs.clean 'none clean -- %f' && git config "
+            "filter.lfs.required true && echo '*.bin filter=lfs' >.gitattributes && echo a >a && git add -A && "
+            "git commit -qm base && git config --remove-section filter.lfs",
+            "echo z >a; echo b >b.bin",
+            [b"a", b"b.bin"],
+        ),
+        (
+            "another git directory",
+            "git init -q --separate-git-dir=/srv/git . && echo one >a && git add -A && git commit -qm base",
+            "echo z >a",
+            [b"a"],
+        ),
+        (
+            "in the middle of a merge",
+            "git init -q -b main . && echo one >a && git add -A && git commit -qm b && "
+            "git checkout -q -b o && echo two >a && git commit -qam o && git checkout -q main && echo three >a && "
+            "git commit -qam m && ! git merge -q o",
+            "echo z >a",
+            [b"a"],
+        ),
+        (
+            "tracked, ignored",
+            "git init -q . && echo '*.log' >.gitignore && echo 1 >a.log && git add -f . && git commit -qm b",
+            "echo z >a.log; echo n >b.log; git add a.log",
+            [b"a.log"],
+        ),
+        (
+            "committed line ends",
+            "git init -q . && printf '* text=auto\\n*.bat eol=crlf\\n' >.gitattributes && "
+            "printf 'a\\r\\nb\\r\\n' >x.bat && printf 'a\\nb\\n' >y && git add -A && git commit -qm b",
+            "printf 'a\\r\\nc\\r\\n' >x.bat; printf 'a\\r\\nb\\r\\n' >y; printf 'n\\r\\n' >n",
+            [b"x.bat", b"y", b"n"],
+        ),
+        (
+            "UTF-16",
+            "git init -q . && echo '*.u working-tree-encoding=UTF-16LE' >.gitattributes && "
+            "printf 'a\\n' | iconv -t UTF-16LE >a.u && git add -A && git commit -qm b",
+            "printf 'b\\n' | iconv -t UTF-16LE >a.u",
+            [b"a.u"],
+        ),
+        (
+            "a submodule",
+            "git init -q /srv/up && cd /srv/up && echo one >a && git add -A && git commit -qm b && "
+            "cd /testbed && git init -q . && git -c protocol.file.allow=always submodule --quiet add /srv/up sub && "
+            "git commit -qm base",
+            "echo z >sub/a; echo n >sub/n; git -C sub add -A; git -C sub commit -qm n; git add -A; git commit -qm s",
+            [b"sub/a", b"sub/n"],
+        ),
+        (
+            "a submodule that is not there",
+            "git init -q /srv/up && cd /srv/up && echo one >a && git add -A && "
+            "git commit -qm b && cd /testbed && git init -q . && git -c protocol.file.allow=always submodule "
+            "--quiet add "
+            "/srv/up sub && echo k >k && git add k && git commit -qm base && git submodule --quiet deinit sub",
+            "echo z >k; mkdir -p sub; echo n >sub/n",
+            [b"k", b"sub/n"],
+        ),
+        (
+            "SHA-256",
+            "git init -q --object-format=sha256 . && echo one >a && git add -A && git commit -qm base && echo l >l",
+            "echo z >a; git init -q n; printf '\\351' >n/n; rm l",
+            [b"a", b"n/n", b"l"],
+        ),
         ("an empty commit", "git init -q . && git commit -q --allow-empty -m base", "echo n >n", [b"n"]),
     ],
-)  # fmt: skip
+)
 def test_odd_repositories(one_sandbox, what, script, agent, expected):
     patch, differ = changed(one_sandbox, begun(one_sandbox, script), agent)
     assert differ == set(expected), what
@@ -203,7 +343,8 @@ def test_expanded_identifiers(sandbox):
 def test_a_partial_clone(sandbox):
     start = begun(
         sandbox,
-        "git init -q -b main /srv/up && cd /srv/up && git config uploadpack.allowFilter true && echo one >a && git add . "
+        "git init -q -b main /srv/up && cd /srv/up && git config uploadpack.allowFilter true && echo one >a "
+        "&& git add . "
         "&& git commit -qm base && echo 'the fix' >a && git commit -qam fix && cd / && rm -rf /testbed && "
         "git clone -q --filter=blob:none file:///srv/up /testbed && cd /testbed && git reset -q --hard HEAD~1 && "
         "rm -rf /srv/up",
@@ -217,7 +358,8 @@ def test_a_partial_clone(sandbox):
 @pytest.mark.usefixtures("_small_files")
 def test_what_git_cannot_carry_is_told(sandbox):
     script = """
-    mkfifo p; rm run.sh; mkfifo run.sh; head -c 1001 /dev/zero >kept.txt; mkdir d; cp kept.txt d/l; head -c 1000 /dev/zero >s
+    mkfifo p; rm run.sh; mkfifo run.sh; head -c 1001 /dev/zero >kept.txt; mkdir d; cp kept.txt d/l
+    head -c 1000 /dev/zero >s
     mkdir .GIT; echo x >.GIT/x; echo q >git~1; echo z >pkg/a.py; mkfifo a.log; cp kept.txt b.log
     """
     patch, differ = changed(sandbox, begun(sandbox), script)
@@ -294,7 +436,7 @@ def test_a_git_that_does_not_work_is_a_patch_error(sandbox):
     start = begun(sandbox)
     if sandbox.run("mv $(command -v git) /tmp/git.kept").exit_code != 0:
         pytest.skip("the local sandbox's programs are the machine's, and read-only")
-    with pytest.raises(PatchError, match="git cannot take the patch: .*git: command not found"):
+    with pytest.raises(PatchError, match=r"git cannot take the patch: .*git: command not found"):
         take_patch(sandbox, start)
     sandbox.run("mv /tmp/git.kept /usr/bin/git")
 

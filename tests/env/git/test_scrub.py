@@ -46,10 +46,27 @@ def test_the_future_is_in_no_object_and_no_file(sandbox):
     assert start.repacked
     assert sandbox.run(SECRETS).output == ""
     assert start.commit == sandbox.run("git rev-parse HEAD").output.strip()
-    assert sandbox.run("git tag; git remote; git stash list; git reflog; git notes list; git status --short").output == "v1\n"
+    assert (
+        sandbox.run("git tag; git remote; git stash list; git reflog; git notes list; git status --short").output
+        == "v1\n"
+    )
     assert sandbox.run("git log --all --oneline | wc -l; git fsck --full").output == "1\n"
     assert sandbox.run("ls -A .git .git/info").output.split() == (
-        ".git: HEAD branches config description hooks index info objects packed-refs refs .git/info: exclude".split()
+        [
+            ".git:",
+            "HEAD",
+            "branches",
+            "config",
+            "description",
+            "hooks",
+            "index",
+            "info",
+            "objects",
+            "packed-refs",
+            "refs",
+            ".git/info:",
+            "exclude",
+        ]
     )
     assert not scrub(sandbox).repacked
 
@@ -95,9 +112,9 @@ def test_repositories_within_are_scrubbed_too(sandbox):
     start = begun(sandbox, NESTED)
     assert start.repacked
     assert sandbox.run(SECRETS).output == ""
-    assert sandbox.run("ls .git/modules; git -C sub log --all --format=%s; git -C vendored log --all --format=%s").output == (
-        "sub\nbase\nbase\n"
-    )
+    assert sandbox.run(
+        "ls .git/modules; git -C sub log --all --format=%s; git -C vendored log --all --format=%s"
+    ).output == ("sub\nbase\nbase\n")
     assert sandbox.run("git -C sub status --short; git submodule status | cut -c 1; cat sub/a").output == " \none\n"
 
 
@@ -106,10 +123,13 @@ def test_repositories_within_are_scrubbed_too(sandbox):
     [
         ("true", "there is no commit"),
         ("git init -q .", "there is no commit"),
-        ("git init -q /srv/m && git -C /srv/m commit -q --allow-empty -m m && rm -rf /testbed && "
-         "git -C /srv/m worktree add -q --detach /testbed", "it is a linked worktree of /srv/m/.git, whose history an agent can read"),
+        (
+            "git init -q /srv/m && git -C /srv/m commit -q --allow-empty -m m && rm -rf /testbed && "
+            "git -C /srv/m worktree add -q --detach /testbed",
+            "it is a linked worktree of /srv/m/.git, whose history an agent can read",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_scrubbed_is_refused(sandbox, script, message):
     with pytest.raises(ImageError, match=f"expected a git repository with a commit.*{message}"):
         begun(sandbox, script)
@@ -119,8 +139,10 @@ def test_the_images_environment_does_not_reach_git(opener):
     env = {"GIT_DIR": "/nowhere", "GIT_INDEX_FILE": "/nowhere", "GIT_OBJECT_DIRECTORY": "/nowhere", "BASH_ENV": "/env"}
     with opener("stateless", env=env) as sandbox:
         sandbox.write("/env", b"git() { false; }; export -f git; echo noise\n")
-        sandbox.run("unset ${!GIT_@}; rm -rf /testbed; mkdir /testbed; cd /testbed; command git init -q .; echo 1 >f; "
-                    "command git add f; command git -c user.name=a -c user.email=a commit -qm b")  # fmt: skip
+        sandbox.run(
+            "unset ${!GIT_@}; rm -rf /testbed; mkdir /testbed; cd /testbed; command git init -q .; echo 1 >f; "
+            "command git add f; command git -c user.name=a -c user.email=a commit -qm b"
+        )
         assert len(scrub(sandbox).commit) == 40
 
 
@@ -133,5 +155,5 @@ def test_a_setup_that_fails_is_the_images_fault(sandbox):
     run_setup(sandbox, "")
     run_setup(sandbox, "cat >made <<'X'\n'quoted'\nX\n")
     assert sandbox.run("cat made").output == "'quoted'\n"
-    with pytest.raises(ImageError, match="brought to the task's state; .*got: not so"):
+    with pytest.raises(ImageError, match=r"brought to the task's state; .*got: not so"):
         run_setup(sandbox, "echo not so; exit 3")

@@ -55,7 +55,7 @@ def made(sandbox: Sandbox, script: str, *, folder: str = "/testbed") -> None:
 
 
 def begun(sandbox: Sandbox, script: str = BASE) -> Start:
-    """A repository that the script makes, scrubbed and recorded, and copies of it as it then is at /fresh and /start."""
+    """A repository that the script makes, scrubbed and recorded, with copies at /fresh and /start."""
     clear = "rm -rf /testbed /fresh /start /srv /elsewhere /var/tmp/.srft*; mkdir /testbed /srv; cd /testbed"
     made(sandbox, f"{clear}\n{script}", folder="/")
     start = scrub(sandbox)
@@ -70,7 +70,9 @@ def again(sandbox: Sandbox) -> None:
 
 def trees_of(sandbox: Sandbox, *folders: str) -> list[dict[bytes, Entry]]:
     """Path to entry in each folder, without `.git` and what is neither file nor link."""
-    listed = sandbox.run(f"cd /; python3 -I -S -c {shlex.quote(_LIST)} {shlex.join(folders)}", 60, output_limit_bytes=64 << 20)
+    listed = sandbox.run(
+        f"cd /; python3 -I -S -c {shlex.quote(_LIST)} {shlex.join(folders)}", 60, output_limit_bytes=64 << 20
+    )
     assert listed.exit_code == 0, listed.output
     return [
         {
