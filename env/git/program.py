@@ -12,6 +12,7 @@ from srft.env.errors import SrftError
 from srft.env.sandbox.contract import Sandbox
 
 OUTPUT_LIMIT_BYTES = 256 << 20
+_ERRORS = "srft: what the program said"
 
 ENVIRONMENT = r"""
 set -eu -o pipefail
@@ -44,7 +45,7 @@ def ask(sandbox: Sandbox, program: str, *arguments: str, given: bytes = b"", tim
     fed = f"builtin printf %s {base64.b64encode(given).decode()} | command base64 -d | " if given else ""
     command = (
         f"(set -o pipefail; {fed}command bash --noprofile --norc -p {words} 2>{errors} | command base64 -w 0; code=$?; "
-        f"[ $code = 0 ] || {{ echo; command tail -c 500 {errors}; }}; exit $code)"
+        f"[ $code = 0 ] || {{ printf '\\n{_ERRORS}\\n'; command tail -c 500 {errors}; }}; exit $code)"
     )
     result = sandbox.run(command, timeout_s, output_limit_bytes=OUTPUT_LIMIT_BYTES)
     if result.exit_code == 0 and not result.elided_bytes:
@@ -52,4 +53,4 @@ def ask(sandbox: Sandbox, program: str, *arguments: str, given: bytes = b"", tim
             return base64.b64decode(result.output.rpartition("\n")[2], validate=True)
         except ValueError:
             pass
-    raise ProgramError(result.exit_code, result.output.strip()[-500:] or f"{result}")
+    raise ProgramError(result.exit_code, result.output.rpartition(f"{_ERRORS}\n")[2].strip()[-500:] or f"{result}")

@@ -85,7 +85,7 @@ enter() {  # $1: the record, whose objects are read; the index and the objects o
     scratch=$1.end
 }
 work() { cd -- "$1" 2>/dev/null || { mkdir -p "$2.end/empty" && cd "$2.end/empty"; }; }
-checksum() { sha256sum "$1/config" "$1/HEAD" "$1/index" "$1"/info/* "$1"/objects/pack/* 2>/dev/null; }
+checksum() { b2sum "$1/config" "$1/HEAD" "$1/index" "$1"/info/* "$1"/objects/pack/* 2>/dev/null; }
 odd() {  # Type and path of what git cannot carry; `r`: it cannot be read, `f`: it has more than $1 bytes.
     find . -name .git -prune -o -type f ! -readable -printf 'r%P\0' -o -type f -size +"$1"c -printf 'f%P\0' \
         -o ! -type f ! -type d ! -type l -printf '%y%P\0' 2>/dev/null || true
