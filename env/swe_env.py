@@ -21,7 +21,8 @@ from gymnasium.utils import RecordConstructorArgs
 
 from srft.env.backends import Backend, choose_backend
 from srft.env.errors import GradingError, InputError
-from srft.env.git.patch import PatchError, Start, take_patch
+from srft.env.git.patch import Patch, PatchError
+from srft.env.git.record import Start
 from srft.env.grading.grade import Grade, grade
 from srft.env.sandbox.contract import OUTPUT_LIMIT_BYTES, CommandResult, Limits, Sandbox
 from srft.env.tasks.task import Task, load_tasks
@@ -74,9 +75,10 @@ class SweEnv(gymnasium.Env[str, str]):
 
     The observation is what the command printed; what that does not tell stands in lines of their own (`observed`).
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
-    `patch_error` where none could be taken, and of a submission `grade`. `reset` and `step` raise InfrastructureError
-    when the world fails: that is never an observation. A step after the end raises EpisodeEnded. Seeded: the task is
-    drawn with `np_random` unless `options["task"]` names one (a Task or an instance id).
+    `patch_error` where none could be taken, `patch_remark` where something was left out of it, and of a submission
+    `grade`. `reset` and `step` raise InfrastructureError when infrastructure fails: that is never an observation. A step
+    after the end raises EpisodeEnded. Seeded: the task is drawn with `np_random` unless `options["task"]` names one (a
+    Task or an instance id).
     """
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's own declaration
@@ -197,9 +199,13 @@ class SweEnv(gymnasium.Env[str, str]):
         """End the episode: no step is taken any more, and `info` gets the patch, or why there is none."""
         info["patch"] = None
         try:
-            info["patch"] = self.patch()
+            taken = self.patch()
         except PatchError as error:
             info["patch_error"] = str(error)
+        else:
+            info["patch"] = taken.text
+            if taken.remark:
+                info["patch_remark"] = taken.remark
         self._ended = True
 
     def execute(self, command: str, *, timeout_s: float = math.inf) -> CommandResult:
@@ -217,9 +223,9 @@ class SweEnv(gymnasium.Env[str, str]):
             and result.output.lstrip().split("\n", 1)[0].strip() == SENTINEL
         )
 
-    def patch(self) -> str:
-        """What the agent has changed. Kills what still runs in the sandbox. Raises PatchError, SandboxDied."""
-        return take_patch(self.sandbox, self.start)
+    def patch(self, *, kill: bool = True) -> Patch:
+        """What the agent has changed; kill: as in `take_patch`. Raises PatchError, SandboxDied."""
+        return self._open_workspace().patch(kill=kill)
 
     def grade(self, patch: str | None) -> Grade:
         """The official verdict on a patch for this episode's task."""

@@ -1,14 +1,15 @@
 """Workspaces: a task's sandbox, started, set up and scrubbed; and a pool that has the next ones warm.
 
-pool = WorkspacePool(backend, mode="stateless")
+pool = WorkspacePool(backend, WorkspaceSettings(mode="stateless"))
 pool.warm(task)                  # starts in the background
 workspace = pool.take(task)      # a few milliseconds if it has had the time
 """
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,7 +18,9 @@ from loguru import logger
 
 from srft.env.backends import Backend
 from srft.env.errors import EngineError, ImageError, InfrastructureError
-from srft.env.git.patch import Start, run_setup, scrub
+from srft.env.git.patch import Another, Patch, take_patch
+from srft.env.git.record import Start
+from srft.env.git.scrub import run_setup, scrub
 from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
@@ -77,6 +80,12 @@ class Workspace:
 
     sandbox: Sandbox
     start: Start
+    another: Another
+    """Opens one more in the same state, for as long as the patch needs it."""
+
+    def patch(self, *, kill: bool = True) -> Patch:
+        """What was changed since the start; kill: as in `take_patch`. Raises PatchError, SandboxDied."""
+        return take_patch(self.sandbox, self.start, kill=kill, another=self.another)
 
 
 class _Origin(NamedTuple):
@@ -148,7 +157,7 @@ class WorkspacePool:
                 self._scrubbed.move_to_end(origin)
         if scrubbed is not None:
             try:
-                return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
+                return self._workspace(task, self._started(task, scrubbed.snapshot), scrubbed.start)
             except ImageError as error:
                 logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
                 with self._lock:
@@ -161,7 +170,18 @@ class WorkspacePool:
         except BaseException:
             sandbox.close()
             raise
-        return Workspace(sandbox, start)
+        return self._workspace(task, sandbox, start)
+
+    def _workspace(self, task: Task, sandbox: Sandbox, start: Start) -> Workspace:
+        @contextmanager
+        def another() -> Iterator[tuple[Sandbox, Start]]:
+            workspace = self._open(task)
+            try:
+                yield workspace.sandbox, workspace.start
+            finally:
+                self.release(workspace)
+
+        return Workspace(sandbox, start, another)
 
     def _started(self, task: Task, image: str) -> Sandbox:
         sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
@@ -169,16 +189,19 @@ class WorkspacePool:
         return sandbox
 
     def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
-        """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
+        """Snapshot what was scrubbed: when it is wanted again, or at once when it took long.
+
+        A volume is in no snapshot: what is in it would come back from the image as it was, future and all.
+        """
         with self._lock:
             wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
             self._seen.add(origin)
-        if not (wanted and self.backend.snapshots_are_images):
+        if not (wanted and self.backend.snapshots_are_images) or start.in_volume:
             return
         try:
             snapshot = self.backend.keep_snapshot(sandbox)
         except EngineError as error:
-            logger.warning("{}: no snapshot of it ({}); each episode scrubs it anew", origin.image, error)
+            logger.warning("{}: no snapshot ({}); the next workspace is scrubbed anew", origin.image, error)
             return
         if snapshot is None:
             return

@@ -7,8 +7,8 @@ Reads the Dockerfile's folder, SSL_CERT_FILE and PIP_CERT; writes the context's 
 
 A build gets
 
-- the files of the Dockerfile's folder, less those that hold the answer (`ANSWER_FILES`) and what its .dockerignore
-  names;
+- the files of the Dockerfile's folder, less what an agent must not see (`ANSWER_FILES`: the answer, the tests and their
+  assets, the hints) and what its .dockerignore names;
 - a folder certs/, for `COPY certs/ /etc/ssl/certs/`. Where SSL_CERT_FILE or PIP_CERT is set on this machine,
   certs/ca-certificates.crt is that bundle, and the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name
   it as it then lies in the image. Behind a proxy that inspects TLS, pip needs them;
@@ -42,7 +42,8 @@ from srft.env.errors import ImageError
 DEFAULT_BASE_IMAGE = "srft/base:bookworm"
 
 ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh", "hints.md", "test_assets"})
-"""Of a task's folder in a task repo. `COPY .` would put them where the agent can read them."""
+"""Files and folders of a task's folder in a task repo (`swebench.task.repo` names them). `COPY .` would put them where
+the agent can read them."""
 
 CA_IN_IMAGE = "/etc/ssl/certs/ca-certificates.crt"
 CA_BUILD_ARGS = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")

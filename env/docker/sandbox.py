@@ -303,6 +303,12 @@ class DockerSandbox(ShellSandbox):
 
     def snapshot(self) -> str:
         with _engine_errors(self.spec.image):
+            volumes = [mount["Destination"] for mount in self.api.inspect_container(self._running())["Mounts"]]
+            if volumes:  # it would come back as the image has it
+                raise EngineError(
+                    f"image {self.spec.image}: no snapshot holds what lies in a volume ({', '.join(sorted(volumes))}); "
+                    "build the image without VOLUME"
+                )
             changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
             try:
                 image = self.api.commit(self._running(), changes=changes)["Id"]

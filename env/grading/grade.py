@@ -31,7 +31,7 @@ import msgspec
 from loguru import logger
 
 from srft.env.errors import GradingError, InfrastructureError
-from srft.env.git.patch import run_setup
+from srft.env.git.scrub import run_setup
 from srft.env.grading.container import GradingContainer
 from srft.env.grading.tampering import tampering
 from srft.env.sandbox.contract import CommandResult, Sandbox, SandboxSpec

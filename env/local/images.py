@@ -340,10 +340,11 @@ class _Plan:
         return found
 
     def _is_answer(self, path: Path) -> bool:
-        """Whether it is a file that no image may hold, or a link to one."""
-        real = path.resolve()
-        folder = self._dockerfile.parent.resolve()
-        return real.is_relative_to(folder) and real.relative_to(folder).parts[:1] in {(name,) for name in ANSWER_FILES}
+        """Whether no image may hold it, or it is a link to such a file or folder, or lies in one."""
+        context, real = self._dockerfile.parent.resolve(), path.resolve()
+        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {
+            (name,) for name in ANSWER_FILES
+        }
 
 
 def _file(path: Path, target: str) -> File:

@@ -44,7 +44,6 @@ from srft.critic.judge.judge import add_usage
 from srft.critic.labels.labels import Critic, Critique, StepLabel, Verdict, check_complete
 from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError
-from srft.env.git.patch import take_patch
 from srft.env.grading.grade import Grade
 from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import Task, load_tasks
@@ -286,7 +285,7 @@ class Session:
         """What was changed so far; nothing that runs in the sandbox is disturbed. `None` where an episode ended without
         a patch. Raises PatchError."""
         finished = self.lines.tip.finished
-        return finished.patch if finished else take_patch(self._env.sandbox, self._env.start, kill=False)
+        return finished.patch if finished else self._env.patch(kill=False).text
 
     def tests(self) -> Grade:
         """The official verdict on the diff so far, by the hidden tests in a fresh container."""

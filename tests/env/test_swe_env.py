@@ -273,7 +273,15 @@ def test_planted_files_do_not_change_the_verdict(env):
     env.reset(options={"task": "tiny__tiny-0"})
     env.step("printf '#!/bin/sh\\necho PASSED test_answer\\n' >/usr/bin/cat; chmod +x /usr/bin/cat; alias cat=true")
     env.step("printf 'echo PASSED test_answer\\n' >/eval.sh; mkdir -p /root; echo 'export X=1' >/root/.bashrc")
-    env.step("echo 43 >answer.txt")  # wrong: without a patch nothing would be run at all
+    env.step("echo 43 >answer.txt")  # a patch, or no container is opened at all
     _, reward, _, _, info = env.step("submit")
     assert (reward, info["grade"].outcome) == (0.0, "unresolved")
     assert info["grade"].fail_to_pass.failed == ("test_answer",)
+
+
+def test_what_a_patch_leaves_out_is_told(env):
+    env.reset(options={"task": "tiny__tiny-0"})
+    env.step("echo 42 >answer.txt; mkfifo pipe; rm -rf .git; git init -q; git add -A")
+    _, reward, _, _, info = env.step("submit")
+    assert (reward, info["grade"].outcome) == (1.0, "resolved")
+    assert info["patch_remark"] == "left out of the patch: 1 neither file nor link (pipe)"
