@@ -17,7 +17,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -91,15 +91,20 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """US dollars for a million tokens of requests that the server had in its cache; `null`: as the others."""
 
 
+Send = Callable[[dict[str, Any]], Any]
+"""Gives the decoded answer to a request's body, in the place of a server. Raises what the openai client raises."""
+
+
 class _Shared:
     """What all episodes of a model have in common: the connection, and what the server has been found to do.
 
     refused: what it does not take beyond the text. reasoning_field: where it demands earlier thinking; "" where it
-    refuses it; `None` where it has said neither. largest_chars: the largest prompt that it took. left_out: how often
-    something in its answers was in no usable shape.
+    refuses it; `None` where it has said neither. limit_field: its name for the most tokens of a reply. largest_chars:
+    the largest prompt that it took. left_out: how often something in its answers was in no usable shape.
     """
 
-    def __init__(self, config: OpenAIConfig) -> None:
+    def __init__(self, config: OpenAIConfig, send: Send | None = None) -> None:
+        self.send = send
         key = os.environ.get(config.api_key_env, "") if config.api_key_env else "none"
         if not key:
             raise InputError(
@@ -116,6 +121,7 @@ class _Shared:
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
         self.reasoning_field: str | None = None
+        self.limit_field = "max_tokens"
         self.largest_chars = 0
         self.left_out: Counter[str] = Counter()
 
@@ -156,10 +162,18 @@ _EXTRAS = {
 class OpenAIModel:
     """A model behind an OpenAI-compatible server. Shared by threads."""
 
-    def __init__(self, config: OpenAIConfig, *, seed: int | None = None, shared: _Shared | None = None) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        *,
+        seed: int | None = None,
+        shared: _Shared | None = None,
+        send: Send | None = None,
+    ) -> None:
+        """shared: another model's connection. send: what answers in the place of a server."""
         self.config = config
         self._seed = seed
-        self._shared = shared or _Shared(config)
+        self._shared = shared or _Shared(config, send)
         self._replies: int | None = None  # counted in an episode's view, which one thread uses
         self._stop: threading.Event | None = None
 
@@ -216,12 +230,13 @@ class OpenAIModel:
         prompt_chars = len(json.dumps([list(messages), list(tools)], default=str))
         while read is None:
             extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
+            limit_field = self._shared.limit_field
             try:
                 answer = self._ask(messages, tools, extras, shown if on_text else None)
                 read = read_answer(answer, first_call=len(messages))
             # ValueError: a body that is not the JSON it says it is
             except (openai.OpenAIError, AnswerError, ValueError) as error:
-                if self._refuses(error, extras):
+                if self._refuses(error, extras) or self._refuses_limit(error, limit_field):
                     continue
                 self._refuse_overflow(error, prompt_chars)
                 self._refuse_reasoning(error, messages)
@@ -286,12 +301,16 @@ class OpenAIModel:
     ) -> Any:
         """The decoded answer, as the server sent it."""
         request = {"model": self.config.name, "messages": list(messages), **self._settings()}
+        if "max_tokens" in request:
+            request[self._shared.limit_field] = request.pop("max_tokens")
         if self._seed is not None:
             request["seed"] = _request_seed(self._seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
         request |= {**dict.fromkeys(sorted(extras), True), **self.config.extra_body}
         client = self._shared.client
+        if self._shared.send is not None:
+            return self._shared.send(request)
         if on_text is None:
             return client.post("/chat/completions", body=request, cast_to=object)
         request |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -319,6 +338,15 @@ class OpenAIModel:
                     "{}: the server refuses {} ({}); going on without", self.config.base_url, name, _body(error)
                 )
             self._shared.refused |= named
+        return True
+
+    def _refuses_limit(self, error: Exception, asked_as: str) -> bool:
+        """Whether the server knows the limit of a reply by its newer name alone, as OpenAI's reasoning models do."""
+        if not isinstance(error, openai.APIStatusError) or error.status_code not in {400, 422}:
+            return False
+        if "max_completion_tokens" not in _said(error) or asked_as != "max_tokens" or self.config.max_tokens is None:
+            return False
+        self._shared.limit_field = "max_completion_tokens"
         return True
 
     def _refuse_overflow(self, error: Exception, prompt_chars: int) -> None:
