@@ -92,7 +92,12 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 Send = Callable[[dict[str, Any]], Any]
-"""Gives the decoded answer to a request's body, in the place of a server. Raises what the openai client raises."""
+"""Gives the decoded answer to a request's body, in the place of a server: of a batch file, say. Raises what the openai
+client raises, and NotAnswered."""
+
+
+class NotAnswered(Exception):  # noqa: N818 - nothing is wrong
+    """A request that is on its way to be answered later."""
 
 
 class _Shared:
@@ -106,13 +111,13 @@ class _Shared:
     def __init__(self, config: OpenAIConfig, send: Send | None = None) -> None:
         self.send = send
         key = os.environ.get(config.api_key_env, "") if config.api_key_env else "none"
-        if not key:
+        if not key and send is None:
             raise InputError(
                 f"model {config.name}: the environment variable {config.api_key_env} is not set; put the key of "
                 f"{config.base_url} there, or leave api_key_env out if it wants none"
             )
         try:
-            self.client = _client(config, key)
+            self.client = _client(config, key or "none")
         except ValueError as error:
             raise InputError(
                 f"model {config.name}: {config.base_url!r} is no URL ({error}); expected one like http://HOST:8000/v1"
@@ -121,7 +126,8 @@ class _Shared:
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
         self.reasoning_field: str | None = None
-        self.limit_field = "max_tokens"
+        # A batch is refused as a whole, so its requests have the name that all take.
+        self.limit_field = "max_completion_tokens" if send else "max_tokens"
         self.largest_chars = 0
         self.left_out: Counter[str] = Counter()
 
@@ -185,6 +191,11 @@ class OpenAIModel:
     def sampling(self) -> dict[str, Any]:
         seed = {} if self._seed is None else {"seed": self._seed}
         return self._settings() | seed | self.config.extra_body
+
+    @property
+    def client(self) -> openai.OpenAI:
+        """The connection, for the server's other APIs."""
+        return self._shared.client
 
     def _settings(self) -> dict[str, Any]:
         settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}

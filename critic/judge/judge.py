@@ -28,7 +28,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -100,7 +100,8 @@ class Judge:
         self.settings = config.settings()
         self.fingerprint = hashlib.sha256(msgspec.json.encode(self.settings, order="sorted")).hexdigest()[:16]
         self._model = OpenAIModel(config.endpoint(), send=send)
-        self._server = _Server()
+        # A batch is refused as a whole, so its requests have the form that all take who have batches.
+        self._server = _Server(refused=("positional",) if send else ())
 
     @property
     def name(self) -> str:
@@ -109,6 +110,11 @@ class Judge:
     @property
     def information(self) -> Information:
         return self.config.information
+
+    @property
+    def client(self) -> openai.OpenAI:
+        """The connection, for the server's batch API."""
+        return self._model.client
 
     def check(self) -> None:
         """Ask the server whether it is there and knows the model. Raises ModelError."""
@@ -283,8 +289,8 @@ class _Server:
     refused: forms of the answer. largest_ratio: the most tokens that it counted for one of ours.
     """
 
-    def __init__(self) -> None:
-        self.refused: frozenset[Form] = frozenset()
+    def __init__(self, *, refused: Iterable[Form] = ()) -> None:
+        self.refused = frozenset(refused)
         self.largest_ratio = 1.0
         self._lock = threading.Lock()
 
