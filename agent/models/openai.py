@@ -334,7 +334,7 @@ class OpenAIModel:
         """Whether the server refuses token ids or log-probabilities; remembered, and reported once."""
         if not isinstance(error, openai.APIStatusError) or not 400 <= error.status_code < 500:
             return False
-        said = _said(error)
+        said = said_by(error)
         named = frozenset(name for name in extras if name in said.lower())
         if not named or is_overflow(said, status=error.status_code):
             return False
@@ -355,7 +355,7 @@ class OpenAIModel:
         """Whether the server knows the limit of a reply by its newer name alone, as OpenAI's reasoning models do."""
         if not isinstance(error, openai.APIStatusError) or error.status_code not in {400, 422}:
             return False
-        if "max_completion_tokens" not in _said(error) or asked_as != "max_tokens" or self.config.max_tokens is None:
+        if "max_completion_tokens" not in said_by(error) or asked_as != "max_tokens" or self.config.max_tokens is None:
             return False
         self._shared.limit_field = "max_completion_tokens"
         return True
@@ -366,10 +366,10 @@ class OpenAIModel:
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if not isinstance(error, openai.APIError) or isinstance(error, openai.APIConnectionError):
             return
-        if is_overflow(_said(error), status=status):
+        if is_overflow(said_by(error), status=status):
             raise ContextOverflow(f"{self.config.base_url}: {_body(error)}") from error
         largest_chars = self._shared.largest_chars
-        if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(_said(error)):
+        if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(said_by(error)):
             said = f"{self.config.base_url}: 400 without a known reason ({_body(error)}) to a prompt of {prompt_chars}"
             said += f" characters, where {largest_chars} were taken before: read as a full context"
             logger.warning("{}", said)
@@ -379,7 +379,7 @@ class OpenAIModel:
         """Raises ReasoningWanted where the server demands earlier thinking, or refuses it."""
         if self.config.send_reasoning != "auto" or not isinstance(error, openai.APIStatusError):
             return
-        said, written = _said(error), [message for message in messages if message.get("role") == "assistant"]
+        said, written = said_by(error), [message for message in messages if message.get("role") == "assistant"]
         named = _REASONING.search(said)
         if error.status_code not in {400, 422} or named is None or not written:
             return
@@ -403,7 +403,7 @@ class OpenAIModel:
         if isinstance(error, AnswerError):
             return error.passes and not (self._constrains and names_schema(str(error)))
         if isinstance(error, openai.APIStatusError):
-            said = _said(error)
+            said = said_by(error)
             if _NEVER_PASSES.search(said) or (self._constrains and names_schema(said)):
                 return False
             return error.status_code in _PASSING or (error.status_code >= 500 and error.status_code != 501)
@@ -494,7 +494,7 @@ def _request_seed(seed: int, number: int) -> int:
     return (seed + number * 1_000_003) % 2**31
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
     """The full text of an error: the server's message where there is one."""
     body = getattr(error, "body", None)
     code = getattr(error, "code", None)
@@ -504,5 +504,5 @@ def _said(error: Exception) -> str:
 
 def _body(error: Exception) -> str:
     """The text of an error, shortened."""
-    text = _said(error)
+    text = said_by(error)
     return text if len(text) <= 600 else text[:600] + "..."

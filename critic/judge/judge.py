@@ -37,7 +37,7 @@ from loguru import logger
 
 from srft.agent.models.answer import AnswerError
 from srft.agent.models.contract import ContextOverflow, ReasoningWanted, Reply
-from srft.agent.models.openai import OpenAIModel, Send, names_schema
+from srft.agent.models.openai import OpenAIModel, Send, names_schema, said_by
 from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.answers import Answer, Opinion, read_answer
 from srft.critic.judge.config import JudgeConfig
@@ -238,7 +238,7 @@ class Judge:
         A refusal is remembered for all runs and said once; a failure, and a schema that is too much, are this run's.
         """
         refusal = error.__cause__
-        if not isinstance(refusal, openai.APIStatusError | AnswerError) or not names_schema(str(refusal)):
+        if not isinstance(refusal, openai.APIStatusError | AnswerError) or not names_schema(said_by(refusal)):
             return False
         status = refusal.status_code if isinstance(refusal, openai.APIStatusError) else None
         if status in {401, 402, 403, 404, 413, 429}:
@@ -249,7 +249,7 @@ class Judge:
                 "it to auto and go without"
             ) from refusal
         following = FORMS[FORMS.index(form) + 1]
-        if status not in {400, 415, 422, 501} or _THIS_SCHEMA.search(str(refusal)):
+        if status not in {400, 415, 422, 501} or _THIS_SCHEMA.search(said_by(refusal)):
             ledger.refused.add(form)
             logger.warning("{}; asking with the form {} for this run", error, following)
         elif self._server.refuses(form):
@@ -286,12 +286,14 @@ class Planned(NamedTuple):
 class _Server:
     """What the server has been found to do, over all runs.
 
-    refused: forms of the answer. largest_ratio: the most tokens that it counted for one of ours.
+    refused: forms of the answer. largest_ratio: the most tokens that it counted for one of ours; largest_tokens: the most
+    that it counted of a question.
     """
 
     def __init__(self, *, refused: Iterable[Form] = ()) -> None:
         self.refused = frozenset(refused)
         self.largest_ratio = 1.0
+        self.largest_tokens = 0
         self._lock = threading.Lock()
 
     def refuses(self, form: Form) -> bool:
@@ -302,10 +304,13 @@ class _Server:
         return is_new
 
     def reads_less(self, tokens: int, expected: int) -> bool:
-        """Whether this is too few tokens for what was sent, by this server's own tokenizer as far as it is known."""
+        """Whether this is too few tokens for what was sent, by this server's own tokenizer as far as it is known. A
+        question that is no longer than one which was read whole is counted otherwise: without its cached part, say."""
         with self._lock:
             self.largest_ratio = max(self.largest_ratio, tokens / max(expected, 1))
-            return LEAST_CONTEXT <= tokens < READ_SHARE * self.largest_ratio * expected
+            self.largest_tokens = max(self.largest_tokens, tokens)
+            is_short = LEAST_CONTEXT <= tokens < READ_SHARE * self.largest_ratio * expected
+            return is_short and expected > self.largest_tokens
 
 
 class _Asked(NamedTuple):

@@ -126,7 +126,9 @@ class Transcript:
         if not self._config.cache_control:
             user = self._shared + asked
             return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
-        marked = [_part(self.system, cached=True)], [_part(self._shared, cached=True), _part(asked, cached=True)]
+        # The steps are worth their place in a cache where they are sent again.
+        last = _part(asked, cached=self._config.votes > 1)
+        marked = [_part(self.system, cached=True)], [_part(self._shared, cached=True), last]
         return [{"role": role, "content": parts} for role, parts in zip(("system", "user"), marked, strict=True)]
 
     def cuts(self, window: Window, *, room_chars: float) -> int:
