@@ -8,7 +8,8 @@ All questions begin alike (system prompt, task, end of the run, evidence), which
 the commands of the steps before with the mistakes found in them, the judge's analysis of them, the steps, and the
 commands of the steps after. Nothing that the agent saw is cut where the room allows it (`JudgeConfig.min_text_chars`).
 
-The tags around all parts end in a nonce, a hash of the run: no text within the run can hold it.
+The tags of all parts have a nonce, a hash of the run: nobody who wrote a part of the run could know it. It is short, as
+it is paid for at every step.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ class Transcript:
 
     @cached_property
     def nonce(self) -> str:
-        """Eight digits that no text of the run holds, the same whenever it is asked about."""
+        """Four letters that the run's texts could not know, the same whenever it is asked about."""
         run = self._trajectory
         content = msgspec.json.encode((run.id, run.messages, [_texts(step) for step in self.steps], run.patch))
-        return hashlib.sha256(content).hexdigest()[:8]
+        return "".join(chr(ord("a") + byte % 26) for byte in hashlib.sha256(content).digest()[:4])
 
     @cached_property
     def system(self) -> str:

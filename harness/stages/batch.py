@@ -139,7 +139,7 @@ class Batch:
             write_atomic(self._requests(file.number), content)
             self._state.files.append(file)
             self._save()
-            self._asked.update(part)
+            self._asked.update(list(part))
         self._wanted.clear()
 
     def submit(self, client: openai.OpenAI) -> None:

@@ -108,18 +108,16 @@ def test_what_the_judge_is_shown(server, judge):
         f"<end-{key}>\nThe run has 3 steps.\nIt ended because the agent handed in.\n"
         f"The change that it left:\n+return 40\n\n</end-{key}>\n\n"
         f"<run-{key}>\n"
-        f'<step-{key} number="0">\nI echo 0.\n<observation-{key}>\nseen 0\n</observation-{key}>\n'
-        f"<result-{key}>exit code 0</result-{key}>\n</step-{key}>\n"
-        f'<step-{key} number="1">\nI echo 1.\n<observation-{key}>\nseen 1\n</observation-{key}>\n'
-        f"<result-{key}>exit code 0</result-{key}>\n</step-{key}>\n"
-        f'<step-{key} number="2">\nI echo 2.\n<result-{key}>the agent handed in</result-{key}>\n</step-{key}>\n'
+        f'<step-{key} number="0">\nI echo 0.\n<observation-{key}: exit code 0>\nseen 0\n'
+        f'<step-{key} number="1">\nI echo 1.\n<observation-{key}: exit code 0>\nseen 1\n'
+        f'<step-{key} number="2">\nI echo 2.\n<result-{key}: the agent handed in>\n'
         f"</run-{key}>\n\n"
         "Judge the steps 0 to 2: 3 entries, as one JSON object.\n"
     )
 
 
 def nonce(user):
-    return re.match(r"<task-([0-9a-f]{8})>\n", user)[1]
+    return re.match(r"<task-([a-z]{4})>\n", user)[1]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +137,8 @@ def test_what_came_of_a_step_is_shown(server, judge, changes, result):
     judge().judge(msgspec.structs.replace(run, steps=steps, stop_reason="step_limit"), Evidence())
     user = server.requests[0]["messages"][1]["content"]
     key = nonce(user)
-    assert user.count(f"<result-{key}>{result}</result-{key}>\n") == 1
-    assert f"<result-{key}>the run ended with this step</result-{key}>" in user
+    assert user.count(f"<observation-{key}: {result}>\n") == 1
+    assert f"<result-{key}: the run ended with this step>" in user
     assert "It was ended from outside, without handing in: step_limit.\n" in user
 
 
@@ -497,8 +495,7 @@ def test_native_calls_thinking_and_a_shown_example(server, judge):
     assert user.startswith(f"<task-{key}>\nThe task.\n</task-{key}>\n\n<end-{key}>\n")
     assert (
         f'<step-{key} number="0">\n<thinking-{key}>\nHm.\n</thinking-{key}>\n'
-        f"<call-{key}>\nbash\ncommand: cat <<E\nline\nbash: not JSON\n</call-{key}>\n"
-        f"<observation-{key}>\nseen\n</observation-{key}>\n<result-{key}>"
+        f"<call-{key}>\nbash\ncommand: cat <<E\nline\nbash: not JSON\n<observation-{key}: the agent handed in>\nseen\n"
     ) in user
     assert "It left no change." in user
 

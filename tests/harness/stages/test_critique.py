@@ -358,9 +358,9 @@ def test_grades_and_test_logs_are_shown(server, run):
     assert stage(path, server, judge={"information": "test_log"}).runs == {"unresolved": 2}
     shown = [request["messages"][1]["content"] for request in server.requests]
     assert "Not resolved" in shown[0]
-    assert re.search(r"<test_log-\w{8}>\nFAILED test_answer\n", shown[0])
+    assert re.search(r"<test_log-\w{4}>\nFAILED test_answer\n", shown[0])
     assert "git checkout" not in shown[0]
-    assert re.search(r"<test_log-(\w{8})>\nNo test was run \(empty\)\.\n</test_log-\1>", shown[1])
+    assert re.search(r"<test_log-(\w{4})>\nNo test was run \(empty\)\.\n</test_log-\1>", shown[1])
 
 
 def test_the_reference_fix_comes_from_the_tasks(server, run, tmp_path):
@@ -370,7 +370,7 @@ def test_the_reference_fix_comes_from_the_tasks(server, run, tmp_path):
         stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks))
     tasks = tiny.write_tasks(tmp_path / "tasks.jsonl", 2)
     assert stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks)).judged == 2
-    assert re.search(r"<reference_fix-\w{8}>\n--- a/answer\.txt", server.requests[0]["messages"][1]["content"])
+    assert re.search(r"<reference_fix-\w{4}>\n--- a/answer\.txt", server.requests[0]["messages"][1]["content"])
 
 
 def test_a_rule_needs_no_server(srft, run):
