@@ -82,7 +82,7 @@ _THIS_SCHEMA = re.compile(r"too (?:many|complex|large|long|deep|big)|exceed|time
 class JudgeFailed(ModelError):
     """A run that the judge gave no critique of. calls, usage: what the attempt cost all the same."""
 
-    def __init__(self, message: str, *, calls: int, usage: Usage | None) -> None:
+    def __init__(self, message: str, *, calls: int = 0, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.calls, self.usage = calls, usage
 

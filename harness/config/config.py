@@ -9,7 +9,7 @@ expected and the nearest known key.
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
 
@@ -77,8 +77,8 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How episodes are done.
 
     attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
-    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that the world, not the
-    agent, ended. openai: how a model is asked and how it samples, whatever serves it.
+    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that infrastructure, not
+    the agent, ended. openai: how a model is asked and how it samples, whatever serves it.
     demonstrator: the teacher that needs no endpoint. ray: many machines.
     """
 
@@ -101,8 +101,9 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft collect` does.
 
-    tasks: what load_tasks reads. only: these instance ids. model: what open_model opens: an endpoint's URL
-    (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or `script:FILE`.
+    tasks: what load_tasks reads. only: these instance ids. attempts_by_task: instance id -> its episodes, where they
+    are not `attempts`. model: what open_model opens: an endpoint's URL (`http://host/v1#name`), `demonstrator`,
+    `local:DIR`, `replay:FILE` or `script:FILE`.
     KEPT_AS: the key under which run.yaml has it.
     """
 
@@ -111,6 +112,13 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
     tasks: Annotated[str, adds_by(tasks_id)]
     model: Annotated[str, decides_by(model_id)]
     only: Annotated[tuple[str, ...], ADDS] = ()
+    attempts_by_task: Annotated[dict[str, Annotated[int, MORE_THAN_0]], ADDS] = {}
+
+    def episodes_of(self, task_ids: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """(task id, attempt) of each episode that is asked for."""
+        for task_id in task_ids:
+            for attempt in range(self.attempts_by_task.get(task_id, self.attempts)):
+                yield task_id, attempt
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:

@@ -27,6 +27,7 @@ from srft.harness.config.identity import (
     tasks_id,
     tools_id,
 )
+from srft.harness.loop.choice import Choice
 from srft.harness.loop.promotion import Promotion
 from srft.harness.serve.server import ServeConfig
 from srft.train.fit.recipe import Recipe, recipe_file
@@ -112,9 +113,10 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     model: the base model. teachers: who is collected from, one a round, the last one for all further rounds too: an
     endpoint's URL, `demonstrator` (which it is unless given), or `student`: the model as it stands. With `runs` the
     first teacher is round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds'
-    runs a round trains on: `all` up to it, only its own (`new`), or those of the last n.
+    runs a round trains on: `all` up to it, only its own (`new`), or those of the last n. choose: which tasks a round
+    collects on, and how often.
     critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
-    may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
+    may_fail: the share of the episodes that infrastructure may end without the loop stopping for it; they are counted.
     recipe: one of ours or a YAML file; training: keys of it that differ, which count with the recipe. processes: of the
     training, one a GPU.
     KEPT_AS: the key under which loop.yaml has it.
@@ -134,6 +136,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     start: Literal["base", "promoted"] = "base"
     carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
     collect: EpisodesConfig = EpisodesConfig()
+    choose: Choice = Choice()
     critic: Annotated[str, decides_by(critic_id)] = "tool_error"
     judge: JudgeConfig = JudgeConfig()
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)

@@ -6,22 +6,22 @@ one critique a line, each as soon as it is there.
     with Run("runs/first") as run:
         summary = critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run, stop=threading.Event())
 
-A judge reads failed runs alone unless `outcome` says `all`: no arm masks resolved ones. A run is not judged again where this critic, identified by its fingerprint, has judged it on the evidence that there is
-now: one that was graded anew, or whose reference fix is another, is judged again. Of each critic the last line of a run
-counts, so what is asked for again, after other settings, is written once more, at no cost. What infrastructure ended is
-left out, and so is a run without steps. A critic that fails costs one run, whatever it fails with; the same command
-tries it again. A line of a model's that has no verdict at all is a failure of an earlier version: that run is judged
-again.
+A judge reads what is not resolved, unless `outcome` says `all`: no arm masks resolved runs. A run is not judged again
+where this critic, identified by its fingerprint, has judged it on the evidence that there is now: one that was graded
+anew, or whose reference fix is another, is judged again. Of each critic the last line of a run counts, so what is asked
+for again, after other settings, is written once more, at no cost. What infrastructure ended is left out, and so is a run
+without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again. A line of a
+model's that has no verdict at all is a failure of an earlier version: that run is judged again. `batch.py` asks by batch
+files, `ceiling.py` keeps to an amount of dollars, `critique_plan.py` says before what it will cost.
 """
 
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import msgspec
 from loguru import logger
@@ -54,10 +54,8 @@ from srft.harness.stages.ceiling import Ceiling
 from srft.harness.stages.cluster import Cluster
 from srft.harness.stages.critics import check_critic, open_critic
 from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
+from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
-
-FAILURES_IN_A_ROW = 12
-"""When the critic failed on so many runs in a row, it is not going to get better: the stage stops."""
 
 OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 
@@ -434,47 +432,42 @@ class _Stage:
         self.reason: str | None = None
         self.failures: dict[str, str] = {}
         self._spent_now = Spent()
-        self._failed_in_a_row = 0
         self._lock = threading.Lock()
         self._left = set(subjects.pending)
         self._ceiling = ceiling
+        self._refused: str | None = None
 
     def run(self) -> str | None:
         """Judge the pending runs, no more of them in memory than there are workers; why not all, where the ceiling
         keeps one from being begun."""
-        running: set[Future[None]] = set()
-        refused = None
+        self._refused = None
+        self.progress.waiting = 0
         if self._ceiling:
             self._ceiling.begin()
-        self.progress.waiting = 0
-        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="critique") as executor:
-            for trajectory in self._pending():
-                while len(running) >= self.config.workers:
-                    running = self._finished(running)
-                while running and self._ceiling and self._ceiling.waits(trajectory):
-                    running = self._finished(running)
-                if self.stop.is_set():
-                    break
-                if self._ceiling and (refused := self._ceiling.refuses(trajectory)):
-                    break
-                running.add(executor.submit(self._judge, trajectory))
-            while running:
-                running = self._finished(running)
-        return refused
+        given_up = run_jobs(self._begun(), self._judge, workers=self.config.workers, stop=self.stop, name="critique")
+        if given_up is not None:
+            self.reason = (
+                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {given_up}; fix it and "
+                "give the same command again"
+            )
+        return self._refused
 
-    def _pending(self) -> Iterator[Trajectory]:
+    def _begun(self) -> Iterator[Trajectory]:
+        """The pending runs, each when a worker is free and as far as the ceiling allows."""
         standing = self.round.index().standing
-        yield from self.round.trajectories.read_at(run.offset for run in standing if run.id in self._left)
-
-    def _finished(self, running: set[Future[None]]) -> set[Future[None]]:
-        """Wait for one to end; returns the others. Raises what is more than a failure of the critic."""
-        done, others = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        return others
+        for trajectory in self.round.trajectories.read_at(run.offset for run in standing if run.id in self._left):
+            if self._ceiling is not None:
+                while self.progress.running and self._ceiling.waits(trajectory):
+                    if self.stop.wait(POLL_S):
+                        return
+                if refused := self._ceiling.refuses(trajectory):
+                    self._refused = refused
+                    return
+            self.progress.add(running=1)
+            yield trajectory
 
     def _judge(self, trajectory: Trajectory) -> None:
-        self.progress.add(running=1)
+        """Raises JobFailed, InputError, StorageError."""
         try:
             told = self._told(trajectory)
             if told is not None:
@@ -482,29 +475,29 @@ class _Stage:
                     told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}"
                 )
                 self.round.critiques.append(told)
+            self._ended(trajectory, told)
         except (InputError, StorageError):
             raise
         except NotAnswered:
             self.progress.add(waiting=1)
-            return
         except (InfrastructureError, UnreadableRecord) as error:
-            if isinstance(error, JudgeFailed):
-                self._count(Spent().plus_calls(error.calls, error.usage), trajectory)
+            failed = error if isinstance(error, JudgeFailed) else JudgeFailed("")
+            self._count(Spent().plus_calls(failed.calls, failed.usage), trajectory)
             if not self.stop.is_set():  # a critic that was stopped while it waited has not failed
-                self._failed(trajectory, str(error))
-            return
+                self._fail(trajectory, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours over one run's answer costs that run, never the others
             logger.opt(exception=error).debug("{}", trajectory.id)
-            self._failed(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
-            return
+            self._count(Spent(), trajectory)
+            self._fail(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
         finally:
             self.progress.add(running=-1)
+
+    def _ended(self, trajectory: Trajectory, told: Critique | None) -> None:
         self._left.discard(trajectory.id)
         if told is None:
             self.progress.add(done=1, without=1)
             return
         self._count(Spent().plus(told), trajectory)
-        self._failed_in_a_row = 0
         tokens = (told.usage.prompt_tokens or 0) + (told.usage.completion_tokens or 0) if told.usage else 0
         mistakes = sum(label.verdict == "mistake" for label in told.labels)
         self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
@@ -534,20 +527,14 @@ class _Stage:
         self.reason = self.reason or reason
         self.stop.set()
 
-    def _failed(self, trajectory: Trajectory, error: str) -> None:
-        self._left.discard(trajectory.id)
-        logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
+    def _fail(self, trajectory: Trajectory, error: str) -> NoReturn:
+        subject = f"{trajectory.task_id} attempt {trajectory.attempt}"
+        logger.warning("{} ({}): {}", subject, trajectory.id, error)
         self.progress.add(done=1, failed=1)
         with self._lock:
-            self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = error
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row < FAILURES_IN_A_ROW or self.reason is not None:
-                return
-            self.reason = (
-                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {error}; fix it and "
-                "give the same command again"
-            )
-        self.stop.set()
+            self._left.discard(trajectory.id)
+            self.failures[subject] = error
+        raise JobFailed(subject, error)
 
     def summary(self) -> Summary:
         spent, remarks = Spent(), Counter[str]()

@@ -75,13 +75,15 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RunFacts(NamedTuple):
-    """What the mask of a run depends on. steps: how many it has."""
+    """What the mask of a run depends on. steps: how many it has. is_chosen: whether it is among the runs of its task
+    that are trained on (`RowSettings.per_task`)."""
 
     run_id: str
     steps: int
     resolved: bool | None
     labels: Mapping[int, StepLabel]
     stop_reason: StopReason = "submitted"
+    is_chosen: bool = True
 
 
 def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"] | None:
@@ -108,6 +110,8 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
         return facts.stop_reason
     if facts.steps == 0:
         return "no_steps"
+    if not facts.is_chosen:
+        return "per_task"
     if policy.arm == "all":
         return None
     if facts.resolved is None:

@@ -67,7 +67,8 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ (say, a
     thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended with. calls:
     write tool calls as text in this syntax, xml or json, for models whose template has none. tools: "refuse" runs whose
-    tool descriptions the template does not write, or "leave_out" the descriptions.
+    tool descriptions the template does not write, or "leave_out" the descriptions. per_task: of the runs of a task, at
+    most so many resolved and as many unresolved ones, those of the newest round first.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
@@ -76,6 +77,7 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rewritten: Literal["split", "append", "refuse"] = "split"
     calls: Syntax | None = None
     tools: Literal["refuse", "leave_out"] = "refuse"
+    per_task: Annotated[int, msgspec.Meta(gt=0)] | None = None
 
 
 class Row(NamedTuple):
