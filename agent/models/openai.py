@@ -96,7 +96,7 @@ Send = Callable[[dict[str, Any]], Any]
 client raises, and NotAnswered."""
 
 
-class NotAnswered(Exception):  # noqa: N818 - nothing is wrong
+class NotAnswered(Exception):
     """A request that is on its way to be answered later."""
 
 

@@ -94,7 +94,9 @@ def read_answer(text: str, *, steps: Sequence[int], written: Mapping[int, str] |
     if missing := [step for step in steps if step not in entries]:
         problems.append(f"no entry for {'step' if len(missing) == 1 else 'the steps'} {', '.join(map(str, missing))}")
     unproven = sum(proofs.get(step) is None for step in opinions) if written else 0
-    return Answer({step: opinions[step] for step in steps if step in opinions}, problems, ignored, unproven, _analysis(text))
+    return Answer(
+        {step: opinions[step] for step in steps if step in opinions}, problems, ignored, unproven, _analysis(text)
+    )
 
 
 def _opinions(
@@ -118,7 +120,7 @@ def _shown(said: Any) -> str:
 
 
 def _proof(entry: dict[str, Any], written: str) -> bool | None:
-    """Whether an entry repeats the beginning of what its step wrote; `None` where it repeats nothing that could show it.
+    """Whether an entry repeats what its step wrote; `None` where it repeats nothing that could show it.
 
     >>> told = ('sed -n "1,20p" a', "sed", "cat b.py | head", "ls", None)
     >>> [_proof({"command": said}, "sed -n '1,20p' a.py") for said in told]

@@ -55,8 +55,8 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """`default`: a step answers for its own harm. `propagating`: steps that build on an error are mistakes too, as
     AgentProcessBench labels them. Or a YAML file."""
     information: Information = "outcome_if_known"
-    """What it sees besides the run: nothing (`none`), the outcome where it is known (`outcome_if_known`), the outcome of
-    every run (`outcome`), or that and the test log (`test_log`) or the reference fix (`gold_patch`)."""
+    """What it sees besides the run: nothing (`none`), the outcome where it is known (`outcome_if_known`), the outcome
+    of every run (`outcome`), or that and the test log (`test_log`) or the reference fix (`gold_patch`)."""
     votes: Annotated[int, _MORE_THAN_0] = 1
     """Samples a run, with the seeds `seed`, `seed` + 1, ..."""
     seed: Annotated[int, _NOT_NEGATIVE] = 0
@@ -71,8 +71,8 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     overlap_steps: Annotated[int, _NOT_NEGATIVE] = 3
     """Steps that neighbouring windows share."""
     min_text_chars: Annotated[int, _MORE_THAN_0] = 4_000
-    """A run that does not fit the context has its longest texts cut in their middle, to no less than this; one that does
-    not fit even so is asked about in windows, whole texts in each."""
+    """A run that does not fit the context has its longest texts cut in their middle, to no less than this; one that
+    does not fit even so is asked about in windows, whole texts in each."""
     evidence_chars: Annotated[int, _MORE_THAN_0] = 12_000
     """Where the run's patch, the test log and the reference fix are cut in their middle, each."""
     analysis_chars: Annotated[int, _NOT_NEGATIVE] = 1_200
@@ -87,7 +87,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     and what its entries take, so that a model that runs on costs little; without it, the server's limit holds.
     `openai.max_tokens` is a limit of its own, the same for each call."""
     repairs: Annotated[int, _NOT_NEGATIVE] = 3
-    """How often a question is asked on for steps that its answer misses; it ends earlier when an answer adds nothing."""
+    """How often what an answer misses is asked for; it ends earlier when an answer adds nothing."""
     stream: Annotated[bool, MAY_CHANGE] = False
     """Take the answers as streams: for servers and proxies that give up on long answers."""
     cache_control: Annotated[bool, MAY_CHANGE] = False

@@ -6,12 +6,12 @@ Asks an OpenAI-compatible server; reads and writes no file but the prompt.
     critique = judge.judge(trajectory, Evidence(resolved=False))
     critique.labels[3].verdict, critique.usage.prompt_tokens, critique.remarks
 
-One call a run and vote where the run fits the context, if need be with its longest texts cut. Where it does not fit even
-so, windows (`windows.py`), each with the analysis and the mistakes of those before it; where the server says that a
-question is too long, or its count of tokens shows that it read less than it was sent, its span is asked about again in
-half the room. The answer is read from the text, else from the thinking, else from a tool call's arguments: servers put
-it in each. What an answer misses is asked for on top of it, as long as that brings more; what is missing even then are
-abstentions. A run without a single verdict is a failure, not a critique.
+One call a run and vote where the run fits the context, if need be with its longest texts cut. Where it does not fit
+even so, windows (`windows.py`), each with the analysis and the mistakes of those before it; where the server says
+that a question is too long, or its count of tokens shows that it read less than it was sent, its span is asked about
+again in half the room. The answer is read from the text, else from the thinking, else from a tool call's arguments:
+servers put it in each. What an answer misses is asked for on top of it, as long as that brings more; what is missing
+even then are abstentions. A run without a single verdict is a failure, not a critique.
 
 Remarks, counted in the critique: `windows` (of the votes that took more than one question), `overflows` (too long,
 halved), `read_in_part` (of these, those that the server cut without a word), `cut` (steps whose texts were cut to fit),
@@ -286,8 +286,8 @@ class Planned(NamedTuple):
 class _Server:
     """What the server has been found to do, over all runs.
 
-    refused: forms of the answer. largest_ratio: the most tokens that it counted for one of ours; largest_tokens: the most
-    that it counted of a question.
+    refused: forms of the answer. largest_ratio: the most tokens that it counted for one of ours; largest_tokens: the
+    most that it counted of a question.
     """
 
     def __init__(self, *, refused: Iterable[Form] = ()) -> None:
@@ -350,9 +350,7 @@ class _Asking:
         self.called |= {step: said.verdict for step, said in opinions.items() if said.verdict is not None}
         return _Asked(opinions, too_long)
 
-    def _completed(
-        self, messages: list[dict[str, Any]], reply: Reply, answer: Answer, steps: Sequence[int]
-    ) -> _Asked:
+    def _completed(self, messages: list[dict[str, Any]], reply: Reply, answer: Answer, steps: Sequence[int]) -> _Asked:
         """The opinions of an answer and of those that were asked on for, as long as that brings enough."""
         opinions = dict(answer.opinions)
         for _ in range(self.judge.config.repairs):

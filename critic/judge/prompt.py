@@ -69,7 +69,9 @@ class JudgePrompt(TemplateFile[JudgePromptText]):
         if not absent:
             return given
         if not given.text.like:
-            raise InputError(f"judge prompt {name}: no {', '.join(absent)}; give each, or take the rest by like: default")
+            raise InputError(
+                f"judge prompt {name}: no {', '.join(absent)}; give each, or take the rest by like: default"
+            )
         base = cls.load(given.text.like)
         text = msgspec.structs.replace(given.text, **{key: getattr(base.text, key) for key in absent})
         return cls(given.name, text, {**given.templates, **{key: base.templates[key] for key in absent}})

@@ -2,9 +2,9 @@
 
     answer_format("positional", range(3), config)       # the `response_format` of a request about steps 0 to 2
 
-positional: an entry for each step in its place, its number fixed (vLLM, SGLang, llama.cpp, Ollama). strict: what OpenAI's
-strict schemas know, no more: the entries' form, not their number (OpenAI, Azure, Gemini). json_object: some JSON
-(DeepSeek). A server that refuses one is asked with the next, in the end with none.
+positional: an entry for each step in its place, its number fixed (vLLM, SGLang, llama.cpp, Ollama). strict: what
+OpenAI's strict schemas know, no more: the entries' form, not their number (OpenAI, Azure, Gemini). json_object: some
+JSON (DeepSeek). A server that refuses one is asked with the next, in the end with none.
 """
 
 from __future__ import annotations

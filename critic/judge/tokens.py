@@ -3,8 +3,8 @@
     TokenCounter(None).of("def mean(xs):\\n    return 0\\n")      # about 11
     TokenCounter("Qwen/Qwen3-8B").of("def mean(xs): ...")       # to the token
 
-The estimate counts words, digits, signs and line breaks. Its figures are fitted to Qwen3's tokenizer (152,000 entries) on
-runs of coding agents, over which it is off by 7 % at most, and by less than 1 % in their sum; tokenizers of 50,000
+The estimate counts words, digits, signs and line breaks. Its figures are fitted to Qwen3's tokenizer (152,000 entries)
+on runs of coding agents, over which it is off by 7 % at most, and by less than 1 % in their sum; tokenizers of 50,000
 entries take a sixth more.
 """
 
@@ -68,6 +68,6 @@ def _load(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"judge.openai.tokenizer: {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a folder "
-            "with tokenizer.json, or a name on the hub; without it tokens are estimated"
+            f"judge.openai.tokenizer: {name}: cannot be loaded ({' '.join(str(error).split())[:300]}); expected a "
+            "folder with tokenizer.json, or a name on the hub; without it tokens are estimated"
         ) from None

@@ -228,9 +228,7 @@ class Transcript:
             submitted=is_last and self._trajectory.stop_reason == "submitted",
         )
 
-    def _lines(
-        self, window: Window, room_chars: float, called: Mapping[int, Verdict]
-    ) -> tuple[list[str], list[str]]:
+    def _lines(self, window: Window, room_chars: float, called: Mapping[int, Verdict]) -> tuple[list[str], list[str]]:
         """The steps before and after a window in a line each, the nearest first as far as the room goes."""
         before = _fitting((self._line(step, called) for step in reversed(self.steps[: window.first])), room_chars)
         after = _fitting((self._line(step, {}) for step in self.steps[window.end :]), room_chars)

@@ -65,9 +65,8 @@ def critique(
     from srft.harness.config.config import read_config
     from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
-    from srft.harness.stages.critique import CritiqueConfig
+    from srft.harness.stages.critique import CritiqueConfig, plan_critique
     from srft.harness.stages.critique import critique as critique_runs
-    from srft.harness.stages.critique import plan_critique
     from srft.harness.stages.progress import watch
 
     options: dict[str, Any] = {
@@ -156,7 +155,9 @@ def print_plan(planned: Any, settings: Any) -> None:
     table.add_row("steps", f"{planned.steps:,}")
     table.add_row("questions", f"{cost.calls:,}")
     table.add_row("prompt tokens", f"{cost.prompt_tokens:,} (counted by {planned.counted_by})")
-    table.add_row("reply tokens", f"{cost.reply_tokens:,} (assumed: plan.entry_tokens, .analysis_tokens, .thinking_tokens)")
+    table.add_row(
+        "reply tokens", f"{cost.reply_tokens:,} (assumed: plan.entry_tokens, .analysis_tokens, .thinking_tokens)"
+    )
     table.add_row("US dollars", _usd(planned.usd))
     table.add_row("... by --batch", _usd(planned.usd_by_batch))
     table.add_row("hours", f"{planned.hours:.2f} with {settings.workers} workers (assumed: plan.*_tokens_per_s)")

@@ -44,8 +44,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on.
 
     tokens: prompt and reply tokens of teacher, critic and evaluated models, as counted by those who serve them.
-    usd: what the same cost, as their servers say or by the prices in `collect.openai` and `judge.openai`; models without
-    either count nothing. wall_s: of one command. disk_gib: of the run's folder.
+    usd: what the same cost, as their servers say or by the prices in `collect.openai` and `judge.openai`; models
+    without either count nothing. wall_s: of one command. disk_gib: of the run's folder.
     """
 
     usd: Annotated[float, MORE_THAN_0] | None = None

@@ -47,7 +47,8 @@ class _Place:
 class TokenCount:
     """The tokens in the records below a folder. Each file is read on from where the last look ended.
 
-    usd: what they cost, of those for which somebody says it. A file is known by its inode, not its name: what is set aside meanwhile stays counted, and is not counted again.
+    usd: what they cost, of those for which somebody says it. A file is known by its inode, not its name: what is set
+    aside meanwhile stays counted, and is not counted again.
     """
 
     def __init__(self, folder: Path) -> None:

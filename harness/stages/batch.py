@@ -6,9 +6,10 @@ Reads and writes `RUN/round-NNN/batch/<fingerprint of the judge>/`:
     answers-001.jsonl      what came back, refusals included
     batches.json           which files are where: written, submitted, answered
 
-    batch = Batch(folder, BatchConfig(), client=judge.client)
-    batch.send({"model": "gpt-5", "messages": [...]})     # the answer, or NotAnswered, and the request is to be written
-    batch.advance(stop)                                   # writes, uploads, waits, reads; True when there is more to judge
+    batch = Batch(folder, BatchConfig())
+    batch.send({"model": "gpt-5", "messages": [...]})     # the answer; or NotAnswered, and the request is wanted
+    batch.write()                                         # what is wanted, into a file
+    batch.submit(client), batch.fetch(client)             # the file to the server, the answers from it
 
 Judging is done again from its beginning with the answers that there are, which is the same each time: a run's further
 questions (its next window, what an answer missed) come into the next batch. Nothing is submitted twice: a batch bears
@@ -151,8 +152,8 @@ class Batch:
                 self._submit(client, file)
             except openai.OpenAIError as error:
                 raise ModelError(
-                    f"{self._requests(file.number)}: cannot be submitted to {client.base_url} ({error}); check that this "
-                    "server has OpenAI's batch API, or ask without --batch"
+                    f"{self._requests(file.number)}: cannot be submitted to {client.base_url} ({error}); check that "
+                    "this server has OpenAI's batch API, or ask without --batch"
                 ) from error
 
     def _submit(self, client: openai.OpenAI, file: _File) -> None:
@@ -161,7 +162,9 @@ class Batch:
             file.input_file_id = client.files.create(file=path, purpose="batch").id
             self._save()
         else:  # an earlier command ended between the two
-            known = (batch for batch in client.batches.list(limit=100) if (batch.metadata or {}).get("srft") == file.key)
+            known = (
+                batch for batch in client.batches.list(limit=100) if (batch.metadata or {}).get("srft") == file.key
+            )
             file.batch_id = next((batch.id for batch in known), None)
         if file.batch_id is None:
             made = client.batches.create(
@@ -183,8 +186,12 @@ class Batch:
                 try:
                     self._fetch(client, file)
                 except openai.OpenAIError as error:
-                    if not isinstance(error, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError):
-                        raise ModelError(f"batch {file.batch_id} at {client.base_url}: {error}; look at it there") from error
+                    if not isinstance(
+                        error, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError
+                    ):
+                        raise ModelError(
+                            f"batch {file.batch_id} at {client.base_url}: {error}; look at it there"
+                        ) from error
                     logger.warning("batch {}: {}; looking again", file.batch_id, error)
         return not self.under_way
 
@@ -196,7 +203,9 @@ class Batch:
             logger.debug("batch {}: {}, {}", batch.id, batch.status, counts and counts.completed)
             return
         if batch.status == "failed":
-            said = "; ".join(str(one.message) for one in (batch.errors.data or [])) if batch.errors else "no reason given"
+            said = (
+                "; ".join(str(one.message) for one in (batch.errors.data or [])) if batch.errors else "no reason given"
+            )
             raise ModelError(
                 f"batch {batch.id} failed ({said}); correct that, remove {self.folder}, and give the same command again"
             )
@@ -248,14 +257,18 @@ class Batch:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); put it back, or remove {self.folder}") from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); put it back, or remove {self.folder}"
+            ) from None
         for number, line in enumerate(content.split(b"\n"), 1):
             if not line.strip():
                 continue
             try:
                 decoded = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{path}:{number}: not JSON ({error}); fetch the file anew, or remove the line") from None
+                raise InputError(
+                    f"{path}:{number}: not JSON ({error}); fetch the file anew, or remove the line"
+                ) from None
             if not isinstance(decoded, dict):
                 raise InputError(f"{path}:{number}: expected an object, as the batch API writes them; remove the line")
             yield decoded

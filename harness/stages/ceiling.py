@@ -7,7 +7,8 @@ Reads and writes nothing; the stage tells it what is begun and what it came to c
     ceiling.ended(trajectory.id, 0.09)
 
 What is under way counts by its estimate, so that many workers do not go over the ceiling together. Where there are no
-prices, the first run's cost, as the server says it, is waited for; where the server says none either, nothing more is begun.
+prices, the first run's cost, as the server says it, is waited for; where the server says none either, nothing more is
+begun.
 """
 
 import threading
@@ -55,7 +56,8 @@ class Ceiling:
                 return (
                     f"max_usd: USD {spent:.4f} of {self._most_usd:g} are spent"
                     + (f", {under_way:.4f} are under way" if under_way else "")
-                    + f", and the next run would cost about {expected or 0.0:.4f}; raise it and give the same command again"
+                    + f", and the next run would cost about {expected or 0.0:.4f}; raise it and give the same command "
+                    "again"
                 )
             self._reserved[trajectory.id] = expected or 0.0
             return None

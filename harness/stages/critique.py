@@ -8,11 +8,11 @@ one critique a line, each as soon as it is there.
 
 A judge reads what is not resolved, unless `outcome` says `all`: no arm masks resolved runs. A run is not judged again
 where this critic, identified by its fingerprint, has judged it on the evidence that there is now: one that was graded
-anew, or whose reference fix is another, is judged again. Of each critic the last line of a run counts, so what is asked
-for again, after other settings, is written once more, at no cost. What infrastructure ended is left out, and so is a run
-without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again. A line of a
-model's that has no verdict at all is a failure of an earlier version: that run is judged again. `batch.py` asks by batch
-files, `ceiling.py` keeps to an amount of dollars, `critique_plan.py` says before what it will cost.
+anew, or whose reference fix is another, is judged again. Of each critic the last line of a run counts, so what is
+asked for again, after other settings, is written once more, at no cost. What infrastructure ended is left out, and so
+is a run without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again. A
+line of a model's that has no verdict at all is a failure of an earlier version: that run is judged again. `batch.py`
+asks by batch files, `ceiling.py` keeps to an amount of dollars, `critique_plan.py` says before what it will cost.
 """
 
 import threading
@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Literal, NamedTuple, NoReturn
 
 import msgspec
 from loguru import logger
@@ -64,8 +64,8 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Everything `srft critique` does."""
 
     critic: Annotated[str, decides_by(critic_id)]
-    """`tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an endpoint's
-    URL (`http://HOST/v1#NAME`), or `judge`, whose model then is in the settings `judge`."""
+    """`tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
+    endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then is in the settings `judge`."""
     judge: JudgeConfig = JudgeConfig()
     """How a judge is asked."""
     round: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -124,10 +124,11 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What is on file of this critic now, and how it came about.
 
-    trajectories: the runs to be judged: `resumed` (on file before), `judged` (now), `failed`, `without` (the critic has
-    no opinion on them), `waiting` (for a batch) and those not come to. failures: run -> why. skipped: runs left out, by reason. runs, verdicts:
-    outcome -> how many runs; outcome -> verdict (or "abstained") -> how many steps. remarks: summed over the critiques.
-    spent_now, spent: by this command, runs that failed included; by all critiques on file. seconds: this command's.
+    trajectories: the runs to be judged: `resumed` (on file before), `judged` (now), `failed`, `without` (the critic
+    has no opinion on them), `waiting` (for a batch) and those not come to. failures: run -> why. skipped: runs left
+    out, by reason. runs, verdicts: outcome -> how many runs; outcome -> verdict (or "abstained") -> how many steps.
+    remarks: summed over the critiques. spent_now, spent: by this command, runs that failed included; by all critiques
+    on file. seconds: this command's.
     """
 
     critic: str

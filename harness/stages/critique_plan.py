@@ -6,9 +6,9 @@ Reads what `critique` reads: a round's trajectories, its labels and the evidence
         planned = plan_critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run)
     planned.prompt_tokens, planned.usd, planned.hours
 
-Every question is written as it will be asked and its tokens are counted: by `judge.openai.tokenizer` where that is given,
-else by an estimate. What nobody can know is assumed (`CritiqueAssumptions`): how long answers are and how fast they come;
-that every first answer is whole; that a server keeps what it promises of its context.
+Every question is written as it will be asked and its tokens are counted: by `judge.openai.tokenizer` where that is
+given, else by an estimate. What nobody can know is assumed (`CritiqueAssumptions`): how long answers are and how fast
+they come; that every first answer is whole; that a server keeps what it promises of its context.
 """
 
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class CritiquePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cost_of(judge: Judge, trajectory: Trajectory, evidence: Evidence, assumed: CritiqueAssumptions) -> Cost:
-    """One run's questions, if each is answered well. Raises InputError, and ModelError where the context is too small."""
+    """One run's questions, if each is answered well. Raises InputError; ModelError where the context is too small."""
     transcript = judge.transcript(trajectory, evidence)
     counter, votes = TokenCounter(judge.config.openai.tokenizer), judge.config.votes
     analysis = assumed.analysis_tokens if judge.config.analysis_chars else 0.0
@@ -101,7 +101,9 @@ def cost_of(judge: Judge, trajectory: Trajectory, evidence: Evidence, assumed: C
     planned = judge.plan(transcript, transcript.whole, transcript.room_chars)
     for number, (window, room_chars) in enumerate(planned):
         messages = transcript.messages(window, room_chars=room_chars)
-        prompts += sum(counter.of(text_of(message["content"])) + _MESSAGE_TOKENS for message in messages) + _ANSWER_TOKENS
+        prompts += (
+            sum(counter.of(text_of(message["content"])) + _MESSAGE_TOKENS for message in messages) + _ANSWER_TOKENS
+        )
         prompts += analysis if number else 0.0  # of the window before
         replies += assumed.thinking_tokens + analysis + (window.end - window.first) * assumed.entry_tokens
         cut += transcript.cuts(window, room_chars=room_chars)

@@ -99,7 +99,8 @@ def openai_strict(request):
             "Invalid schema for response_format 'verdicts': In context=('properties', 'steps'), 'prefixItems' is not "
             "permitted."
         )
-    assert form_of(request) == "strict" and request["response_format"]["json_schema"]["strict"] is True
+    assert form_of(request) == "strict"
+    assert request["response_format"]["json_schema"]["strict"] is True
     return completion({"content": answer(request), "refusal": None}, usage=counted(request))
 
 
@@ -107,7 +108,8 @@ def openai_reasoning(request):
     """GPT-5 and the o-series: another name for the limit, one temperature, thinking that nobody sees."""
     if "max_tokens" in request:
         return refusal(
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "
+            "instead.",
             param="max_tokens",
             code="unsupported_parameter",
         )
@@ -169,7 +171,8 @@ def test_vllm_without_a_reasoning_parser(ask):
 def deepseek(request):
     if form_of(request) in ("positional", "strict"):
         return refusal("This response_format type is unavailable now")
-    assert form_of(request) == "json_object" and "JSON" in request["messages"][0]["content"]
+    assert form_of(request) == "json_object"
+    assert "JSON" in request["messages"][0]["content"]
     return completion({"content": answer(request), "reasoning_content": "Hm."}, usage=counted(request))
 
 
@@ -216,9 +219,11 @@ def test_one_runs_refusal_of_a_schema_is_not_the_next_ones(ask):
     refused = refusal("response_format: the schema has too many states for serving")
     server.answers = Dialect(
         server,
-        lambda request: refused
-        if form_of(request) == "positional" and len(asked_for(request)) > 20
-        else completion({"content": answer(request)}),
+        lambda request: (
+            refused
+            if form_of(request) == "positional" and len(asked_for(request)) > 20
+            else completion({"content": answer(request)})
+        ),
     )
     judge = Judge(JudgeConfig(model=f"{server.url}#tiny"))
     judge.judge(run_of(30), Evidence())

@@ -10,7 +10,6 @@ import pytest
 from srft.agent.records import Action, Step, Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge
-from srft.critic.judge.prompt import JudgePrompt
 from srft.critic.labels.labels import Evidence, StepLabel
 from srft.env.errors import InputError, ModelError
 from tests.agent.conftest import ChatServer
@@ -102,7 +101,8 @@ def test_what_the_judge_is_shown(server, judge):
     judge(information="none").judge(run_of(), evidence)
     system, user = (message["content"] for message in server.requests[0]["messages"])
     key = nonce(user)
-    assert "reference fix" not in system and key not in system
+    assert "reference fix" not in system
+    assert key not in system
     assert user == (
         f"<task-{key}>\nMend the answer.\n</task-{key}>\n\n"
         f"<end-{key}>\nThe run has 3 steps.\nIt ended because the agent handed in.\n"
@@ -333,7 +333,8 @@ def test_too_long_for_the_server_is_asked_again_with_half_the_room(server, judge
         f"<after-{key}>\nThe steps after step 6, by their commands:\n7: echo 7 ...\n8: echo 8 ...\n</after-{key}>\n\n"
         "Judge the steps 4 to 6: 3 entries, as one JSON object.\n"
     )
-    assert "<before" not in questions[1] and "<after" not in questions[4]
+    assert "<before" not in questions[1]
+    assert "<after" not in questions[4]
 
 
 def test_a_run_that_does_not_fit_is_cut_before_it_is_split(server, judge):
@@ -381,8 +382,10 @@ def test_the_task_and_the_evidence_are_cut_where_a_small_context_demands_it(serv
     judge().judge(run, Evidence())
     judge(context_tokens=12_000, chars_per_token=2.0).judge(run, Evidence())
     first, second = (request["messages"][1]["content"] for request in server.requests)
-    assert "t" * 9000 in first and "[... 8000 characters left out ...]" in first
-    assert "[... 5000 characters left out ...]" in second and "[... 16000 characters left out ...]" in second
+    assert "t" * 9000 in first
+    assert "[... 8000 characters left out ...]" in first
+    assert "[... 5000 characters left out ...]" in second
+    assert "[... 16000 characters left out ...]" in second
 
 
 def test_no_room_at_all_is_a_failure_that_says_what_to_do(server, judge):

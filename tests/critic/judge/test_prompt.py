@@ -63,7 +63,8 @@ def test_the_two_readings_differ_in_nothing_but_the_reading():
     default, propagating = JudgePrompt.load("default"), JudgePrompt.load("propagating")
     differing = [key for key in VARIABLES if getattr(default.text, key) != getattr(propagating.text, key)]
     assert differing == ["reading"]
-    assert "AgentProcessBench" in propagating.text.about and "For masking" in default.text.about
+    assert "AgentProcessBench" in propagating.text.about
+    assert "For masking" in default.text.about
     assert default.fingerprint != propagating.fingerprint
 
 
@@ -81,7 +82,8 @@ def test_both_prompts_rule_on(rule):
 
 def test_what_is_not_wanted_is_not_asked_for():
     bare = system_of("default", analysis_chars=0, command_chars=0)
-    assert '"analysis"' not in bare and '"command"' not in bare
+    assert '"analysis"' not in bare
+    assert '"command"' not in bare
     example = bare.rpartition("The answer:\n")[2].partition("\n")[0]
     assert list(json.loads(example)["steps"][0]) == ["step", "reason", "verdict", "confidence"]
 
@@ -91,7 +93,8 @@ def test_a_file_may_take_the_rest_from_a_prompt_of_ours(tmp_path):
     path.write_text("like: default\nreading: Be strict.\nabout: Mine.\n")
     mine, default = JudgePrompt.load(path), JudgePrompt.load("default")
     assert mine.render("reading", **SIZES) == "Be strict."
-    assert mine.templates["run"] is not None and mine.text.run == default.text.run
+    assert mine.templates["run"] is not None
+    assert mine.text.run == default.text.run
     path.write_text("like: default\nreading: Be strict.\n# a remark\n")
     assert JudgePrompt.load(path).fingerprint == mine.fingerprint != default.fingerprint
 

@@ -50,8 +50,8 @@ SETTINGS = {
     "GradingConfig": ("", "timeout_s workers", "enabled"),
     "ImagesConfig": ("", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
-        "analysis_chars chars_per_token command_chars context_tokens evidence_chars information min_text_chars model openai "
-        "overlap_steps prompt reason_chars repairs schema seed thinking_tokens votes",
+        "analysis_chars chars_per_token command_chars context_tokens evidence_chars information min_text_chars model "
+        "openai overlap_steps prompt reason_chars repairs schema seed thinking_tokens votes",
         "cache_control name stream",
         "",
     ),
@@ -68,7 +68,8 @@ SETTINGS = {
     ),
     "Lora": ("alpha dropout modules rank", "", ""),
     "MaskPolicy": (
-        "arm failed_submit good labelled_share mask_resolved min_confidence mistake recover seed train unlabelled unnecessary",
+        "arm failed_submit good labelled_share mask_resolved min_confidence mistake recover seed train unlabelled "
+        "unnecessary",
         "",
         "",
     ),

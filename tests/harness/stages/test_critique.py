@@ -99,7 +99,18 @@ def stage(run, server, *, stop=None, **settings):
 
 def test_judges_all_and_the_second_time_nothing(srft, server, run):
     path = run(*map(trajectory, range(4)))
-    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--outcome", "all", "--workers", 3, "--json")
+    command = (
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--workers",
+        3,
+        "--json",
+    )
     first = srft(*command)
     assert first.returncode == 0, first.stderr
     summary = json.loads(first.stdout)
@@ -126,7 +137,17 @@ def test_judges_all_and_the_second_time_nothing(srft, server, run):
 
 def test_the_table(srft, server, run):
     path = run(*map(trajectory, range(3)))
-    shown = srft("critique", "--run", path, "--critic", f"{server.url}#tiny", "--outcome", "all", "--set", "judge.information=outcome")
+    shown = srft(
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--set",
+        "judge.information=outcome",
+    )
     assert shown.returncode == 0, shown.stderr
     for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
         assert words in shown.stdout
@@ -135,7 +156,18 @@ def test_the_table(srft, server, run):
 def test_a_failure_costs_one_run_and_is_tried_again(srft, server, run):
     path = run(*map(trajectory, range(4)))
     server.answers = Always(server, lambda request: FAILS if "Task 2." in str(request) else says("good", "good"))
-    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--outcome", "all", "--workers", 1, "--json")
+    command = (
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--workers",
+        1,
+        "--json",
+    )
     failed = srft(*command)
     assert failed.returncode == 1
     assert "1 of 4 runs failed: the same command again tries them" in failed.stderr
@@ -232,8 +264,8 @@ def test_a_killed_command_loses_nothing(server, run, tmp_path):
     path = run(*map(trajectory, range(10)))
     server.answers = Always(server, delay_s=0.3)
     command = [
-        sys.executable, "-m", "srft.harness.cli", "critique", "--run", path, "--critic", f"{server.url}#tiny", "--outcome", "all",
-        "--workers", "2",
+        sys.executable, "-m", "srft.harness.cli", "critique", "--run", path, "--critic", f"{server.url}#tiny",
+        "--outcome", "all", "--workers", "2",
     ]  # fmt: skip
     labels = path / "round-000" / "labels.jsonl"
     with (tmp_path / "log").open("w") as log:
@@ -399,7 +431,20 @@ def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
     path = run(trajectory(0))
     judge = tmp_path / "judge.yaml"
     judge.write_text(f"model: {server.url}#tiny\ninformation: outcome\nopenai:\n  temperature: 0.5\n")
-    done = srft("critique", "--run", path, "--critic", judge, "--outcome", "all", "--set", "judge.seed=9", "--set", "workers=1", "--json")
+    done = srft(
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        judge,
+        "--outcome",
+        "all",
+        "--set",
+        "judge.seed=9",
+        "--set",
+        "workers=1",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["information"] == "outcome"
     assert (server.requests[0]["seed"], server.requests[0]["temperature"]) == (9, 0.5)

@@ -102,7 +102,12 @@ def test_a_plan_needs_no_server_no_key_and_writes_nothing(srft, run):
     command = ("critique", "--run", path, "--critic", "http://127.0.0.1:9/v1#m", "--plan")
     done = srft(*command, "--set", "judge.openai.api_key_env=NOWHERE")
     assert done.returncode == 0, done.stderr
-    for words in ("1 unresolved", "1 (resolved)", "counted by an estimate", "not known: set judge.openai.usd_per_million"):
+    for words in (
+        "1 unresolved",
+        "1 (resolved)",
+        "counted by an estimate",
+        "not known: set judge.openai.usd_per_million",
+    ):
         assert words in " ".join(done.stdout.replace("│", " ").split())
     assert "1 runs have no outcome: no arm that masks trains on them before they are graded" in done.stdout
     assert sorted(path.rglob("*")) == before
@@ -231,9 +236,10 @@ class BatchServer:
                     return self._say(*server.refusals.pop(0))
                 if self.path == "/v1/files":
                     assert b'name="purpose"\r\n\r\nbatch' in content
-                    body = content.partition(b"application/octet-stream\r\n\r\n")[2] or content.partition(
-                        b'.jsonl"\r\n'
-                    )[2].partition(b"\r\n\r\n")[2]
+                    body = (
+                        content.partition(b"application/octet-stream\r\n\r\n")[2]
+                        or content.partition(b'.jsonl"\r\n')[2].partition(b"\r\n\r\n")[2]
+                    )
                     name = f"file-{len(server.files)}"
                     server.files[name] = body.partition(b"\r\n--")[0]
                     return self._say({"id": name, "object": "file", "purpose": "batch"})
@@ -313,8 +319,10 @@ def test_a_batch_judges_all_at_half_the_price(batches, run):
     assert summary.spent.cost_usd == pytest.approx(3 * 0.03 / 2)
     assert len(batches.batches) == 1
     for body in batches.asked(0):
-        assert body["model"] == "tiny" and body["seed"] == 0
-        assert "max_tokens" not in body and body["max_completion_tokens"] > 0
+        assert body["model"] == "tiny"
+        assert body["seed"] == 0
+        assert "max_tokens" not in body
+        assert body["max_completion_tokens"] > 0
         assert "prefixItems" not in json.dumps(body["response_format"])  # what OpenAI's strict schemas know
     # They are on file for the same judge asked one by one, too.
     again = judged(path, msgspec.structs.replace(settings, batch=BatchConfig()))
