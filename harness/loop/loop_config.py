@@ -77,8 +77,9 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     context_tokens, reply_tokens: of one request, on average. cached_share: of the prompt, by the prefix cache. (The
     last four are the means of 246 recorded runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one
     of the episodes under way sees.
-    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
-    model. judge_usd_per_million_*: what a judge's tokens cost where `judge.openai` names no price.
+    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve
+    the model. unresolved_share: of the runs, which a judge reads (that of the SRFT paper). judge_usd_per_million_*:
+    what a judge's tokens cost where `judge.openai` names no price.
     """
 
     tasks: int = 1000
@@ -94,6 +95,7 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grading_s: float = 60.0
     image_gib: float = 1.0
     gpus: int = 8
+    unresolved_share: Share = 0.61
     judge_usd_per_million_prompt: float | None = None
     judge_usd_per_million_completion: float | None = None
 

@@ -57,7 +57,8 @@ SETTINGS = {
     ),
     "LoopAssumptions": (
         "cached_share command_s context_tokens gpus grading_s held_out image_gib judge_usd_per_million_completion "
-        "judge_usd_per_million_prompt reply_tokens reply_tokens_per_s runs start_s steps tasks",
+        "judge_usd_per_million_prompt reply_tokens reply_tokens_per_s runs start_s steps tasks "
+        "unresolved_share",
         "",
         "",
     ),
