@@ -49,11 +49,12 @@ class Part(IntEnum):
 class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How labels become weights.
 
-    verdict weights: good, unnecessary, mistake, recover. unlabelled: of a step without a verdict, or with one whose
-    confidence is below `min_confidence`. mask_resolved: weigh the steps of resolved runs by verdict too. train: which
+    arm: which policy. good, unnecessary, mistake, recover: the weight of a step with that verdict. unlabelled: of a
+    step without a verdict, or with one whose confidence is below `min_confidence`. min_confidence: of a verdict that
+    counts, where not every one does. mask_resolved: weigh the steps of resolved runs by verdict too. train: which
     part of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the
-    submission of an unresolved run in the masked arms, `None`: as its verdict says. labelled_share: the least share of
-    a run's steps that must have a verdict for the run to count as labelled. seed: of the arm `random`.
+    submission of an unresolved run in the masked arms, `None`: as its verdict says. labelled_share: the least share
+    of a run's steps that must have a verdict for the run to count as labelled. seed: of the arm `random`.
     """
 
     arm: Arm = "srft"
