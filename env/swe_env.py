@@ -76,9 +76,9 @@ class SweEnv(gymnasium.Env[str, str]):
     The observation is what the command printed; what that does not tell stands in lines of their own (`observed`).
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
     `patch_error` where none could be taken, `patch_remark` where something was left out of it, and of a submission
-    `grade`. `reset` and `step` raise InfrastructureError when infrastructure fails: that is never an observation. A step
-    after the end raises EpisodeEnded. Seeded: the task is drawn with `np_random` unless `options["task"]` names one (a
-    Task or an instance id).
+    `grade`. `reset` and `step` raise InfrastructureError when infrastructure fails: that is never an observation. A
+    step after the end raises EpisodeEnded. Seeded: the task is drawn with `np_random` unless `options["task"]` names
+    one (a Task or an instance id).
     """
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's own declaration

@@ -90,7 +90,7 @@ class EvidenceBook:
 
     def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
         """What the information arm wants and this run does not have."""
-        if self.information == "none":
+        if self.information in ("none", "outcome_if_known"):
             return None
         run = self._short(trajectory)
         if self._index.outcome(run).resolved is None:

@@ -151,6 +151,7 @@ class RemoteJudge:
             judge.fingerprint,
             judge.settings,
         )
+        self.information = judge.information
 
     def judge(self, trajectory: Trajectory, evidence: Evidence) -> Critique | None:
         critique: Critique | None = self._cluster.call(_judge, self._config, trajectory, evidence)

@@ -35,7 +35,7 @@ from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Part of rows' fingerprints: raise it when the same renderings and weights give other rows (cutting, sliding,
 duplicates, the weights of tokens). What renders has a version of its own, and so have the rules that label."""
 
