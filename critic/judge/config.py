@@ -17,7 +17,7 @@ import msgspec
 
 from srft.agent.models.openai import OpenAIConfig
 from srft.critic.judge.prompt import JudgePrompt
-from srft.critic.labels.labels import Information
+from srft.critic.labels.labels import JudgeInformation
 from srft.env.errors import InputError
 from srft.env.identity import MAY_CHANGE, decides_by, identity, resolved_path
 
@@ -65,7 +65,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: Annotated[str, decides_by(_served_name)] = ""
     openai: OpenAIConfig = OpenAIConfig()
     prompt: Annotated[str, decides_by(_prompt_id)] = "default"
-    information: Information = "none"
+    information: JudgeInformation = "none"
     votes: Annotated[int, _MORE_THAN_0] = 1
     seed: Annotated[int, _NOT_NEGATIVE] = 0
     schema: bool | Literal["auto"] = "auto"

@@ -1,6 +1,7 @@
 """The critic that a configuration names.
 
-open_critic("tool_error"), open_critic("edits"), open_critic("file:labels.jsonl"), open_critic("oracle:labels.jsonl")
+open_critic("tool_error"), open_critic("edits"), open_critic("milestones")       # rules
+open_critic("file:labels.jsonl"), open_critic("oracle:labels.jsonl")
 open_critic("oracle", tasks=lambda: load_tasks("practice"))           # of the demonstrator's runs
 open_critic("http://localhost:8000/v1#qwen", judge=JudgeConfig(information="outcome"))
 open_critic("judge", judge=JudgeConfig(model="http://localhost:8000/v1#qwen"))
@@ -14,6 +15,7 @@ from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge
 from srft.critic.labels.labels import Critic
 from srft.critic.rules.edits import EditsCritic
+from srft.critic.rules.milestones import MilestonesCritic
 from srft.critic.rules.oracle import OracleCritic
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task
@@ -34,6 +36,8 @@ def open_critic(
         return OracleCritic(tasks())
     if name == "edits":
         return EditsCritic()
+    if name == "milestones":
+        return MilestonesCritic()
     if name in {"tool_error", "exploit"}:
         from srft.critic.rules.rules import ExploitCritic, ToolErrorCritic
 
@@ -43,7 +47,7 @@ def open_critic(
     if name == "judge":
         return Judge(judge or JudgeConfig())
     raise InputError(
-        f"critic: {name!r} is none; expected tool_error, edits, exploit, oracle, file:FILE, oracle:FILE, an endpoint's "
+        f"critic: {name!r} is none; expected tool_error, edits, milestones, exploit, oracle, file:FILE, oracle:FILE, an endpoint's "
         "URL (http://HOST/v1#NAME), or a judge's YAML file"
     )
 

@@ -30,6 +30,7 @@ from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge, add_usage
 from srft.critic.labels.labels import (
+    SHOWN,
     Critic,
     Critique,
     Information,
@@ -184,7 +185,7 @@ def standing(config: CritiqueConfig, round_: Round) -> Standing:
 def _read(config: CritiqueConfig, round_: Round) -> tuple[Critic, EvidenceBook, "_Subjects"]:
     critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
     information: Information = getattr(critic, "information", "none")
-    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
+    gold_patches = _gold_patches(config, round_) if "gold_patch" in SHOWN[information] else None
     evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
     return critic, evidence, _subjects(round_, critic, evidence, config)
 
@@ -198,7 +199,7 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
     folder = config_folder(round_)
     if config.tasks is None and kept_config(folder) is None:
         raise InputError(
-            f"{folder}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
+            f"{folder}: the reference fixes are wanted, and where the tasks lie is not on file; give --tasks"
         )
     return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
 
