@@ -6,9 +6,9 @@ Reads a trajectory and its task's gold patch, gives a `Critique`; writes nothing
     critique.labels[3].reason                       # 'reads the lines of limits.py that are to be changed'
     critique.remarks["reached"] / critique.remarks["milestones"]        # how far the run came, from 0 to 1
 
-Milestones, after the process graph of P2T (arXiv 2605.21996), without its model. Of each file that the fix touches: it is
-found (its path is seen). Of each place in it: its lines are read; it is changed; it is changed as the fix does. Then: a
-check behind the last of these changes.
+Milestones, after the process graph of P2T (arXiv 2605.21996), without its model. Of each file that the fix touches: it
+is found (its path is seen). Of each place in it: its lines are read; it is changed; it is changed as the fix does.
+Then: a check behind the last of these changes.
 
 The fix is privileged: the agent did not have it. These verdicts are for choosing what is trained; a figure of a model
 must never rest on them. The outcome is not looked at, so that it can be compared with them. Another fix may be as good

@@ -105,7 +105,9 @@ def taken_back(step: Step, standing: dict[str, list[int]]) -> Iterator[str]:
         yield from [path for path in standing if whole or path in named]
 
 
-_RUNS_CODE = re.compile(r"(?:python|pypy)[\d.]*|pytest|py\.test|tox|nox|nosetests|unittest|make|npm|cargo|go|runtests\.py")
+_RUNS_CODE = re.compile(
+    r"(?:python|pypy)[\d.]*|pytest|py\.test|tox|nox|nosetests|unittest|make|npm|cargo|go|runtests\.py"
+)
 
 
 def is_check(text: str | None) -> bool:

@@ -88,8 +88,8 @@ class EvidenceBook:
         return self._index.by_id.get(run.id) or msgspec.structs.replace(entry_of(run), stop_reason="submitted")
 
     def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
-        """What the information arm wants and this run does not have. On a task without a fix, a critic that sees the fix
-        alone has no opinion; that is not asked for here."""
+        """What the information arm wants and this run does not have. A critic that sees the fix alone has no opinion on
+        a task without one; that is not asked for here."""
         if self.information in ("none", "fix_alone"):
             return None
         run = self._short(trajectory)

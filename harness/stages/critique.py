@@ -50,7 +50,7 @@ from srft.harness.run.index import RunEntry
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster
-from srft.harness.stages.critics import check_critic, open_critic
+from srft.harness.stages.critics import check_critic, closing_critic, open_critic
 from srft.harness.stages.progress import Progress
 
 FAILURES_IN_A_ROW = 12
@@ -159,7 +159,7 @@ def critique(
         check_critic(critic)
     if isinstance(critic, Judge):
         critic.until(stop)
-    with _cluster(config, critic) as cluster:
+    with closing_critic(critic), _cluster(config, critic) as cluster:
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
         stage = _Stage(config, round_, asked, evidence, subjects, stop)
         with watch(stage.progress):

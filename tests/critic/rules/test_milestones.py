@@ -17,7 +17,7 @@ FIX = """diff --git a/pkg/limits.py b/pkg/limits.py
 -        return high
 +        return low
      return min(value, high)
- 
+     # of them all
 """
 RIGHT = FIX
 OTHERWISE = FIX.replace("+        return low", "+        raise RangeError(value, 'out of its bounds')")
@@ -98,7 +98,9 @@ def test_without_a_fix_there_is_no_opinion(fix):
     assert MilestonesCritic().judge(run, Evidence(gold_patch=fix)) is None
 
 
-@pytest.mark.parametrize("patch", [None, "", "diff --git a/x\n@@ -1 +1 @@ broken\n", "Binary files a/x and b/x differ\n"])
+@pytest.mark.parametrize(
+    "patch", [None, "", "diff --git a/x\n@@ -1 +1 @@ broken\n", "Binary files a/x and b/x differ\n"]
+)
 def test_a_patch_that_is_none_hands_in_nothing_right(patch):
     assert verdicts(READ, SUBMIT, patch=patch) == ["good", "mistake"]
 
@@ -110,7 +112,9 @@ def test_the_outcome_counts_for_nothing():
     assert evidence_id(Evidence(resolved=True, gold_patch=FIX), "fix_alone") == evidence_id(
         Evidence(gold_patch=FIX), "fix_alone"
     )
-    assert evidence_id(Evidence(gold_patch=FIX), "fix_alone") != evidence_id(Evidence(gold_patch=RIGHT[1:]), "fix_alone")
+    assert evidence_id(Evidence(gold_patch=FIX), "fix_alone") != evidence_id(
+        Evidence(gold_patch=RIGHT[1:]), "fix_alone"
+    )
 
 
 def test_a_step_that_reaches_two_milestones_is_told_by_the_first():

@@ -1,0 +1,104 @@
+"""Whether a critic tells good runs from bad ones: its score of a run beside the run's outcome.
+
+Reads scores and outcomes, writes nothing.
+
+    separation([Scored("a", 0.9, True), Scored("b", 0.2, False), Scored("b", 0.3, False)])
+    # Separation(auc=1.0, interval=None, ...)
+
+The area under the ROC curve is the chance that a resolved run has a higher score than an unresolved one, both drawn at
+random; 0.5 is a coin. Tasks are the sample, so the interval leaves out each task with all of its runs (jackknife). A
+critic that cannot tell runs apart should not mask their steps; one that was told the outcome proves nothing by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy
+from scipy import stats
+
+from srft.critic.agreement import Array
+from srft.critic.intervals import Interval, jackknife_interval
+from srft.critic.labels.labels import Critique
+
+
+class Scored(NamedTuple):
+    """A run's score by a critic, higher is better, and what it came to."""
+
+    task: str
+    score: float
+    resolved: bool
+
+
+class Separation(msgspec.Struct, frozen=True, kw_only=True):
+    """How well scores separate. auc: `None` where all runs came to the same."""
+
+    runs: int
+    resolved: int
+    tasks: int
+    auc: float | None
+    interval: Interval | None
+
+
+def run_score(critique: Critique) -> float | None:
+    """What a critic's verdicts say of a run as a whole: the share of its milestones where it counts those, else of the
+    judged steps those that are no mistake. `None` where nothing was judged.
+
+    A remark that counts nothing is left out of a critique, so no `reached` is 0.
+    """
+    if milestones := critique.remarks.get("milestones"):
+        return critique.remarks.get("reached", 0) / milestones
+    verdicts = [label.verdict for label in critique.labels if label.verdict is not None]
+    return 1 - verdicts.count("mistake") / len(verdicts) if verdicts else None
+
+
+def separation(runs: Sequence[Scored]) -> Separation:
+    """The area under the ROC curve, with its 95 % interval by task."""
+    tasks: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        tasks.setdefault(run.task, []).append(place)
+    resolved_N = numpy.array([run.resolved for run in runs], dtype=bool)
+    found = Separation(runs=len(runs), resolved=int(resolved_N.sum()), tasks=len(tasks), auc=None, interval=None)
+    if not resolved_N.any() or resolved_N.all():
+        return found
+    wins_N = _wins(numpy.array([run.score for run in runs]), resolved_N)
+    resolved, unresolved = int(resolved_N.sum()), int((~resolved_N).sum())
+    won, pairs = float(wins_N[resolved_N].sum()), resolved * unresolved
+    without = []
+    for places in tasks.values():
+        own = _own_pairs([runs[place] for place in places], wins_N[places])
+        left = (resolved - own.resolved) * (unresolved - own.unresolved)
+        without.append((won - own.won) / left if left else float("nan"))
+    interval = jackknife_interval(won / pairs, numpy.array(without))
+    return msgspec.structs.replace(
+        found,
+        auc=float(won / pairs),
+        interval=None if interval is None else Interval(max(0.0, interval[0]), interval[1]),
+    )
+
+
+def _wins(score_N: Array, resolved_N: Array) -> Array:
+    """Of each run, the runs of the other outcome over which the resolved one is the higher; a tie is half of one."""
+    wins_N = numpy.zeros(len(score_N))
+    for side, others in ((resolved_N, ~resolved_N), (~resolved_N, resolved_N)):
+        both = numpy.concatenate([score_N[side], score_N[others]])
+        own = stats.rankdata(score_N[side])
+        below = stats.rankdata(both)[: side.sum()] - own
+        wins_N[side] = below if side is resolved_N else others.sum() - below
+    return wins_N
+
+
+class _OwnPairs(NamedTuple):
+    """What falls out with a task: its runs of each outcome, and what the pairs with one of them in it have won."""
+
+    resolved: int
+    unresolved: int
+    won: float
+
+
+def _own_pairs(runs: Sequence[Scored], wins: Array) -> _OwnPairs:
+    good, bad = ([run.score for run in runs if run.resolved is outcome] for outcome in (True, False))
+    within = sum((one > other) + (one == other) / 2 for one in good for other in bad)  # counted from both sides
+    return _OwnPairs(len(good), len(bad), float(wins.sum()) - within)
