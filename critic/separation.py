@@ -1,7 +1,8 @@
 """Whether a critic tells good runs from bad ones: its score of a run beside the run's outcome.
 
-Reads scores and outcomes, writes nothing.
+Reads critiques and outcomes, writes nothing.
 
+    by_outcome([Judgement(critique, resolved=True, failed=[False, True])])["milestones"].separation.auc
     separation([Scored("a", 0.9, True), Scored("b", 0.2, False), Scored("b", 0.3, False)])
     # Separation(auc=1.0, interval=None, ...)
 
@@ -12,6 +13,7 @@ critic that cannot tell runs apart should not mask their steps; one that was tol
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,9 +21,9 @@ import msgspec
 import numpy
 from scipy import stats
 
-from srft.critic.agreement import Array
+from srft.critic.agreement import Array, cohen_kappa
 from srft.critic.intervals import Interval, jackknife_interval
-from srft.critic.labels.labels import Critique
+from srft.critic.labels.labels import SHOWN, Critique
 
 
 class Scored(NamedTuple):
@@ -102,3 +104,78 @@ def _own_pairs(runs: Sequence[Scored], wins: Array) -> _OwnPairs:
     good, bad = ([run.score for run in runs if run.resolved is outcome] for outcome in (True, False))
     within = sum((one > other) + (one == other) / 2 for one in good for other in bad)  # counted from both sides
     return _OwnPairs(len(good), len(bad), float(wins.sum()) - within)
+
+
+class Judgement(NamedTuple):
+    """A critique of a run, with what the run came to. failed: of each step whether the rule `tool_error` calls it a
+    mistake, `None` where it cannot tell."""
+
+    critique: Critique
+    resolved: bool | None
+    failed: Sequence[bool | None]
+
+
+class ByOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One critic beside the outcomes of the runs that it judged."""
+
+    was_told: bool
+    """Whether the outcome was shown to it: then `separation` says nothing."""
+    runs: dict[str, int]
+    """resolved, unresolved, unknown -> how many runs."""
+    verdicts: dict[str, dict[str, int]]
+    """The same -> verdict, or "abstained" -> how many steps."""
+    separation: Separation
+    agreement: float | None
+    """Cohen's kappa with the rule `tool_error`, of mistake or not, on the steps that both judged."""
+    agreement_interval: Interval | None
+    """Its 95 % interval, over runs."""
+
+
+def by_outcome(judgements: Sequence[Judgement]) -> dict[str, ByOutcome]:
+    """Critic -> how it fares. Of each critic the last critique of a run counts."""
+    last: dict[str, dict[str, Judgement]] = {}
+    for one in judgements:
+        last.setdefault(one.critique.critic, {})[one.critique.trajectory_id] = one
+    return {critic: _beside(list(runs.values())) for critic, runs in sorted(last.items())}
+
+
+_NAMES = {True: "resolved", False: "unresolved", None: "unknown"}
+
+
+def _beside(judgements: Sequence[Judgement]) -> ByOutcome:
+    runs: Counter[str] = Counter()
+    verdicts: dict[str, Counter[str]] = {}
+    scored = []
+    for critique, resolved, _ in judgements:
+        outcome = _NAMES[resolved]
+        runs[outcome] += 1
+        verdicts.setdefault(outcome, Counter()).update(label.verdict or "abstained" for label in critique.labels)
+        if resolved is not None and (score := run_score(critique)) is not None:
+            scored.append(Scored(critique.task_id, score, resolved))
+    counts_NK = numpy.array([_marks(one) for one in judgements])
+    sums = counts_NK.sum(axis=0)
+    agreement = _kappa(sums)
+    return ByOutcome(
+        was_told=any("resolved" in SHOWN[one.critique.information] for one in judgements),
+        runs=dict(runs),
+        verdicts={outcome: dict(counts) for outcome, counts in verdicts.items()},
+        separation=separation(scored),
+        agreement=None if numpy.isnan(agreement) else float(agreement),
+        agreement_interval=jackknife_interval(float(agreement), _kappa(sums - counts_NK)),
+    )
+
+
+def _marks(judgement: Judgement) -> list[int]:
+    """(4,) of the steps that critic and rule both judged: how many; both mistakes; the critic's; the rule's."""
+    both = [
+        (label.verdict == "mistake", failed)
+        for label, failed in zip(judgement.critique.labels, judgement.failed, strict=True)
+        if label.verdict is not None and failed is not None
+    ]
+    mistakes = [mistake and failed for mistake, failed in both]
+    return [len(both), sum(mistakes), sum(mistake for mistake, _ in both), sum(failed for _, failed in both)]
+
+
+def _kappa(counts: Array) -> Array:
+    items, both, first, second = numpy.moveaxis(counts, -1, 0)
+    return cohen_kappa(both=both, first=first, second=second, items=items)

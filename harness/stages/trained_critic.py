@@ -34,8 +34,8 @@ def trained_critic(folder: str, *, judge: JudgeConfig | None = None) -> TrainedC
         found = "says nothing of one" if trained else "is not there"
         raise InputError(
             f"critic: local:{folder}: no critic that srft trained (its training.json {found}). Make rows with `srft "
-            "rows --for critic` and train on them with `srft train`. A model that is asked in words is served, and named "
-            "by its URL."
+            "rows --for critic` and train on them with `srft train`. A model that is asked in words is served, and "
+            "named by its URL."
         )
     form = trained.form
     opened: Callable[[], Opened]
