@@ -150,7 +150,7 @@ def likeness(place: Place, made: Iterable[Place]) -> float:
 
 
 class _Course:
-    """A run beside the fix. reached: milestone -> the step that reached it first; -1: the task told it."""
+    """A run beside the fix. reached: milestone -> the step that reached it first."""
 
     def __init__(self, run: Trajectory, fix: Sequence[Place]) -> None:
         self.run, self.fix = run, fix
@@ -171,7 +171,8 @@ class _Course:
     def _reach(self, milestone: tuple[str, Any], step: int, reason: str) -> None:
         if milestone not in self.reached:
             self.reached[milestone] = step
-            self._told.setdefault(step, _Told("good", 1.0, reason))
+            if reason:
+                self._told.setdefault(step, _Told("good", 1.0, reason))
 
     def _finds(self, step: Step) -> None:
         """What a step shows of the fix's files, and whether it only shows once more what was shown."""
@@ -205,12 +206,14 @@ class _Course:
             for index in steps:
                 if index not in self._told:
                     self._told[index] = self._not_lasting(path)
+        last = max(len(self.run.steps) - 1, 0)
         for number, place in enumerate(self.fix):
-            near = [(index, one) for index, made in lasting.items() for one in made if self._at(place, one)]
+            near = [one for one in self.made if self._at(place, one)]
             if near:
-                first = min(index for index, _ in near)
+                # Where nobody's words hold the lines, say of a script that was run, it is there at the end.
+                first = min((index for index, made in lasting.items() if _shares(made, near)), default=last)
                 self._reach(("changed", number), first, "")
-                if likeness(place, {id(one): one for _, one in near}.values()) >= LIKE_SHARE:
+                if likeness(place, near) >= LIKE_SHARE:
                     self._reach(("as the fix", number), first, "")
         self._submission()
 
@@ -284,6 +287,10 @@ class _Course:
             if is_check(command_text(step)):
                 self._reach(("checked", None), step.index, "checks the change")
                 return
+
+
+def _shares(made: Sequence[Place], near: Sequence[Place]) -> bool:
+    return any(one is other for one in made for other in near)
 
 
 _NUMBER = re.compile(r"^\s*(?:[\w./-]+[:-])?\d+[\t:\- |]+")

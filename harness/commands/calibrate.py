@@ -218,4 +218,5 @@ def _as_json(report: Any, critic: str | None) -> Any:
         return report
     calibration = report.critics[critic]
     content: dict[str, Any] = {"critic": critic, **msgspec.structs.asdict(calibration)}
-    return content | {"baselines": {**report.baselines, "random": calibration.random}}
+    more = {"ideals": report.ideals, "people": report.people}
+    return content | more | {"baselines": {**report.baselines, "random": calibration.random}}

@@ -85,6 +85,13 @@ def test_the_same_again_is_unnecessary_and_with_another_answer_it_is_not():
     assert verdicts(READ, READ, other, SUBMIT, patch=RIGHT)[:3] == ["good", "unnecessary", "good"]
 
 
+def test_a_change_by_a_script_that_was_run_is_there_at_the_end():
+    script = bash("python fix_it.py", observation="")
+    critique = judged(READ, script, SUBMIT, patch=RIGHT)
+    assert [label.verdict for label in critique.labels] == ["good", "good", "good"]
+    assert critique.remarks == {"milestones": 5, "reached": 4}  # nothing was run behind the change
+
+
 def test_of_changes_of_tests_and_of_half_a_fix_nothing_is_said():
     two = FIX + FIX.replace("limits.py", "more.py")
     tests = FIX.replace("pkg/limits.py", "tests/test_limits.py")
