@@ -167,10 +167,11 @@ def _beside(judgements: Sequence[Judgement]) -> ByOutcome:
 
 def _marks(judgement: Judgement) -> list[int]:
     """(4,) of the steps that critic and rule both judged: how many; both mistakes; the critic's; the rule's."""
+    failed_at = dict(enumerate(judgement.failed))
     both = [
         (label.verdict == "mistake", failed)
-        for label, failed in zip(judgement.critique.labels, judgement.failed, strict=True)
-        if label.verdict is not None and failed is not None
+        for label in judgement.critique.labels
+        if label.verdict is not None and (failed := failed_at.get(label.step)) is not None
     ]
     mistakes = [mistake and failed for mistake, failed in both]
     return [len(both), sum(mistakes), sum(mistake for mistake, _ in both), sum(failed for _, failed in both)]

@@ -41,8 +41,8 @@ NEAR_LINES = 5
 READ_SHARE = 0.5
 """Of a place's lines, what an observation must show for the place to be read."""
 
-LIKE_SHARE = 0.5
-"""Of the tokens that the fix brings to a place, what a change must bring there too to be as the fix."""
+LIKE_SHARE = 0.6
+"""Of the tokens that the fix or a change brings to a place, what both must bring for the change to be as the fix."""
 
 _LINE_CHARS = 4
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -78,7 +78,7 @@ class MilestonesCritic:
 
     good: a step that reaches a milestone, and any that is none of the following. mistake: a change that ends up in the
     patch where the fix changes nothing, or otherwise than the fix (confidence 0.5); one that git takes back later; the
-    submission of a patch that has no place of the fix. recover: the taking back. unnecessary: the same command with the
+    submission of such changes, or of none. recover: the taking back. unnecessary: the same command with the
     same answer once more, and a change of one of the fix's files that did not last. Not judged (`None`): changes of
     tests in the patch, as fixes leave tests out, and the submission of a part of the fix.
     """
@@ -144,9 +144,9 @@ def _tokens(block: Iterable[Any]) -> Counter[str]:
 
 
 def likeness(place: Place, made: Iterable[Place]) -> float:
-    """The share of a place's tokens that changes near it have too."""
+    """What a place and the changes near it bring both, as a share of what either brings."""
     near: Counter[str] = sum((one.tokens for one in made), Counter())
-    return (place.tokens & near).total() / max(place.tokens.total(), 1)
+    return (place.tokens & near).total() / max((place.tokens | near).total(), 1)
 
 
 class _Course:
@@ -271,14 +271,18 @@ class _Course:
         steps = self.run.steps
         if not steps or self.run.stop_reason != "submitted":
             return
-        changed = sum(("changed", number) in self.reached for number in range(len(self.fix)))
+        changed, alike = (
+            sum((kind, number) in self.reached for number in range(len(self.fix))) for kind in ("changed", "as the fix")
+        )
         last = steps[-1].index
-        if changed == len(self.fix):
-            self._told[last] = _Told("good", 0.7, "hands in changes at all the places of the fix")
+        if alike == len(self.fix):
+            self._told[last] = _Told("good", 0.9, "hands in changes as the fix makes them")
         elif changed == 0:
             self._told[last] = _Told("mistake", 0.9, "hands in a patch without one of the changes that are needed")
+        elif changed == len(self.fix):
+            self._told[last] = _Told("mistake", 0.5, "hands in changes at the right places, otherwise than expected")
         else:
-            self._told[last] = _Told(None, 0.0, "hands in a part of the fix")
+            self._told[last] = _Told(None, 0.0, "hands in changes at some of the places")
 
     def _checks(self) -> None:
         """Whether something was run behind the last change at a place of the fix."""

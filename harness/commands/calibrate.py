@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
 from srft.env.errors import InputError
@@ -196,7 +197,11 @@ def _by_outcome(run: str, *, critic: str | None, json: bool) -> None:
     from srft.harness.look.calibrated import print_outcomes
 
     told = [
-        Judgement(one.critique(), index.outcome(entry).resolved, [_MISTAKES.get(code) for code in entry.tool_error])
+        Judgement(
+            msgspec.structs.replace(one.critique(), remarks=one.remarks),
+            index.outcome(entry).resolved,
+            [_MISTAKES.get(code) for code in entry.tool_error],
+        )
         for index, entry in _standing(Path(run))
         for one in index.told(entry.id)
         if one.source not in _TRUE_SOURCES and critic in (None, one.critic)
@@ -212,8 +217,6 @@ def _by_outcome(run: str, *, critic: str | None, json: bool) -> None:
 
 
 def _as_json(report: Any, critic: str | None) -> Any:
-    import msgspec
-
     if critic is None:
         return report
     calibration = report.critics[critic]

@@ -181,6 +181,14 @@ def test_critics_beside_outcomes(command, tmp_path):
     said = command("--run", run.path, "--labels", "outcome")
     assert "lenient: kappa with tool_error .000" in said
     assert "it does not tell resolved runs from unresolved ones here, so do not mask by it." in said
+    with Run(run.path) as opened:
+        for id_, reached in {"a": 1, "b": 3, "c": 2, "d": 4}.items():
+            told = critique(id_, "ggg", critic="milestones", source="rule")
+            opened.round(0).critiques.append(
+                msgspec.structs.replace(told, remarks={"milestones": 4, "reached": reached})
+            )
+    found = json.loads(command("--run", run.path, "--labels", "outcome", "--critic", "milestones", "--json"))
+    assert found["milestones"]["separation"]["auc"] == 0  # by its milestones: the unresolved runs came further
     with pytest.raises(InputError, match="no verdicts by nobody on any of its runs"):
         command("--run", run.path, "--labels", "outcome", "--critic", "nobody")
 

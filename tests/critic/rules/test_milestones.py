@@ -50,7 +50,7 @@ def test_a_run_that_does_as_the_fix_reaches_every_milestone():
         "reads the lines of pkg/limits.py that are to be changed",
         "changes pkg/limits.py where it is to be changed",
         "checks the change",
-        "hands in changes at all the places of the fix",
+        "hands in changes as the fix makes them",
     ]
     assert (critique.information, critique.source) == ("fix_alone", "rule")
 
@@ -66,7 +66,14 @@ def test_a_change_where_the_fix_has_none_is_a_mistake_and_so_is_its_submission(p
 def test_the_right_place_otherwise_than_the_fix_is_half_sure():
     step = bash("python - <<'E'\n# pkg/limits.py\nraise RangeError(value, 'out of its bounds')\nE", observation="")
     critique = judged(READ, step, SUBMIT, patch=OTHERWISE)
-    assert [(label.verdict, label.confidence) for label in critique.labels[1:]] == [("mistake", 0.5), ("good", 0.7)]
+    assert [(label.verdict, label.confidence) for label in critique.labels[1:]] == [("mistake", 0.5)] * 2
+
+
+def test_a_change_that_brings_more_than_the_fix_is_not_as_the_fix():
+    """A slip beside the right value: the tokens of the fix are all there."""
+    slip = FIX.replace("+        return low", "+        return min(low, value)")
+    step = bash(r"sed -i '10c\        return min(low, value)' pkg/limits.py", observation="")
+    assert verdicts(READ, step, SUBMIT, patch=slip) == ["good", "mistake", "mistake"]
 
 
 def test_a_change_that_git_takes_back_was_a_mistake():
@@ -162,4 +169,4 @@ def test_the_recorded_runs(shared_data, verified_tasks):
             shares[run.recorded_resolved].append(critique.remarks.get("reached", 0) / critique.remarks["milestones"])
     assert (len(shares[True]), len(shares[False])) == (34, 11)
     means = {resolved: sum(found) / len(found) for resolved, found in shares.items()}
-    assert means[True] > 0.8 > 0.5 > means[False]
+    assert means[True] > 0.75 > 0.5 > means[False]
