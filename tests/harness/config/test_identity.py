@@ -31,6 +31,7 @@ SETTINGS = {
         "infra_retries warm workers",
         "attempts only tasks",
     ),
+    "CriticRowsConfig": ("contamination form labels rows template tokenizer", "", "evaluation only"),
     "CritiqueConfig": ("critic judge ray round", "workers", "only only_unresolved tasks"),
     "DemonstratorConfig": ("habits rates style", "", ""),
     "EpisodeLimits": ("command_timeout_s context_tokens cost_usd format_errors steps tokens wall_s", "", ""),
@@ -40,6 +41,11 @@ SETTINGS = {
         "attempts",
     ),
     "ErrorRates": ("ignore_tests revert spoil unfinished unnecessary wrong_edit wrong_file", "", ""),
+    "FormConfig": (
+        "content_chars information observation_chars question_chars reason_chars reasons steps task_chars",
+        "",
+        "",
+    ),
     "GradingConfig": ("", "timeout_s workers", "enabled"),
     "ImagesConfig": ("", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
@@ -98,6 +104,7 @@ NOT_KEPT = {"DoctorConfig", "ExportConfig"}
 
 CONTENTS = {
     "CollectConfig": {"model", "prompt", "tasks"},
+    "CriticRowsConfig": {"evaluation", "tokenizer"},
     "CritiqueConfig": {"critic", "tasks"},
     "EpisodesConfig": {"prompt"},
     "JudgeConfig": {"model", "prompt"},
