@@ -78,7 +78,7 @@ def reliability(runs: Sequence[JudgedRun]) -> Reliability | None:
     right_V = (flagged_V == harmful_V).astype(float)
     bin_V = numpy.minimum((sure_V * BINS + 1e-9).astype(int), BINS - 1)
     curve = tuple(_bin(bin_V == place, sure_V, flagged_V, right_V) for place in range(BINS))
-    error = sum(abs(one.confidence - one.right) * one.steps for one in curve if one.right is not None)  # type: ignore[operator]
+    error = sum(abs((one.confidence or 0) - (one.right or 0)) * one.steps for one in curve)
     return Reliability(curve=curve, error=error / len(known), threshold=_threshold(runs, sure_V[flagged_V == 1]))
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy
+from numpy.typing import NDArray
 from scipy import stats
 
 from srft.critic.agreement import Array, cohen_kappa
@@ -81,7 +82,7 @@ def separation(runs: Sequence[Scored]) -> Separation:
     )
 
 
-def _wins(score_N: Array, resolved_N: Array) -> Array:
+def _wins(score_N: Array, resolved_N: NDArray[numpy.bool_]) -> Array:
     """Of each run, the runs of the other outcome over which the resolved one is the higher; a tie is half of one."""
     wins_N = numpy.zeros(len(score_N))
     for side, others in ((resolved_N, ~resolved_N), (~resolved_N, resolved_N)):

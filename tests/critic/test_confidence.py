@@ -81,7 +81,8 @@ def test_the_threshold_is_the_best_of_all(steps):
         both = sum(h for h, _ in kept) + sum(f for _, f in kept)
         return 2 * sum(h and f for h, f in kept) / both if both else None
 
-    every = [value for least in (0.0, 0.2, 0.5, 0.9, 1.0) if (value := f1(least)) is not None]
+    given = {c for one in steps for _, f, c in one if f and c is not None}
+    every = [value for least in (0.0, *given) if (value := f1(least)) is not None]
     best = told.threshold.f1
     assert best == (pytest.approx(max(every)) if every else None)
     if told.threshold.min_confidence is not None:
