@@ -48,8 +48,8 @@ class CriticRowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How runs are shown and what is replied; the model's folder keeps it."""
     template: dict[str, Any] = {}
     """Further variables of the tokenizer's chat template."""
-    rows: RowSettings = RowSettings(overlong="drop")
-    """How rows are cut. A reply that is cut would teach to leave steps out, so rows that are too long are dropped."""
+    rows: RowSettings = RowSettings()
+    """How rows are made. A row is one step, the reply, and steps are never cut: a row that is too long is dropped."""
     only: Annotated[tuple[str, ...], ADDS] = ()
     """The runs on these tasks; all where none is named."""
     evaluation: Annotated[tuple[str, ...], adds_by(tasks_ids)] = ()

@@ -21,7 +21,7 @@ from srft.harness.stages.critique import CritiqueConfig, critique
 from srft.harness.stages.rows import RowsConfig, make_rows
 from srft.harness.stages.train import TrainConfig, rows_to_train, train
 from srft.train.fit.recipe import Recipe
-from srft.train.rows.rows import RowTable
+from srft.train.rows.rows import RowSettings, RowTable
 from tests.agent.conftest import ChatServer
 from tests.tiny import write_tasks
 from tests.train.byte_tokenizer import byte_tokenizer
@@ -77,6 +77,13 @@ def test_rows_are_questions_with_the_labels_as_replies(tmp_path, base):
     assert (made.manifest.arm, made.manifest.critics, made.manifest.form) == ("critic", ["oracle"], FormConfig())
     assert not rows(folder, base).is_new
     assert rows(folder, base, form=FormConfig(reasons=True)).is_new
+
+
+@pytest.mark.parametrize("overlong", ["cut", "drop", "slide"])
+def test_a_row_that_is_too_long_is_dropped_whatever_the_rule(tmp_path, base, overlong):
+    folder = add_runs(tmp_path / "run", ("oracle", "oracle", "gmg"))
+    made = rows(folder, base, rows=RowSettings(max_tokens=100, overlong=overlong))
+    assert (made.manifest.rows, sum(made.manifest.dropped.values())) == (0, 1)
 
 
 def test_a_new_label_makes_them_again(tmp_path, base):
