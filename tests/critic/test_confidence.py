@@ -60,6 +60,20 @@ def test_a_flag_without_a_confidence_always_counts():
     assert (threshold.min_confidence, threshold.recall) == (0.95, 1)
 
 
+def test_a_run_without_confidences_keeps_all_its_flags():
+    bare = JudgedRun(id="b", harmful=(True, False), flagged=(True, True), places=(0.25, 0.75))
+    threshold = reliability([run("a", UNSURE, SURE), bare]).threshold
+    assert (threshold.min_confidence, threshold.precision, threshold.recall) == (0.95, 2 / 3, 1)
+
+
+def test_of_many_confidences_a_hundred_are_tried():
+    steps = [(place > 499, True, place / 1000) for place in range(1000)]
+    threshold = reliability([run("a", *steps)]).threshold
+    # One of a hundred quantiles, which is a confidence that was given, a tenth of a bin around the best.
+    assert threshold.min_confidence in {place / 1000 for place in range(490, 511)}
+    assert threshold.f1 > 0.98
+
+
 def test_without_confidences_there_is_nothing():
     assert reliability([run("a", (True, True, None))]) is None
     bare = judged_runs({"r": {0: StepLabel(step=0, verdict="mistake")}}, {"c": {"r": {}}}).runs["c"]
