@@ -28,6 +28,7 @@ from srft.harness.commands.options import fail
 from srft.harness.commands.practice import practice
 from srft.harness.commands.report import report
 from srft.harness.commands.rows import rows
+from srft.harness.commands.runs import runs
 from srft.harness.commands.serve import serve
 from srft.harness.commands.show import show
 from srft.harness.commands.train import train
@@ -53,6 +54,7 @@ app.command()(train)
 app.command()(serve)
 app.command()(practice)
 app.command()(report)
+app.command()(runs)
 app.command()(compare)
 app.command()(export)
 app.command()(view)
