@@ -17,7 +17,7 @@ import msgspec
 
 from srft.agent.models.openai import OpenAIConfig
 from srft.critic.judge.prompt import JudgePrompt
-from srft.critic.labels.labels import Information
+from srft.critic.labels.labels import JudgeInformation
 from srft.env.errors import InputError
 from srft.env.identity import MAY_CHANGE, decides_by, identity, resolved_path
 
@@ -54,7 +54,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     prompt: Annotated[str, decides_by(_prompt_id)] = "default"
     """`default`: a step answers for its own harm. `propagating`: steps that build on an error are mistakes too, as
     AgentProcessBench labels them. Or a YAML file."""
-    information: Information = "outcome_if_known"
+    information: JudgeInformation = "outcome_if_known"
     """What it sees besides the run: nothing (`none`), the outcome where it is known (`outcome_if_known`), the outcome
     of every run (`outcome`), or that and the test log (`test_log`) or the reference fix (`gold_patch`)."""
     votes: Annotated[int, _MORE_THAN_0] = 1

@@ -26,7 +26,8 @@ FILE_PREFIX = "file:"
 
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 Source = Literal["model", "rule", "human", "oracle"]
-Information = Literal["none", "outcome_if_known", "outcome", "test_log", "gold_patch"]
+JudgeInformation = Literal["none", "outcome_if_known", "outcome", "test_log", "gold_patch"]
+Information = Literal["none", "outcome_if_known", "outcome", "test_log", "gold_patch", "fix_alone"]
 
 # From the one that weighs most: where critics disagree, the step gets the first of these that any of them gave.
 SEVERITY: tuple[Verdict, ...] = ("mistake", "unnecessary", "recover", "good")
@@ -84,9 +85,10 @@ SHOWN: dict[Information, tuple[str, ...]] = {
     "outcome": ("resolved",),
     "test_log": ("resolved", "test_log"),
     "gold_patch": ("resolved", "gold_patch"),
+    "fix_alone": ("gold_patch",),
 }
-"""What each information arm shows of the evidence: the outcome in all of them but `none`, and all that it shows must be
-known in all of them but `outcome_if_known`."""
+"""What each information arm shows of the evidence, all of which must be known but for `outcome_if_known`. `fix_alone`
+is a rule's, whose verdicts are to be compared with the outcome; of a run on a task without a fix it has no opinion."""
 
 
 def evidence_id(evidence: Evidence, information: Information) -> str:

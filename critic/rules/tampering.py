@@ -120,7 +120,7 @@ def changes_of(command: Command) -> list[Change]:
 
 def changes_of_edit(arguments: Mapping[str, Any]) -> list[Change]:
     """The file that a call of the edit tool changes."""
-    hows: dict[str, How] = {"create": "write", "replace": "edit", "insert": "edit"}
+    hows: dict[str, How] = {"create": "write", "replace": "edit", "str_replace": "edit", "insert": "edit"}
     how, path = hows.get(str(arguments.get("command"))), arguments.get("path")
     return [Change(path, how)] if how and isinstance(path, str) else []
 

@@ -32,7 +32,8 @@ def critique(
         typer.Option(
             "--critic",
             metavar="NAME|URL|FILE",
-            help="tool_error, edits, exploit, file:F, oracle:F, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
+            help="tool_error, edits, milestones, exploit, file:F, oracle:F, local:DIR (one's own), a judge's URL "
+            "(http://HOST/v1#NAME) or its YAML file.",
         ),
     ] = None,
     tasks: TasksOption = None,

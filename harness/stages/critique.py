@@ -31,6 +31,7 @@ from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge, JudgeFailed, add_usage
 from srft.critic.labels.labels import (
+    SHOWN,
     Critic,
     Critique,
     Information,
@@ -52,7 +53,7 @@ from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.batch import Batch, BatchConfig
 from srft.harness.stages.ceiling import Ceiling
 from srft.harness.stages.cluster import Cluster
-from srft.harness.stages.critics import check_critic, open_critic
+from srft.harness.stages.critics import check_critic, closing_critic, open_critic
 from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
 from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
@@ -177,7 +178,7 @@ def critique(
         check_critic(critic)
     if isinstance(critic, Judge):
         critic.until(stop)
-    with _cluster(config, critic) as cluster:
+    with closing_critic(critic), _cluster(config, critic) as cluster:
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
         ceiling = _ceiling(config, round_, critic, evidence)
         stage = _Stage(config, round_, asked, evidence, subjects, stop=stop, ceiling=ceiling)
@@ -295,7 +296,7 @@ def _read(
         config.critic, judge=judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks), send=send
     )
     information: Information = getattr(critic, "information", "none")
-    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
+    gold_patches = _gold_patches(config, round_) if "gold_patch" in SHOWN[information] else None
     evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
     return critic, evidence, _subjects(round_, critic, evidence, config)
 
@@ -316,7 +317,7 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
     folder = config_folder(round_)
     if config.tasks is None and kept_config(folder) is None:
         raise InputError(
-            f"{folder}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
+            f"{folder}: the reference fixes are wanted, and where the tasks lie is not on file; give --tasks"
         )
     return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
 

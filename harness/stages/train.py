@@ -23,7 +23,7 @@ from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import read_config
 from srft.harness.config.identity import base_model_id, tasks_ids
 from srft.harness.run.store import Round
-from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
+from srft.harness.run.trained import CRITIC_ROWS, arms_on_file, has_rows, rows_command, rows_folder
 from srft.harness.serve.memory import out_of_memory
 from srft.train.fit.finetune import Trained, finetune
 from srft.train.fit.recipe import Recipe, recipe_file
@@ -63,8 +63,8 @@ SMALLER = (
 
 
 def rows_to_train(round_: Round, arm: str | None) -> Path:
-    """The rows of an arm, or of the only one there is. Raises InputError."""
-    found = arms_on_file(round_)
+    """The rows of an arm or for a critic, or the only ones there are. Raises InputError."""
+    found = [*arms_on_file(round_), *([CRITIC_ROWS] if has_rows(round_, CRITIC_ROWS) else [])]
     if arm is None and len(found) == 1:
         arm = found[0]
     if arm not in found:

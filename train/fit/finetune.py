@@ -35,6 +35,7 @@ from transformers import (
     set_seed,
 )
 
+from srft.critic.distil import FormConfig
 from srft.env.errors import InputError
 from srft.env.identity import identity, key
 from srft.train.fit.attention import choose_attention, refuse_other_layers
@@ -59,7 +60,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """training.json.
 
     fingerprint: a hash of rows, recipe and the base model's weights. task_ids, repos: what was trained on, for the
-    contamination guard. log: one entry a logged step, as the trainer gives it. figures: what it came to.
+    contamination guard. form: of a critic, how runs are shown to it. log: one entry a logged step, as the trainer gives
+    it. figures: what it came to.
     """
 
     schema_version: int = 1
@@ -72,6 +74,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     task_ids: list[str]
     repos: list[str]
     held_out_tasks: list[str]
+    form: FormConfig | None = None
     figures: dict[str, float | int | None]
     log: list[dict[str, float]]
 
@@ -131,6 +134,7 @@ def finetune(
         task_ids=table.manifest.task_ids,
         repos=table.manifest.repos,
         held_out_tasks=sorted(held_out),
+        form=table.manifest.form,
         figures=_figures(trainer, schedule, held_out_loss),
         log=trainer.state.log_history,
     )

@@ -28,6 +28,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from srft.agent.records import Trajectory
+from srft.critic.distil import FormConfig
 from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts, label_source, left_out, step_weights, token_weights
@@ -119,6 +120,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
+    form: how runs are shown and verdicts written, in rows for a critic.
     """
 
     schema_version: int = 1
@@ -144,6 +146,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     keeps_history: str | None = None
     mask_sources: dict[str, int] = {}
     critics: list[str] = []
+    form: FormConfig | None = None
     task_ids: list[str] = []
     repos: list[str] = []
 
@@ -162,11 +165,13 @@ def write_rows(
     *,
     fingerprints: Mapping[str, str],
     critics: Sequence[str] = (),
+    form: FormConfig | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> dict[str, Manifest]:
     """Write `<folder>/<arm>/` for every arm. A run that cannot be rendered is counted, not fatal.
 
-    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. The manifest keeps both.
-    Raises StorageError.
+    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. form: of rows for a critic.
+    left_out: what was left out before. The manifest keeps all of these. Raises StorageError.
     """
     arms: dict[str, _ArmWriter] = {}
     try:
@@ -188,7 +193,9 @@ def write_rows(
             with suppress(OSError):  # on a full disk it fails too, and would hide what happened
                 writer.close()
     for writer in arms.values():
-        writer.manifest.critics = list(critics) if label_source(writer.manifest.policy.arm) == "critic" else []
+        is_theirs = form is not None or label_source(writer.manifest.policy.arm) == "critic"
+        writer.manifest.critics, writer.manifest.form = list(critics) if is_theirs else [], form
+        writer.count_left_out(left_out or {})
     return {arm: writer.finish() for arm, writer in arms.items()}
 
 
@@ -331,6 +338,10 @@ class _ArmWriter:
             manifest.steps_masked += int((weight_S[steps] == 0).sum())
             self._tasks.add(trajectory.task_id)
             self._repos.add(trajectory.repo)
+
+    def count_left_out(self, reasons: Mapping[str, int]) -> None:
+        self._left_out.update(reasons)
+        self.manifest.runs += sum(reasons.values())
 
     def close(self) -> None:
         """Write the file's end. A second time does nothing. Raises OSError."""

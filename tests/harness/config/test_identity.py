@@ -33,6 +33,7 @@ SETTINGS = {
         "infra_retries warm workers",
         "attempts attempts_by_task only tasks",
     ),
+    "CriticRowsConfig": ("contamination form labels rows template tokenizer", "", "evaluation only"),
     "CritiqueAssumptions": (
         "analysis_tokens entry_tokens prompt_tokens_per_s reply_tokens_per_s thinking_tokens",
         "",
@@ -47,6 +48,11 @@ SETTINGS = {
         "attempts",
     ),
     "ErrorRates": ("ignore_tests revert spoil unfinished unnecessary wrong_edit wrong_file", "", ""),
+    "FormConfig": (
+        "content_chars information observation_chars question_chars reason_chars reasons steps task_chars",
+        "",
+        "",
+    ),
     "GradingConfig": ("capabilities network", "cpus memory_gib pids timeout_s workers", "enabled"),
     "ImagesConfig": ("platform", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
@@ -107,6 +113,7 @@ NOT_KEPT = {"DoctorConfig", "ExportConfig"}
 
 CONTENTS = {
     "CollectConfig": {"model", "prompt", "tasks"},
+    "CriticRowsConfig": {"evaluation", "tokenizer"},
     "CritiqueConfig": {"critic", "tasks"},
     "EpisodesConfig": {"prompt"},
     "JudgeConfig": {"model", "prompt"},

@@ -646,3 +646,25 @@ def test_what_a_critique_stands_on(run, tmp_path):
     by_file(path, file)
     write_labels(file, **{"id-0": {0: "mistake"}})
     assert stands() == (first.key, False)
+
+
+FIX = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1,1 +1,1 @@\n-x = 1\n+x = 2\n"
+
+
+def test_milestones_need_a_fix_and_no_outcome(tmp_path, run):
+    """Runs on tasks without a fix at hand are without an opinion, and one that nobody graded is judged too."""
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("".join(json.dumps(tiny.row(number) | {"patch": FIX}) + "\n" for number in range(2)))
+    path = run(trajectory(0, patch=FIX), trajectory(1, patch="", recorded_resolved=None), trajectory(2))
+    with Run(path) as opened:
+        with pytest.raises(InputError, match="the reference fixes are wanted, and where the tasks lie is not on file"):
+            critique(CritiqueConfig(critic="milestones"), opened, stop=threading.Event())
+        config = CritiqueConfig(critic="milestones", tasks=str(tasks))
+        summary = critique(config, opened, stop=threading.Event())
+        assert (summary.judged, summary.without, summary.failed, summary.information) == (2, 1, 0, "fix_alone")
+        told = {one.trajectory_id: one for one in opened.round(0).critiques.read()}
+        assert {run: one.labels[1].verdict for run, one in told.items()} == {"id-0": "good", "id-1": "mistake"}
+        # Another fix is other evidence.
+        tasks.write_text(tasks.read_text().replace("x = 2", "y = 3"))
+        again = critique(config, opened, stop=threading.Event())
+        assert (again.judged, again.resumed) == (2, 0)
