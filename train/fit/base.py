@@ -42,6 +42,9 @@ _DEQUANTIZED = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 """Types of published weights that transformers turns back into bfloat16 as it loads them."""
 
 
+_INDEXER = ".indexer."
+
+
 class Loaded(NamedTuple):
     """model: what the trainer takes, adapters included. forward: of the model inside it."""
 
@@ -148,12 +151,11 @@ def _without_weights(family: Any, name: str, options: dict[str, Any], *, in_floa
         del config.quantization_config
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = family.from_config(config, dtype=torch.float32 if in_float32 else options["dtype"])
-    made: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():
         for key, weight in module._parameters.items():
             if weight is not None:
-                empty = made.setdefault(id(weight), torch.nn.Parameter(torch.empty_like(weight, device="cpu")))
-                module._parameters[key] = empty
+                module._parameters[key] = torch.nn.Parameter(torch.empty_like(weight, device="cpu"))
+    model.tie_weights()
     model.generation_config = generation_config_of(name) or model.generation_config
     return model
 
@@ -210,10 +212,11 @@ def _refuse_other_tokens(name: str, model: PreTrainedModel, table: RowTable) -> 
 
 
 def freeze_others(model: PreTrainedModel) -> None:
-    """What is beside the text model and its head is not trained: an image encoder, heads of other uses."""
+    """What is beside the text model and its head is not trained: an image encoder, heads of other uses. Nor is what the
+    loss has no gradient for: indexers, which choose what is attended to (DeepSeek V3.2, GLM 5)."""
     text = {id(weight) for part in (decoder_of(model), model.get_output_embeddings()) for weight in part.parameters()}
-    for weight in model.parameters():
-        if id(weight) not in text:
+    for name, weight in model.named_parameters():
+        if id(weight) not in text or _INDEXER in name:
             weight.requires_grad_(False)
 
 
@@ -248,13 +251,16 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
     return adapted
 
 
-def _without_adapters(model: PreTrainedModel) -> str | None:
-    """A pattern of modules that get none: what is beside the text model, and what Mamba's kernels read themselves."""
+def _without_adapters(model: PreTrainedModel) -> str:
+    """A pattern of modules that get none: what is beside the text model, what Mamba's kernels read themselves, and
+    matrices that give something else than a product (Llama 4's routers)."""
     decoder = decoder_of(model)
     inside = next(name for name, module in model.named_modules() if module is decoder)
-    is_composite = any(not weight.requires_grad for weight in model.parameters())
-    patterns = [rf"(?!{re.escape(inside)}\.).*"] if is_composite else []
+    beside = (name for name, weight in model.named_parameters() if not weight.requires_grad and _INDEXER not in name)
+    patterns = [rf".*{re.escape(_INDEXER)}.*", *([rf"(?!{re.escape(inside)}\.).*"] if any(beside) else [])]
     for name, module in model.named_modules():
         if all(hasattr(module, part) for part in ("A_log", "D", "conv1d", "out_proj")):
             patterns.append(rf"{re.escape(name)}\.(out_proj|conv1d)")
-    return "|".join(patterns) or None
+        if isinstance(module, torch.nn.Linear) and type(module).forward is not torch.nn.Linear.forward:
+            patterns.append(re.escape(name))
+    return "|".join(patterns)

@@ -179,9 +179,9 @@ def _found(out: Path, arguments: TrainingArguments, fingerprint: str) -> tuple[T
             found = [None, None, error]
     if arguments.world_size > 1:
         distributed.broadcast_object_list(found, src=0)
-    done, checkpoint, error = found
-    if error is not None:
-        raise error
+    done, checkpoint, refusal = found
+    if refusal is not None:
+        raise refusal
     if done is None and arguments.world_size > 1:
         _refuse_other_disks(out, fingerprint)
     return done, checkpoint

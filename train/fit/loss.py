@@ -186,8 +186,12 @@ class LossForward:
         self.attention, self.router_loss, self.apart = attention, router_loss, False
         self.adjust = logit_adjustment(model.config)
         head: Any = model.get_output_embeddings()
-        assert isinstance(head, torch.nn.Linear), "a head that is a plain matrix"
-        head.forward = _HeadForward(head.forward)
+        if not isinstance(head, torch.nn.Linear):
+            raise InputError(
+                f"model type {model.config.model_type}: its head is no plain matrix ({type(head).__name__}); srft does "
+                "not know this architecture: train it with another program from `srft export`"
+            )
+        vars(head)["forward"] = _HeadForward(head.forward)
 
     def __call__(self, *args: Any, batch: Batch | None = None, by_token: bool = False, **others: Any) -> Any:
         """batch: the weighted sum over it, or with `by_token`, and without gradients, its (K,) parts."""
@@ -227,7 +231,7 @@ class LossForward:
         from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
         text = self.model.config.get_text_config()
-        layers = tuple(torch.cat(logits) for logits in zip(*routed, strict=True))
+        layers: Any = tuple(torch.cat(logits) for logits in zip(*routed, strict=True))
         loss: Any = load_balancing_loss_func(layers, layers[0].shape[-1], text.num_experts_per_tok)
         return loss * self.router_loss
 

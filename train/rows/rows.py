@@ -297,7 +297,9 @@ class _ArmWriter:
         self._count(trajectory, kept, weight_S)
         if kept:
             self._stream.write_batch(_batch(trajectory, kept))
-            judged = {step: label.verdict for step, label in facts.labels.items() if label.verdict is not None}
+            judged: dict[int, str] = {
+                step: label.verdict for step, label in facts.labels.items() if label.verdict is not None
+            }
             self._verdicts |= {trajectory.id: judged} if judged else {}
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:

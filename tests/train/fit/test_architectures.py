@@ -98,11 +98,10 @@ def test_packed_loss_and_gradients_are_those_of_each_document_alone(kind):
     theirs = dict(plain.named_parameters())
     for name, weight in model.named_parameters():
         if weight.requires_grad and theirs[name].grad is not None:
-            torch.testing.assert_close(
-                weight.grad, theirs[name].grad, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: n + m
-            )
+            wanted = theirs[name].grad
+            torch.testing.assert_close(weight.grad, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()) + 1e-6)
         else:
-            assert weight.grad is None  # an image encoder
+            assert weight.grad is None  # an image encoder, an indexer
 
 
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.name)
@@ -132,7 +131,7 @@ def test_tied_or_not(kind, tied):
     loss.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     embeddings = (model.get_input_embeddings().weight.grad, plain.get_input_embeddings().weight.grad)
-    torch.testing.assert_close(*embeddings, rtol=1e-3, atol=2e-5)
+    torch.testing.assert_close(*embeddings, rtol=0, atol=1e-4 * float(embeddings[1].abs().max()))
 
 
 @pytest.mark.parametrize("kind", ["t5", "vit"])
