@@ -1,7 +1,7 @@
 """The command line. Results on stdout, everything else on stderr; exit code 0 only on success.
 
-Exit codes: 0 all done; 1 not all done (the world failed, or a record could not be written): the same command again goes
-on; 2 the input is wrong; 130 stopped by Ctrl-C.
+Exit codes: 0 all done; 1 not all done (infrastructure failed, or a record could not be written): the same command
+again goes on; 2 the input is wrong; 130 stopped by Ctrl-C.
 """
 
 import os
@@ -16,6 +16,7 @@ from srft.harness.commands.calibrate import calibrate
 from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
 from srft.harness.commands.compare import compare
+from srft.harness.commands.config import config
 from srft.harness.commands.critique import critique
 from srft.harness.commands.debug import debug
 from srft.harness.commands.doctor import doctor
@@ -27,13 +28,15 @@ from srft.harness.commands.options import fail
 from srft.harness.commands.practice import practice
 from srft.harness.commands.report import report
 from srft.harness.commands.rows import rows
+from srft.harness.commands.runs import runs
 from srft.harness.commands.serve import serve
 from srft.harness.commands.show import show
 from srft.harness.commands.train import train
 from srft.harness.commands.view import view
 
 app = typer.Typer(
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -51,12 +54,14 @@ app.command()(train)
 app.command()(serve)
 app.command()(practice)
 app.command()(report)
+app.command()(runs)
 app.command()(compare)
 app.command()(export)
 app.command()(view)
 app.command()(loop)
 app.command()(debug)
 app.command()(clean)
+app.command()(config)
 
 
 def main() -> NoReturn:
@@ -82,15 +87,23 @@ def main() -> NoReturn:
     raise AssertionError("typer ends the process")
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         import srft
 
         print(srft.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 if __name__ == "__main__":

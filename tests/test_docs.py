@@ -41,6 +41,7 @@ PAGES = (  # later ones go on in the folder of the earlier
     "your-own-model",
     "what-is-masked",
     "loop-from-runs",
+    "rounds",
     "export",
     "read-a-report",
     "compare-models",

@@ -48,8 +48,8 @@ class PracticeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     families: of our own modules; () is all of them where no package is named. packages: NAME==VERSION of an index, or
     a git directory. requirements: what the packages' tests need besides pytest. train, test: how many tasks. split:
     `family` keeps the test tasks' families out of training; `mutant` takes other mutants of the same families. issue:
-    `short` texts are one sentence and a script. runs: how often each suite is run; what does not end the same each time
-    is dropped. workers: containers at a time.
+    `short` texts are one sentence and a script. seed: of the drawing of bugs. runs: how often each suite is run; what
+    does not end the same each time is dropped. workers: containers at a time.
     """
 
     train: Annotated[int, AT_LEAST_0]

@@ -139,7 +139,7 @@ def _of_run(name: str, number: int | None, *, tasks: str | None, only: Any) -> A
         )
     if config is not None:
         loaded = load_tasks(source, only=only or (config.only if not tasks else None) or None)
-        return Asked(place.run, place.folder, submissions_of_run(loaded, config.attempts, index), config)
+        return Asked(place.run, place.folder, submissions_of_run(loaded, config, index), config)
     loaded = load_tasks(source, only=only)
     submissions = submissions_on_file(loaded, index)
     if left_out := len(index.episodes) - len(submissions):

@@ -7,11 +7,9 @@ expected and the nearest known key.
 """
 
 import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -24,6 +22,7 @@ from srft.env.errors import InputError
 from srft.env.identity import ADDS, INSIDE_RUN, MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
+from srft.harness.config.explain import struct_in
 from srft.harness.config.identity import model_id, prompt_id, tasks_id
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -77,9 +76,10 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How episodes are done.
 
     attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
-    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that the world, not the
-    agent, ended. openai: how a model is asked and how it samples, whatever serves it.
-    demonstrator: the teacher that needs no endpoint. ray: many machines.
+    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that infrastructure, not
+    the agent, ended. prompt: a name of ours or a YAML file. format: how the model writes its actions. openai: how a
+    model is asked and how it samples, whatever serves it. demonstrator: the teacher that needs no endpoint. ray: many
+    machines.
     """
 
     attempts: Annotated[int, MORE_THAN_0, ADDS] = 1
@@ -101,8 +101,9 @@ class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft collect` does.
 
-    tasks: what load_tasks reads. only: these instance ids. model: what open_model opens: an endpoint's URL
-    (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or `script:FILE`.
+    tasks: what load_tasks reads. only: these instance ids. attempts_by_task: instance id -> its episodes, where they
+    are not `attempts`. model: what open_model opens: an endpoint's URL (`http://host/v1#name`), `demonstrator`,
+    `local:DIR`, `replay:FILE` or `script:FILE`.
     KEPT_AS: the key under which run.yaml has it.
     """
 
@@ -111,6 +112,13 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
     tasks: Annotated[str, adds_by(tasks_id)]
     model: Annotated[str, decides_by(model_id)]
     only: Annotated[tuple[str, ...], ADDS] = ()
+    attempts_by_task: Annotated[dict[str, Annotated[int, MORE_THAN_0]], ADDS] = {}
+
+    def episodes_of(self, task_ids: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """(task id, attempt) of each episode that is asked for."""
+        for task_id in task_ids:
+            for attempt in range(self.attempts_by_task.get(task_id, self.attempts)):
+                yield task_id, attempt
 
 
 def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] = (), **options: Any) -> C:
@@ -207,14 +215,5 @@ def _refuse_unknown(kind: type[msgspec.Struct], content: Mapping[str, Any], wher
             near = difflib.get_close_matches(str(key), fields, n=1)
             meant = f"did you mean {above}{near[0]}?" if near else f"known keys: {', '.join(fields)}"
             raise InputError(f"{where}: unknown key {above}{key}; {meant}")
-        if isinstance(value, dict) and (nested := _struct_in(fields[key])):
+        if isinstance(value, dict) and (nested := struct_in(fields[key])):
             _refuse_unknown(nested, value, where, f"{above}{key}.")
-
-
-def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
-    """The record type that an annotation names, alone, in a union or with marks."""
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return annotation
-    if not isinstance(annotation, types.UnionType) and typing.get_origin(annotation) not in (Annotated, Union):
-        return None
-    return next((found for one in typing.get_args(annotation) if (found := _struct_in(one))), None)

@@ -256,7 +256,7 @@ class DebugApp(App[None]):
         self._action.focus()
 
     def action_do_it(self) -> None:
-        """Do what was written; where it cannot be done, it stands there still, to be mended."""
+        """Do what was written; where it cannot be done, it stays there to be corrected."""
         text, thought, mode = self._action.text, self.query_one("#thought", Input).value, self._writing
         if mode is None:
             return

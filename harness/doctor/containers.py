@@ -110,7 +110,7 @@ def check_container(images: Sequence[str], base: Finding) -> Finding:
     without it a failure may be the fault of an image that was never srft's."""
     from srft.env.docker.sandbox import DockerSandbox
 
-    remedy = "mend what the engine says; `docker run --rm -it IMAGE bash` must work by hand; or take --sandbox local"
+    remedy = "fix what the engine says; `docker run --rm -it IMAGE bash` must work by hand; or take --sandbox local"
     found = Finding("container", "warning", "not tried: there is no image", base.remedy)
     for image in images:
         spec = SandboxSpec(image=image, workdir="/")

@@ -27,6 +27,7 @@ from srft.harness.config.identity import (
     tasks_id,
     tools_id,
 )
+from srft.harness.loop.choice import Choice
 from srft.harness.loop.promotion import Promotion
 from srft.harness.serve.server import ServeConfig
 from srft.train.fit.recipe import Recipe, recipe_file
@@ -75,7 +76,8 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     last four are the means of 246 recorded runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one
     of the episodes under way sees.
     command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
-    model. judge_usd_per_million_*: what a judge's tokens cost where `judge.openai` names no price.
+    model. judge_usd_per_million_prompt, judge_usd_per_million_completion: what a judge's tokens cost where
+    `judge.openai` names no price.
     """
 
     tasks: int = 1000
@@ -103,19 +105,19 @@ def _recipe_id(name: str, *, base: Path, record: Any) -> dict[str, Any]:
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rounds of collect, critique, rows, train, serve, evaluate, promote.
 
-    runs: what round 1 imports, in place of a collection; then there need be no tasks, and without `evaluation` the new
-    models are neither measured nor promoted. Further rounds collect, so they need teachers and tasks.
-    practice: tasks that the loop makes itself, in place of `tasks` (trained on) and `evaluation` (held out), which are
-    what load_tasks reads. contamination: whether these two must differ by repository or by instance.
-    model: the base model. teachers: who is collected from, one a round, the last one for all further rounds too: an
-    endpoint's URL, `demonstrator` (which it is unless given), or `student`: the model as it stands. With `runs` the
-    first teacher is round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds'
-    runs a round trains on: `all` up to it, only its own (`new`), or those of the last n.
-    critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see `srft.train.rows.mask`.
-    may_fail: the share of the episodes that the world may end without the loop stopping for it; they are counted.
-    recipe: one of ours or a YAML file; training: keys of it that differ, which count with the recipe. processes: of the
-    training, one a GPU.
-    KEPT_AS: the key under which loop.yaml has it.
+    preset: the one of ours that it was read from. runs: what round 1 imports, in place of a collection; then there need
+    be no tasks, and without `evaluation` the new models are neither measured nor promoted. Further rounds collect, so
+    they need teachers and tasks. practice: tasks that the loop makes itself, in place of `tasks` and `evaluation`.
+    tasks: those that are trained on: a dataset, a file or a task repo. evaluation: those that are held out.
+    contamination: whether these two must differ by repository or by instance. model: the base model. rounds: how many.
+    teachers: who is collected from, one a round, the last one for all further rounds too: an endpoint's URL,
+    `demonstrator` (which it is unless given), or `student`: the model as it stands. With `runs` the first teacher is
+    round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds' runs a round trains
+    on: `all` up to it, only its own (`new`), or those of the last n. choose: which tasks a round collects on, and how
+    often. critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see
+    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end without the loop stopping
+    for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ, which count with the
+    recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
     """
 
     KEPT_AS: ClassVar[str] = "loop"
@@ -132,6 +134,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     start: Literal["base", "promoted"] = "base"
     carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
     collect: EpisodesConfig = EpisodesConfig()
+    choose: Choice = Choice()
     critic: Annotated[str, decides_by(critic_id)] = "tool_error"
     judge: JudgeConfig = JudgeConfig()
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)

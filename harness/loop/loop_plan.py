@@ -28,6 +28,7 @@ from srft.agent.importing.readers import Tally
 from srft.agent.importing.readers.source import sources
 from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import EpisodesConfig
+from srft.harness.loop.choice import most_episodes
 from srft.harness.loop.loop_config import LoopAssumptions, LoopConfig, RunsConfig
 from srft.train.fit.recipe import Recipe
 from srft.train.plan.plan import Plan
@@ -97,15 +98,15 @@ def plan_loop(config: LoopConfig) -> LoopPlan:
         config = msgspec.structs.replace(config, plan=msgspec.structs.replace(config.plan, steps=runs.steps))
     tasks, held_out, tasks_from = _counts(config)
     cells, rounds = len(config.cells()), config.rounds
-    a_round = tasks * config.collect.attempts
+    collected = most_episodes(config, tasks)
     measured = held_out * config.evaluate.attempts * (1 + cells * rounds)
-    judged = [runs.count if runs is not None else a_round, *[a_round] * (rounds - 1)]
+    judged = [runs.count if runs is not None else collected[0], *collected[1:]]
     is_known = None not in judged
-    training = plan_training(_recipe(config, judged), model=config.model, table=None)
+    training = plan_training(_recipe(config, judged, tasks), model=config.model, table=None)
     stages = [
         *([_images(config, tasks + held_out)] if tasks + held_out else []),
         *([] if runs is None else [_import(config, runs)]),
-        *([] if runs is not None and rounds == 1 else [_collect(config, a_round, training)]),
+        *([] if runs is not None and rounds == 1 else [_collect(config, collected, training)]),
         _critique(config, sum(it or 0 for it in judged) if is_known else None),
         _train(config, training, models=cells * rounds, is_known=is_known),
         *([_evaluate(config, measured, training)] if held_out else []),
@@ -190,12 +191,14 @@ def _counts(config: LoopConfig) -> tuple[int, int, str]:
     return counts[0], counts[1], where
 
 
-def _recipe(config: LoopConfig, runs: Sequence[int | None]) -> Recipe:
+def _recipe(config: LoopConfig, runs: Sequence[int | None], tasks: int) -> Recipe:
     """The recipe of one cell, with as many rows as a round of all earlier ones carries in the end. runs: of each
-    round."""
+    round. tasks: that it collects on."""
     recipe = config.recipe_of(config.seeds[0])
     carried = {"all": config.rounds, "new": 1}.get(str(config.carry)) or min(int(config.carry), config.rounds)
     rows = sum(it or 0 for it in runs[-carried:])
+    if config.rows.per_task is not None and config.runs is None:
+        rows = min(rows, tasks * len((True, False)) * config.rows.per_task)  # of each outcome
     assumed = msgspec.structs.replace(recipe.plan, rows=max(1, rows))
     return msgspec.structs.replace(recipe, plan=assumed)
 
@@ -209,15 +212,16 @@ def _import(config: LoopConfig, runs: RunsPlan) -> StagePlan:
     return StagePlan(stage="import", count=runs.count, of="runs", disk_gib=size)
 
 
-def _collect(config: LoopConfig, episodes: int, training: Plan) -> StagePlan:
-    """episodes: of one round. Each round's teacher takes its own."""
-    teachers = [it for number in range(1, config.rounds + 1) if (it := config.teacher(number)) is not None]
+def _collect(config: LoopConfig, episodes: Sequence[int], training: Plan) -> StagePlan:
+    """episodes: of each round at most. Each round's teacher takes its own."""
+    teachers = [config.teacher(number) for number in range(1, config.rounds + 1)]
     workers = config.collect.workers
     rounds = [
-        _episodes(config, "collect", episodes, workers=workers, served=it == "student", asked=it != "demonstrator")
-        for it in teachers
+        _episodes(config, "collect", count, workers=workers, served=it == "student", asked=it != "demonstrator")
+        for it, count in zip(teachers, episodes, strict=True)
+        if it is not None
     ]
-    stage = _sum(rounds, stage="collect", count=episodes * len(teachers), of="episodes")
+    stage = _sum(rounds, stage="collect", count=sum(episodes), of="episodes")
     host = _containers_gib(config.collect) + (_probe_bytes(training) / GIB if "student" in teachers else 0.0)
     return msgspec.structs.replace(stage, host_gib=host)
 
@@ -353,6 +357,10 @@ def _assumptions(
         said.append("judge tokens, training hours and the disk for runs: unknown, as the number of runs is")
     if config.tasks is not None or config.evaluation is not None or config.practice is not None:
         said.append(f"tasks: {tasks_from}")
+    if config.rounds > 1 and "student" in config.teachers:
+        said.append(
+            "rounds of the student: as if it never solved a task always; those that it does are left out (choose)"
+        )
     return [
         *said,
         f"an episode: {assumed.steps:g} steps, {assumed.context_tokens:,} tokens of prompt and "

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import msgspec
 from loguru import logger
 
 from srft.agent.models.contract import Model
@@ -124,28 +125,41 @@ class LoopWork:
         *,
         weights: str | None,
         by: str = "",
+        attempts: Mapping[str, int] | None = None,
     ) -> str:
-        """What a collection depends on. weights: of the model that is served for it, by: who is asked elsewhere. More
-        tasks and attempts add to what is there."""
+        """What a collection depends on. weights: of the model that is served for it, by: who is asked elsewhere,
+        attempts: at each task, where earlier rounds decide them. More tasks and attempts add to what is there."""
         base = self.run.path
         served = None if weights is None else (weights, identity(self.config.serve, base=base))
-        decides = key(stage, identity(episodes, base=base), served, by)
+        chosen = () if attempts is None else (sorted(attempts.items()),)
+        decides = key(stage, identity(episodes, base=base), served, by, *chosen)
         return joint_key(decides, key(additions(episodes, base=base), sorted(task_ids.items())))
 
     def collect(
-        self, episodes: EpisodesConfig, tasks: str, teacher: str, *, into: Round, model: Model | None
+        self,
+        episodes: EpisodesConfig,
+        tasks: str,
+        teacher: str,
+        *,
+        into: Round,
+        model: Model | None,
+        attempts: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
-        """Collect and grade into a round or an evaluation; the figures of what came of it."""
+        """Collect and grade into a round or an evaluation; the figures of what came of it. attempts: at each of the
+        tasks, no others are tried; `None`: all tasks, as often as `episodes` says."""
         settings = {field: getattr(episodes, field) for field in episodes.__struct_fields__}
         config = CollectConfig(tasks=tasks, model=teacher, **settings)
+        if attempts is not None:
+            others = {task: number for task, number in attempts.items() if number != episodes.attempts}
+            config = msgspec.structs.replace(config, only=tuple(attempts), attempts_by_task=others)
         ended = collect(config, self.run, stop=self.stop, watch=self.displays.episodes, into=into, model=model)
         if ended.reason:
             raise Incomplete(ended.reason)
         self.check_stop()
         if ended.failed > self.config.may_fail * ended.episodes:
             raise Incomplete(
-                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by the world, which may_fail "
-                f"{self.config.may_fail:g} does not allow; the same command tries them again"
+                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by infrastructure, which "
+                f"may_fail {self.config.may_fail:g} does not allow; the same command tries them again"
             )
         counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
         return counts | (as_json(ended.evaluation) if ended.evaluation else {})

@@ -32,6 +32,7 @@ from srft.harness.config.config import EpisodesConfig, inside_run
 from srft.harness.config.identity import model_id
 from srft.harness.look.report.episodes import read_episodes
 from srft.harness.loop.budget import BudgetWatch
+from srft.harness.loop.choice import attempts_by_task, most_attempts
 from srft.harness.loop.imported import check_sources, import_into, runs_id
 from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.loop.loop_work import (
@@ -118,6 +119,10 @@ def _check_names(config: LoopConfig) -> None:
         check_native(config.model, config.serve)
 
 
+class _AllSolved(Exception):
+    """There is no task left that a round could collect on."""
+
+
 class _Rounds(LoopWork):
     """The rounds of one loop, from the tasks on."""
 
@@ -129,6 +134,9 @@ class _Rounds(LoopWork):
                 _Round(self, number).go()
             except Left:  # the further rounds have the stages that were asked for too
                 self.is_left = True
+            except _AllSolved as end:
+                logger.info("{}", end)
+                break
             if number < self.config.rounds:
                 self.report()
 
@@ -237,8 +245,11 @@ class _Round:
         student = self._model_before("collect") if asks_student else None
         by = teacher if asks_student else model_id(teacher, base=self.rounds.run.path, record=self.config)
         weights = None if student is None else weights_id(student)
-        ids = self.rounds.sources.trained_ids
-        made_key = self.rounds.episodes_key("collect", episodes, ids, weights=weights, by=by)
+        attempts = self._attempts()
+        ids = {task: it for task, it in self.rounds.sources.trained_ids.items() if task in attempts}
+        made_key = self.rounds.episodes_key(
+            "collect", episodes, ids, weights=weights, by=by, attempts=attempts if asks_student else None
+        )
 
         def work() -> dict[str, Any]:
             model = None
@@ -247,14 +258,29 @@ class _Round:
                 model = self.rounds.servers.serve(
                     student, name=name, base=self.config.model, sampling=episodes.openai
                 ).model
-            return self.rounds.collect(episodes, tasks, teacher, into=self.round, model=model)
+            is_choice = len(attempts) < len(self.rounds.sources.trained_ids) or asks_student
+            return self.rounds.collect(
+                episodes, tasks, teacher, into=self.round, model=model, attempts=attempts if is_choice else None
+            )
 
         self.rounds.stage(self.stages, "collect", made_key, work, stage="collect")
+
+    def _attempts(self) -> dict[str, int]:
+        """Task -> how many episodes of it this round collects. Raises _AllSolved where there are none."""
+        of_student = (number for number in range(1, self.number) if self.config.teacher(number) == "student")
+        before = [self.rounds.run.round(number).index().attempts_by_task() for number in of_student]
+        tasks = self.rounds.sources.trained_ids
+        if attempts := attempts_by_task(self.config, self.number, tasks, before):
+            return attempts
+        raise _AllSolved(
+            f"{self.round.path.name}: the student solves all {len(tasks)} tasks reliably, and choose.solved is 0, so "
+            "there is nothing to collect and the loop ends here. Give more tasks, or choose.solved"
+        )
 
     def _episodes(self) -> EpisodesConfig:
         """Seeds of its own: a further round of the same teacher must not repeat the one before."""
         episodes = self.config.collect
-        return msgspec.structs.replace(episodes, seed=episodes.seed + (self.number - 1) * episodes.attempts)
+        return msgspec.structs.replace(episodes, seed=episodes.seed + (self.number - 1) * most_attempts(self.config))
 
     def _critique(self) -> list[str]:
         """The critic's name. Of the demonstrator's runs the true verdicts are noted too, to measure the critic by."""

@@ -48,7 +48,7 @@ def episodes_not_run(run: Path, round_: Round) -> int | None:
     except InputError:  # of another version, or tasks that are no longer what they were
         return None
     on_file = round_.index().episodes
-    return sum((task, attempt) not in on_file for task in tasks for attempt in range(config.attempts))
+    return sum(episode not in on_file for episode in config.episodes_of(tasks))
 
 
 def log_of(round_: Round, grade: Grade) -> Path | None:

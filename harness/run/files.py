@@ -79,5 +79,5 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}; mend the file")
+        raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}; fix the file")
     return content

@@ -44,11 +44,11 @@ WORTH_KEEPING_BYTES = 16 << 20
 CODES: dict[Verdict | None, str] = {"good": "g", "unnecessary": "u", "mistake": "m", "recover": "r", None: "-"}
 VERDICTS: dict[str, Verdict | None] = {code: verdict for verdict, code in CODES.items()}
 
-ENDED_BY_THE_WORLD = "ended by the world"
+ENDED_BY_INFRASTRUCTURE = "ended by infrastructure"
 CANCELLED = "cancelled"
 NO_GRADE = "no grade on file"
 GRADER_FAILED = "the grader failed"
-UNFINISHED = {"infra_error": ENDED_BY_THE_WORLD, "cancelled": CANCELLED}
+UNFINISHED = {"infra_error": ENDED_BY_INFRASTRUCTURE, "cancelled": CANCELLED}
 """Stop reasons of episodes that say nothing of the model -> why."""
 
 _VERSION = 1
@@ -573,8 +573,8 @@ class Index:
         return {file.lines.path.name: file.damaged for file in files}
 
     def outcome(self, run: RunEntry) -> Outcome:
-        """What a run came to: by the grade of its patch, else as it was recorded elsewhere. An episode that the world
-        ended, or that was cancelled, has none: whatever patch it left says nothing of the model."""
+        """What a run came to: by the grade of its patch, else as it was recorded elsewhere. An episode that
+        infrastructure ended, or that was cancelled, has none: whatever patch it left says nothing of the model."""
         if run.unfinished:
             return Outcome("not_graded", run.unfinished)
         grade = self.grades.get((run.task_id, run.patch_hash))

@@ -124,6 +124,7 @@ def write_config(
     config = msgspec.structs.replace(
         config,
         attempts=max(kept.attempts, config.attempts),
+        attempts_by_task={**kept.attempts_by_task, **config.attempts_by_task},
         only=tuple(dict.fromkeys((*kept.only, *config.only))) if kept.only and config.only else (),
     )
     keep(folder, identity_in(config, folder))

@@ -210,7 +210,7 @@ class VllmServer:
             time.sleep(POLL_S)
         raise ModelError(
             f"vLLM does not answer at {self._root} after {self._config.start_timeout_s:g} s; raise "
-            f"serve.start_timeout_s, or mend what its log says; {self._last_lines(log_begins)}"
+            f"serve.start_timeout_s, or fix what its log says; {self._last_lines(log_begins)}"
         )
 
     def _last_lines(self, begins: int) -> str:

@@ -11,10 +11,9 @@ world ended. A run keeps its configuration: another one is refused, except for w
 """
 
 import functools
-import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +36,9 @@ from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.cluster import Cluster, RemoteEpisodes
 from srft.harness.stages.episodes import EpisodeRunner, first_line
 from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
+from srft.harness.stages.jobs import FAILURES_IN_A_ROW, JobFailed, run_jobs
 from srft.harness.stages.models import check_model, close_model, configured_model
 from srft.harness.stages.progress import Progress
-
-FAILURES_IN_A_ROW = 12
-"""When the world ended the episodes of so many tasks in a row, it is not going to get better: the run stops."""
 
 
 class Job(NamedTuple):
@@ -64,7 +61,7 @@ class Episodes(Progress):
 
 
 class Summary(NamedTuple):
-    """How a collection ended. `failed` episodes were ended by the world and are tried again by the same command."""
+    """How a collection ended. `failed` episodes were ended by infrastructure; the same command tries them again."""
 
     episodes: int
     finished: int
@@ -156,7 +153,8 @@ def _gib(size: float | None) -> int | None:
 def _jobs(config: CollectConfig, tasks: list[Task], model: Model) -> list[Job]:
     """Every episode of the collection. A script or a recording need not have all the tasks. Raises InputError."""
     jobs, without = [], []
-    for job in (Job(task, attempt) for task in tasks for attempt in range(config.attempts)):
+    by_id = {task.instance_id: task for task in tasks}
+    for job in (Job(by_id[task_id], attempt) for task_id, attempt in config.episodes_of(by_id)):
         try:
             model.for_episode(job.task.instance_id, job.attempt, config.seed)
             jobs.append(job)
@@ -189,7 +187,7 @@ class _Collection:
         reasons = {episode: entry.stop_reason for episode, entry in round_.index().episodes.items()}
         before = [reasons.get((job.task.instance_id, job.attempt)) for job in self.jobs]
         self.pending = [job for job, reason in zip(self.jobs, before, strict=True) if reason is None]
-        # What the world ended before comes last: it must not keep the others waiting for ever.
+        # What infrastructure ended before comes last: it must not keep the others waiting for ever.
         self.pending += [job for job, reason in zip(self.jobs, before, strict=True) if reason == "infra_error"]
         resumed = len(self.jobs) - len(self.pending)
         self.progress = Episodes(total=len(self.jobs), resumed=resumed)
@@ -208,82 +206,50 @@ class _Collection:
             elsewhere=elsewhere,
         )
         self.reason: SrftError | None = None
-        self._failed_in_a_row: set[str] = set()
-        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Do the pending episodes. Raises StorageError when they cannot be kept."""
         if isinstance(self.runner, EpisodeRunner):
             self.backend.prefetch(job.task for job in self.pending)
-        self._upcoming: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for place in range(len(self.pending)):
-            self._upcoming.put(place)
-        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="episode") as executor:
-            workers = [executor.submit(self._work) for _ in range(self.config.workers)]
-            working = set(workers)
-            while working:
-                # A wait without a limit would keep the main thread from its signal handlers.
-                done, working = wait(working, timeout=0.2, return_when=FIRST_EXCEPTION)
-                if any(worker.exception() for worker in done):
-                    self.stop.set()  # the others finish their step
-            for worker in workers:
-                worker.result()
+        failure = run_jobs(self._warmed(), self._do, workers=self.config.workers, stop=self.stop, name="episode")
+        if failure is not None and self.reason is None:
+            self.reason = InfrastructureError(
+                f"the episodes of {FAILURES_IN_A_ROW} tasks in a row were ended by infrastructure, the last by: "
+                f"{first_line(str(failure))}; fix it and give the same command again"
+            )
 
-    def _work(self) -> None:
-        while not self.stop.is_set():
-            try:
-                place = self._upcoming.get_nowait()
-            except queue.Empty:
-                return
+    def _warmed(self) -> Iterator[Job]:
+        """The pending episodes; when one is taken, the workspace of a later one is opened meanwhile."""
+        for place, job in enumerate(self.pending):
             ahead = place + self.config.workers
             if self.config.warm and ahead < len(self.pending):
                 self.runner.warm(self.pending[ahead].task)
-            self._do(self.pending[place])
+            yield job
 
     def _do(self, job: Job) -> None:
+        """Raises JobFailed where infrastructure ended it."""
         self.progress.add(running=1)
         try:
             with self.backend.hold(job.task):
                 trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
-        except InfrastructureError as error:
-            self._failed(job.task.instance_id, str(error))
-            return
+            if trajectory is None or trajectory.stop_reason == "cancelled":
+                return
+            self.round.trajectories.append(trajectory)
+            if trajectory.stop_reason == "infra_error":
+                raise InfrastructureError(trajectory.detail or "no reason recorded")
+        except (InfrastructureError, UnreadableRecord) as error:
+            self.progress.add(failed=1)
+            raise JobFailed(job.task.instance_id, str(error)) from error
         finally:
             self.progress.add(running=-1)
-        if trajectory is None or trajectory.stop_reason == "cancelled":
-            return
-        try:
-            self.round.trajectories.append(trajectory)
-        except UnreadableRecord as error:
-            self._failed(job.task.instance_id, str(error))
-            return
-        if trajectory.stop_reason == "infra_error":
-            self._failed(job.task.instance_id, trajectory.detail)
-            return
-        with self._lock:
-            self._failed_in_a_row.clear()
         self.progress.add(done=1)
         if self.config.grading.enabled:
-            self._grade(Submission(job.task, trajectory.patch, job.attempt))
-
-    def _failed(self, task_id: str, detail: str | None) -> None:
-        self.progress.add(failed=1)
-        with self._lock:
-            self._failed_in_a_row.add(task_id)
-            if len(self._failed_in_a_row) < FAILURES_IN_A_ROW or self.reason is not None:
-                return
-            self.reason = InfrastructureError(
-                f"the episodes of {FAILURES_IN_A_ROW} tasks in a row were ended by the world, the last by: "
-                f"{first_line(detail)}; mend it and give the same command again"
-            )
-        self.stop.set()
+            submission = Submission(job.task, trajectory.patch, job.attempt)
+            self.grader.submit(submission).add_done_callback(self._graded)
 
     def _count(self, step: Step) -> None:
         tokens = step.usage.completion_tokens if step.usage else None
         self.progress.add(steps=1, tokens=tokens or 0)
-
-    def _grade(self, submission: Submission) -> None:
-        self.grader.submit(submission).add_done_callback(self._graded)
 
     def _graded(self, future: "Future[Grade]") -> None:
         if future.cancelled():
@@ -296,7 +262,7 @@ class _Collection:
 
     def _submissions(self) -> list[Submission]:
         by_task: dict[str, Task] = {job.task.instance_id: job.task for job in self.jobs}
-        return submissions_of_run(by_task.values(), self.config.attempts, self.round.index())
+        return submissions_of_run(by_task.values(), self.config, self.round.index())
 
     def summary(self) -> Summary:
         """Waits for the grades that are under way."""

@@ -1,4 +1,4 @@
-"""Running episodes: what one machine needs for them, and the retries where the world ended one.
+"""Running episodes: what one machine needs for them, and the retries where infrastructure ended one.
 
 Reads a configuration and an open model; writes nothing.
 
@@ -9,6 +9,7 @@ Reads a configuration and an open model; writes nothing.
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 from loguru import logger
 
@@ -46,9 +47,23 @@ class EpisodeRunner:
     def run(
         self, task: Task, attempt: int, *, stop: threading.Event, on_step: Callable[[Step], None] | None = None
     ) -> Trajectory:
-        """One episode, tried again when the world ended it. stop: when set, it ends as `cancelled` after its step."""
+        """One episode, tried again when infrastructure ended it. stop: when set, it ends as `cancelled` after its
+        step."""
         for tries_left in reversed(range(self._config.infra_retries + 1)):
-            trajectory = self._once(task, attempt, stop, on_step)
+            env = SweEnv([task], backend=self._backend, pool=self._pool, grade_submission=False)
+            with closing(env):
+                trajectory = run_episode(
+                    env,
+                    self._model,
+                    task=task,
+                    prompt=self._prompt,
+                    fmt=self._fmt,
+                    limits=self._config.episode,
+                    attempt=attempt,
+                    seed=self._config.seed + attempt,
+                    stop=stop,
+                    on_step=on_step,
+                )
             if trajectory.stop_reason != "infra_error" or stop.is_set():
                 break
             again = worth_retrying(trajectory) and tries_left > 0
@@ -57,26 +72,6 @@ class EpisodeRunner:
             if not again:
                 break
         return trajectory
-
-    def _once(
-        self, task: Task, attempt: int, stop: threading.Event, on_step: Callable[[Step], None] | None
-    ) -> Trajectory:
-        env = SweEnv([task], backend=self._backend, pool=self._pool, grade_submission=False)
-        try:
-            return run_episode(
-                env,
-                self._model,
-                task=task,
-                prompt=self._prompt,
-                fmt=self._fmt,
-                limits=self._config.episode,
-                attempt=attempt,
-                seed=self._config.seed + attempt,
-                stop=stop,
-                on_step=on_step,
-            )
-        finally:
-            env.close()
 
     def close(self) -> None:
         self._pool.close()

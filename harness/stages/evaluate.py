@@ -22,6 +22,7 @@ from srft.env.backends import Backend
 from srft.env.grading.grade import Grade, grade, grade_key
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
+from srft.harness.config.config import CollectConfig
 from srft.harness.run.index import Index
 from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
@@ -47,8 +48,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     tasks: distinct tasks. predictions: attempts at them; the outcomes are counts of these and sum up to it. missing:
     tasks that a predictions file has no patch for, which count as not resolved, as on the leaderboards. not_run:
     attempts that were asked for and that the collection has not run yet; they are in no other figure. rate: the tasks'
-    mean share of resolved attempts, those that are `not_graded` (the world failed) left out; `None` where there are no
-    others. interval: 95 %, see `rate_interval`. resolved_any: tasks that at least one attempt resolved.
+    mean share of resolved attempts, those that are `not_graded` (infrastructure failed) left out; `None` where there
+    are no others. interval: 95 %, see `rate_interval`. resolved_any: tasks that at least one attempt resolved.
     """
 
     tasks: int
@@ -92,7 +93,7 @@ class Grader:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="grade")
 
     def _is_final(self, verdict: Grade) -> bool:
-        """Whether it need not be tried again: not the world's failure, nor a timeout under a shorter limit."""
+        """Whether it need not be tried again: not a failure of infrastructure, nor a timeout under a shorter limit."""
         return verdict.resolved is not None and not (verdict.timed_out and verdict.wall_s < self._timeout_s)
 
     def known(self, submission: Submission) -> Grade | None:
@@ -117,7 +118,7 @@ class Grader:
             verdict = (self._elsewhere or self._here)(submission.task, submission.patch)
             self._round.grades.append(verdict)
             with self._lock:
-                self._known[key] = verdict  # a failure of the world too: it is tried again by the next command
+                self._known[key] = verdict  # a failure of infrastructure too: it is tried again by the next command
             return verdict
         finally:
             with self._lock:
@@ -209,10 +210,10 @@ def summarize(verdicts: Iterable[tuple[Submission, Grade | None]]) -> Evaluation
     )
 
 
-def submissions_of_run(tasks: Iterable[Task], attempts: int, index: Index) -> list[Submission]:
+def submissions_of_run(tasks: Iterable[Task], config: CollectConfig, index: Index) -> list[Submission]:
     """Every attempt that a collection was asked for."""
-    episodes = ((task, attempt) for task in tasks for attempt in range(attempts))
-    return [_submission(task, attempt, index) for task, attempt in episodes]
+    by_id = {task.instance_id: task for task in tasks}
+    return [_submission(by_id[task_id], attempt, index) for task_id, attempt in config.episodes_of(by_id)]
 
 
 def submissions_on_file(tasks: Iterable[Task], index: Index) -> list[Submission]:

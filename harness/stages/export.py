@@ -37,9 +37,10 @@ FormatName = Literal[
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything `srft export` does.
 
-    critics: whose labels the arms srft and random use. policy: weights and the rest; its arm is set by `arm`. Token
-    rows (trl, hf) have both in them already. binary: round weights to 0 and 1 for trainers that know no others.
-    evaluation, contamination: tasks that must not be among the runs, as for `srft rows`.
+    format: the other program's. out: the file or folder that is written. arm: what is masked. critics: whose labels the
+    arms srft and random use. policy: weights and the rest; its arm is set by `arm`. Token rows (trl, hf) have both in
+    them already. binary: round weights to 0 and 1 for trainers that know no others. evaluation, contamination: tasks
+    that must not be among the runs, as for `srft rows`.
     """
 
     format: FormatName

@@ -10,6 +10,7 @@ they come to in the arm: a label changes no arm that does not use it.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -84,7 +85,8 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     policies: dict[str, MaskPolicy] = {
         arm: msgspec.structs.replace(config.policy, arm=arm) for arm in dict.fromkeys(config.arms)
     }
-    made_of = _made_of(rounds, critiques, critics, policies)
+    chosen = chosen_runs(rounds, config.rows.per_task)
+    made_of = _made_of(rounds, critiques, critics, policies, chosen)
     settings = identity(config.rows, base=Path())
     fingerprints: dict[str, str] = {
         arm: key("rows", made_of[arm], renderer.fingerprint, ROWS_VERSION, settings) for arm in policies
@@ -95,7 +97,7 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     made: dict[str, Manifest] = {}
     if missing:
         arms = [arm for arm in config.arms if arm in missing]
-        runs = chain.from_iterable(runs_with_facts(one, critiques, critics, arms) for one in rounds)
+        runs = chain.from_iterable(runs_with_facts(one, critiques, critics, arms, chosen) for one in rounds)
         made = write_rows(folder, runs, renderer, missing, config.rows, fingerprints=fingerprints, critics=critics)
     return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
 
@@ -139,14 +141,38 @@ def critics_used(arms: Iterable[Arm], named: Sequence[str], told: Sequence[Told]
     return (known[0],)
 
 
+def chosen_runs(rounds: Sequence[Round], per_task: int | None) -> frozenset[str] | None:
+    """The ids of the runs that are trained on; `None` for all of them. Of a task at most `per_task` of each outcome:
+    the newest round's first, in a round the first attempts. What a task failed and what it solved stay together."""
+    if per_task is None:
+        return None
+    taken: Counter[tuple[str, bool | None]] = Counter()
+    chosen = set()
+    for round_ in reversed(rounds):
+        index = round_.index()
+        for _, run in sorted(index.episodes.items()):
+            kind = (run.task_id, index.outcome(run).resolved)
+            if not run.unfinished and taken[kind] < per_task:
+                taken[kind] += 1
+                chosen.add(run.id)
+    return frozenset(chosen)
+
+
 def runs_with_facts(
-    round_: Round, critiques: Mapping[str, list[Critique]], critics: Sequence[str], arms: Sequence[Arm]
+    round_: Round,
+    critiques: Mapping[str, list[Critique]],
+    critics: Sequence[str],
+    arms: Sequence[Arm],
+    chosen: frozenset[str] | None = None,
 ) -> Iterator[RunToRender]:
-    """The round's finished runs by task and attempt, each with what its mask depends on, by arm."""
+    """The round's finished runs by task and attempt, each with what its mask depends on, by arm. chosen: see
+    `chosen_runs`."""
     index = round_.index()
     for trajectory in round_.finished(in_order=True):
         of_run, outcome = critiques.get(trajectory.id, []), index.outcome(index.by_id[trajectory.id]).resolved
-        yield RunToRender(trajectory, {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms})
+        facts = {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms}
+        is_chosen = chosen is None or trajectory.id in chosen
+        yield RunToRender(trajectory, {arm: one._replace(is_chosen=is_chosen) for arm, one in facts.items()})
 
 
 def run_facts(
@@ -174,12 +200,13 @@ def _made_of(
     critiques: Mapping[str, list[Critique]],
     critics: Sequence[str],
     policies: Mapping[str, MaskPolicy],
+    chosen: frozenset[str] | None,
 ) -> dict[str, str]:
     """Arm -> a hash of all that its rows are made of: the runs, and what the mask makes of each. Where the runs were
     made, when, and in which order the threads were ready, does not count."""
     digests = {arm: hashlib.sha256() for arm in policies}
     arms: Sequence[Any] = list(policies)
-    for run in chain.from_iterable(runs_with_facts(one, critiques, critics, arms) for one in rounds):
+    for run in chain.from_iterable(runs_with_facts(one, critiques, critics, arms, chosen) for one in rounds):
         rendered = _rendered_of(run.trajectory)
         for arm, policy in policies.items():
             digests[arm].update(msgspec.json.encode((rendered, _masked(run.facts[arm], policy))))

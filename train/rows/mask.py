@@ -49,10 +49,11 @@ class Part(IntEnum):
 class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How labels become weights.
 
-    verdict weights: good, unnecessary, mistake, recover. unlabelled: of a step without a verdict, or with one whose
-    confidence is below `min_confidence`. mask_resolved: weigh the steps of resolved runs by verdict too. train: which
-    part of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the
-    submission of an unresolved run in the masked arms, `None`: as its verdict says. seed: of the arm `random`.
+    arm: which policy. good, unnecessary, mistake, recover: the weight of a step with that verdict. unlabelled: of a
+    step without a verdict, or with one whose confidence is below `min_confidence`. min_confidence: of a verdict that
+    counts, where not every one does. mask_resolved: weigh the steps of resolved runs by verdict too. train: which part
+    of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the submission of
+    an unresolved run in the masked arms, `None`: as its verdict says. seed: of the arm `random`.
     """
 
     arm: Arm = "srft"
@@ -73,13 +74,15 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RunFacts(NamedTuple):
-    """What the mask of a run depends on. steps: how many it has."""
+    """What the mask of a run depends on. steps: how many it has. is_chosen: whether it is among the runs of its task
+    that are trained on (`RowSettings.per_task`)."""
 
     run_id: str
     steps: int
     resolved: bool | None
     labels: Mapping[int, StepLabel]
     stop_reason: StopReason = "submitted"
+    is_chosen: bool = True
 
 
 def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"] | None:
@@ -106,6 +109,8 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
         return facts.stop_reason
     if facts.steps == 0:
         return "no_steps"
+    if not facts.is_chosen:
+        return "per_task"
     if policy.arm == "all":
         return None
     if facts.resolved is None:

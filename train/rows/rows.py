@@ -65,13 +65,14 @@ SCHEMA = pyarrow.schema(
 class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How rows are cut, and from what.
 
-    max_tokens: longer rows are handled by `overlong`: "cut" after the last whole step that fits, "drop", or "slide"
-    on in further rows that keep the opening and train each step once. source: "auto" takes sampled token ids where a
-    run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the template
-    rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ (say, a
-    thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended with. calls:
-    write tool calls as text in this syntax, xml or json, for models whose template has none. tools: "refuse" runs whose
-    tool descriptions the template does not write, or "leave_out" the descriptions.
+    max_tokens: of a row. overlong: what to do with a longer one: "cut" it after the last whole step that fits, "drop"
+    it, or "slide" on in further rows that keep the opening and train each step once. source: "auto" takes sampled token
+    ids where a run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the
+    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ
+    (say, a thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended
+    with. calls: write tool calls as text in this syntax, xml or json, for models whose template has none. tools:
+    "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions. per_task: of the
+    runs of a task, at most so many resolved and as many unresolved ones, those of the newest round first.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
@@ -80,6 +81,7 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rewritten: Literal["split", "append", "refuse"] = "split"
     calls: Syntax | None = None
     tools: Literal["refuse", "leave_out"] = "refuse"
+    per_task: Annotated[int, msgspec.Meta(gt=0)] | None = None
 
 
 class Row(NamedTuple):

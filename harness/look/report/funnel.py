@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from srft.harness.look.report.records import ArmRows, Drop, Episodes, FunnelStep, Judgement, Practice, Round
+from srft.harness.run.index import UNFINISHED
 
 
 def funnel(
@@ -25,9 +26,7 @@ def funnel(
 def _of_episodes(collection: Episodes | None) -> Iterator[FunnelStep]:
     if collection is None:
         return
-    unfinished = {
-        name: count for name, count in collection.not_graded.items() if name in ("ended by the world", "cancelled")
-    }
+    unfinished = {name: count for name, count in collection.not_graded.items() if name in UNFINISHED.values()}
     no_verdict = {name: count for name, count in collection.not_graded.items() if name not in unfinished}
     graded = collection.predictions - collection.missing - sum(collection.not_graded.values())
     unresolved = {name: getattr(collection, name) for name in ("unresolved", "empty", "not_applied")}

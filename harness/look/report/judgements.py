@@ -128,7 +128,7 @@ def quality(rounds: Sequence[tuple[Labels, Index]]) -> list[Quality]:
         for source in ("oracle", "human"):  # a person's verdict over an oracle's
             for critic in (one for one in labels.values() if one.source == source):
                 for id_, one in critic.told.items():
-                    if id_ not in finished:  # labelled, but the world or a person ended it
+                    if id_ not in finished:  # labelled, but infrastructure or a person ended it
                         continue
                     truth[id_] = _over(truth.get(id_), one.codes)
                     sources[id_] = source

@@ -26,10 +26,11 @@ from tests.tiny import write_tasks
 SETTINGS = {
     "Assumptions": ("gpu gpus mfu model row_tokens rows tokens_per_s trained_share", "", ""),
     "Budget": ("disk_gib tokens wall_s", "", ""),
+    "Choice": ("new portions reliable solved unsolved", "", ""),
     "CollectConfig": (
         "demonstrator episode format grading images model openai prompt ray sandbox seed",
         "infra_retries warm workers",
-        "attempts only tasks",
+        "attempts attempts_by_task only tasks",
     ),
     "CritiqueConfig": ("critic judge ray round", "workers", "only only_unresolved tasks"),
     "DemonstratorConfig": ("habits rates style", "", ""),
@@ -55,7 +56,7 @@ SETTINGS = {
         "",
     ),
     "LoopConfig": (
-        "carry collect contamination critic evaluate judge mask model practice promote recipe rows serve start",
+        "carry choose collect contamination critic evaluate judge mask model practice promote recipe rows serve start",
         "budget may_fail plan preset processes training",
         "arms evaluation rounds runs seeds tasks teachers",
     ),
@@ -81,7 +82,7 @@ SETTINGS = {
         "about activation_offload checkpoints logger model plan save_every",
         "",
     ),
-    "RowSettings": ("calls max_tokens overlong rewritten source tools", "", ""),
+    "RowSettings": ("calls max_tokens overlong per_task rewritten source tools", "", ""),
     "RowsConfig": ("contamination critics policy rows template thinking tokenizer", "", "arms evaluation"),
     "RunsConfig": ("format limit outcome report sources tools", "", ""),
     "SandboxConfig": ("cpus memory_gib mode network pids", "kind", ""),
@@ -117,7 +118,10 @@ def records() -> dict[str, type[msgspec.Struct]]:
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not any(part in module.name for part in ("practice.modules", ".debug", "__main__", "dialects")):
                 importlib.import_module(module.name)
-    ends = ("Config", "Settings", "Limits", "Recipe", "Policy", "Assumptions", "Budget", "Promotion", "Lora", "Rates")
+    ends = (
+        *("Config", "Settings", "Limits", "Recipe", "Policy", "Assumptions", "Budget", "Promotion", "Lora", "Rates"),
+        "Choice",
+    )
     return {
         kind.__name__: kind
         for kind in _below(msgspec.Struct)

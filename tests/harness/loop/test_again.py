@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from srft.harness.loop.choice import portion
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round
+from srft.train.rows.rows import RowTable
 from tests.harness.loop.small_loop import TASKS, Loops, came_of, done, label, make_folder, run_ids, write_tasks
 
 CELLS = ("srft", "all")
@@ -342,3 +345,39 @@ def test_whatever_is_done_to_it_a_loop_ends_as_a_fresh_one(folder, loops):
 @pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("SRFT_LOOP_SEEDS", "2"))))
 def test_whatever_is_done_to_it_for_long_a_loop_ends_as_a_fresh_one(folder, loops, seed):
     goes_on(folder, loops, seed=seed, steps=14)
+
+
+CHOSEN = ("rounds=4", "arms=[srft]", "choose={portions: 2, new: 2, unsolved: 3}", "rows.per_task=1")
+MANY = tuple(f"small__t-{number}" for number in range(1, 9))
+
+
+def _tried(run: Path, number: int) -> dict[str, list[bool]]:
+    return Round(run / f"round-{number:03d}").index().attempts_by_task()
+
+
+@pytest.mark.slow
+def test_later_rounds_try_again_what_the_student_has_not_solved(loops, tmp_path):
+    folder = make_folder(tmp_path / "chosen")
+    write_tasks(folder / "tasks.jsonl", MANY)
+    script = {task: [f"I look at {task}.", "I am wrong.", f"I mend {task}."] for task in MANY}
+    (folder / "script.yaml").write_text(yaml.safe_dump(script))
+    assert loops(folder, folder / "run", *CHOSEN) == {"code": 0, "error": ""}
+    own = [{task for task in MANY if portion(task, 2) == number} for number in (0, 1)]
+    first, second, third, fourth = (_tried(folder / "run", number) for number in (1, 2, 3, 4))
+    assert (set(first), set(second)) == (own[0], set(MANY))
+    assert {len(verdicts) for verdicts in second.values()} == {2}
+    unsolved = {task for task, verdicts in second.items() if not all(verdicts)}
+    assert {task: len(verdicts) for task, verdicts in third.items()} == dict.fromkeys(unsolved, 3)
+    assert set(fourth) == {task for task, verdicts in third.items() if not all(verdicts)}
+    assert 0 < len(fourth) < len(MANY)
+    rows = RowTable.open(folder / "run" / "round-003" / "rows" / "srft")
+    assert rows.manifest.left_out["per_task"] > 0
+    asked = done(folder)
+    assert loops(folder, folder / "run", *CHOSEN) == {"code": 0, "error": ""}
+    assert done(folder) == asked
+    killed = make_folder(tmp_path / "killed")
+    for name in ("tasks.jsonl", "script.yaml"):
+        shutil.copy(folder / name, killed / name)
+    assert loops(killed, killed / "run", *CHOSEN, kill_after=150)["code"] == -9
+    assert loops(killed, killed / "run", *CHOSEN)["code"] == 0
+    assert came_of(killed / "run", rounds=4, cells=("srft",)) == came_of(folder / "run", rounds=4, cells=("srft",))

@@ -267,3 +267,10 @@ def test_what_is_known_of_a_dataset_goes_into_the_plan(config_file, source, outc
     assert by_stage["import"].count == (40 if count is None else count)
     where = "plan.runs: the dataset is not on this machine" if count is None else "what srft knows of the dataset"
     assert any(line.startswith("runs: ") and where in line for line in planned.assumptions)
+
+
+def test_a_plan_of_rounds_knows_how_many_runs_of_a_task_are_trained_on():
+    sets = ["rounds=3", "teachers=[demonstrator, student]", "choose={new: 2, unsolved: 3}"]
+    whole, bounded = (plan_loop(read_loop_config("demo", sets=[*sets, *more])) for more in ([], ["rows.per_task=1"]))
+    assert next(it.count for it in whole.stages if it.stage == "collect") == 240 * (1 + 2 + 3)
+    assert (whole.training.work.rows, bounded.training.work.rows) == (240 * (1 + 2 + 3), 480)

@@ -199,8 +199,13 @@ def test_an_episode_that_was_done_again_is_the_last_one(round_):
         ({}, [True, False], ("unresolved", None), False),
         ({"recorded_resolved": True}, [None], ("resolved", None), True),
         ({"recorded_resolved": True}, [False], ("unresolved", None), False),
-        ({"stop_reason": "infra_error"}, [True], ("not_graded", "ended by the world"), None),
-        ({"stop_reason": "infra_error", "recorded_resolved": False}, [], ("not_graded", "ended by the world"), None),
+        ({"stop_reason": "infra_error"}, [True], ("not_graded", "ended by infrastructure"), None),
+        (
+            {"stop_reason": "infra_error", "recorded_resolved": False},
+            [],
+            ("not_graded", "ended by infrastructure"),
+            None,
+        ),
         ({"stop_reason": "cancelled"}, [False], ("not_graded", "cancelled"), None),
     ],
 )

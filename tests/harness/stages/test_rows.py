@@ -394,3 +394,22 @@ def test_the_configuration_unless_said_otherwise():
         RowsConfig(tokenizer="t").thinking = "empty"
     with pytest.raises(TypeError):
         RowsConfig("t")
+
+
+def test_of_a_tasks_runs_as_many_of_each_outcome_as_asked_for(tmp_path, tokenizer):
+    with Run(tmp_path / "run") as run:
+        rounds = [run.round(1), run.round(2)]
+        for number, round_ in enumerate(rounds, start=1):
+            for attempt, resolved in enumerate((True, True, False, None)):
+                add(round_, f"{number}{attempt}", task_id="a__b-1", attempt=attempt, resolved=resolved)
+        add(rounds[0], "other", task_id="a__b-2", resolved=True)
+        add(rounds[1], "ended", task_id="a__b-2", resolved=True, stop_reason="infra_error")
+
+        def runs(per_task: int | None) -> tuple[list[str], dict[str, int]]:
+            config = RowsConfig(tokenizer=tokenizer, arms=("all",), rows=RowSettings(per_task=per_task))
+            rows = make_rows(config, rounds[1], earlier=rounds[:1])["all"]
+            return [row.run_id for row in RowTable.open(rows.folder)], rows.manifest.left_out
+
+        assert runs(1) == (["other", "20", "22", "23"], {"per_task": 5, "infra_error": 1})
+        assert runs(3) == (["10", "12", "13", "other", "20", "21", "22", "23"], {"per_task": 1, "infra_error": 1})
+        assert runs(None)[1] == {"infra_error": 1}

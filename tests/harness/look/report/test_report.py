@@ -57,7 +57,7 @@ def path(tmp_path):
 
 
 def collect(run):
-    """Round 1: five episodes on four tasks, one of them done again, one ended by the world."""
+    """Round 1: five episodes on four tasks, one of them done again, one ended by infrastructure."""
     round_ = run.round(1)
     run.add(round_, episode("t-1", steps=3, text="first"), graded=False)
     resolved = run.add(round_, episode("t-1", steps=3), True)
@@ -121,7 +121,7 @@ def test_collection(path):
     one = read_report(path).rounds[1].collection
     assert (one.tasks, one.predictions, one.done_again, one.finished) == (4, 5, 1, 4)
     assert (one.resolved, one.unresolved, one.empty, one.graded) == (1, 1, 1, 3)
-    assert one.not_graded == {"ended by the world": 1, "the grader failed": 1}
+    assert one.not_graded == {"ended by infrastructure": 1, "the grader failed": 1}
     assert one.rate == 0.5  # of the two tasks with verdicts: 1 and 0
     assert one.stop_reasons == {
         "resolved": {"submitted": 1},
@@ -137,7 +137,7 @@ def test_funnel(path):
     assert [(step.name, step.unit, step.count, step.lost) for step in rows] == [
         ("tasks", "tasks", 4, {}),
         ("episodes", "episodes", 5, {}),
-        ("finished", "episodes", 4, {"ended by the world": 1}),
+        ("finished", "episodes", 4, {"ended by infrastructure": 1}),
         ("graded", "episodes", 3, {"the grader failed": 1}),
         ("resolved", "episodes", 1, {"unresolved": 1, "empty": 1}),
         ("steps", "steps", 11, {"of episodes that were not finished": 5}),
@@ -194,7 +194,7 @@ def test_a_person_wins_over_the_oracle(path):
 def test_every_drop_is_counted(path):
     drops = read_report(path).drops
     expected = [
-        ("collect", "episodes", "not graded: ended by the world", 1),
+        ("collect", "episodes", "not graded: ended by infrastructure", 1),
         ("collect", "episodes", "done again: an earlier line stands in the file too", 1),
         ("collect", "patches", "empty; not resolved", 1),
         ("critique by judge", "runs", "not judged", 1),

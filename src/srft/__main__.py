@@ -1,0 +1,5 @@
+"""`python -m srft`, the command line."""
+
+from srft.harness.cli import main
+
+main()
