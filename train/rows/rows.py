@@ -13,6 +13,7 @@ however many arms are made of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ duplicates, the weights of tokens). What renders has a version of its own, and s
 
 BATCH_RUNS = 16
 """Runs whose texts are encoded together."""
+
+VERDICTS = "verdicts.json"
+"""The file in a folder of rows with the labels of its runs: run -> step -> verdict."""
 
 SCHEMA = pyarrow.schema(
     {
@@ -276,6 +280,7 @@ class _ArmWriter:
         self._tasks: set[str] = set()
         self._repos: set[str] = set()
         self._seen: set[bytes] = set()
+        self._verdicts: dict[str, dict[int, str]] = {}
         self._sink = pyarrow.OSFile(str(folder / "rows.arrow"), "wb")
         self._stream = pyarrow.ipc.new_stream(self._sink, SCHEMA)
 
@@ -303,6 +308,10 @@ class _ArmWriter:
         self._count(trajectory, kept, weight_S)
         if kept:
             self._stream.write_batch(_batch(trajectory, kept))
+            judged: dict[int, str] = {
+                step: label.verdict for step, label in facts.labels.items() if label.verdict is not None
+            }
+            self._verdicts |= {trajectory.id: judged} if judged else {}
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
         if not used_tokens(weight_T):
@@ -360,6 +369,7 @@ class _ArmWriter:
         if manifest.remarks.get("history_rewritten"):
             manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
+        (self.folder / VERDICTS).write_bytes(msgspec.json.encode(self._verdicts))
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"
         temporary.write_bytes(content)
@@ -443,6 +453,16 @@ class RowTable(Sequence[Row]):
         """(N,) each row's used tokens, without reading the rows."""
         used: NDArray[numpy.int64] = self._table["used_tokens"].to_numpy()
         return used
+
+    def highest_token_id(self) -> int:
+        """Of all rows."""
+        return max(int(chunk.column("input_ids").values.to_numpy().max()) for chunk in self._chunks)
+
+    @functools.cached_property
+    def verdicts(self) -> dict[str, dict[int, str]]:
+        """Run -> step -> verdict, of the labels that the arm uses."""
+        path = self.folder / VERDICTS
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[int, str]]) if path.exists() else {}
 
     @property
     def task_ids(self) -> list[str]:

@@ -90,10 +90,10 @@ SETTINGS = {
     "Promotion": ("arm level margin", "", ""),
     "RayConfig": ("", "address cpus", ""),
     "Recipe": (
-        "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate log_every lora "
-        "max_grad_norm micro_batch optimizer pack_tokens packs_per_step schedule seed steps warmup_steps weight_decay "
-        "weights",
-        "about checkpoints logger model plan save_every",
+        "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate liger "
+        "log_every lora max_grad_norm micro_batch optimizer pack_tokens packs_per_step router_loss schedule seed steps "
+        "trainer warmup_steps weight_decay weights",
+        "about activation_offload checkpoints logger model plan save_every",
         "",
     ),
     "RowSettings": ("calls max_tokens overlong per_task rewritten source tools", "", ""),
