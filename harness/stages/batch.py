@@ -34,7 +34,7 @@ from srft.env.errors import InputError, ModelError
 from srft.harness.config.config import MORE_THAN_0
 from srft.harness.run.store import write_atomic
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 # What the next batch may answer, so often.
 _PASSING = frozenset({408, 409, 425, 429})
@@ -81,7 +81,7 @@ class Refused(openai.APIStatusError):
         Exception.__init__(self, f"Error code: {status} - {body}")
         self.status_code, self.body = status, body.get("error", body) if isinstance(body, dict) else body
         self.code = self.body.get("code") if isinstance(self.body, dict) else None
-        self.response = SimpleNamespace(headers={})  # type: ignore[assignment] - there was none
+        self.response: Any = SimpleNamespace(headers={})  # there was none
 
 
 class Batch:

@@ -212,7 +212,8 @@ def plan_critique(config: CritiqueConfig, run: Run) -> CritiquePlan:
     critic, evidence, subjects = _read(config, round_, send=nobody)
     evidence.refuse_missing(subjects.missing, run=run.path)
     pending = [it for it in round_.index().standing if it.id in subjects.pending]
-    cost, failing = Cost(), {}
+    cost = Cost()
+    failing: dict[str, str] = {}
     if isinstance(critic, Judge):
         read = round_.trajectories.read_at(it.offset for it in pending)
         cost, failing = summed(critic, ((run, evidence.of(run)) for run in read), config.plan)
