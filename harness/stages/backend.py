@@ -5,11 +5,11 @@ Reads the configuration, writes nothing.
     with closing(open_backend(config.sandbox.kind, config.images)) as backend: ...
 """
 
-from srft.env.backends import Backend, Kind, choose_backend
+from srft.env.backends import Backend, choose_backend
 from srft.harness.config.config import ImagesConfig
 
 
-def open_backend(kind: Kind, images: ImagesConfig) -> Backend:
+def open_backend(kind: str, images: ImagesConfig) -> Backend:
     """Raises EngineError."""
     budget = images.disk_budget_gib
     return choose_backend(

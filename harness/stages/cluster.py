@@ -32,7 +32,7 @@ from srft.agent.records import Step, Trajectory
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge
 from srft.critic.labels.labels import Critique, Evidence
-from srft.env.backends import Backend, Kind
+from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError
 from srft.env.grading.grade import Grade, grade
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
@@ -170,7 +170,7 @@ class RemoteGrade(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def _backend(kind: Kind, images: ImagesConfig) -> Backend:
+def _backend(kind: str, images: ImagesConfig) -> Backend:
     return open_backend(kind, images)
 
 
