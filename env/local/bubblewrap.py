@@ -237,6 +237,7 @@ class BubblewrapGround:
 
     def _command(self, information_fd: int) -> list[str]:
         mounts = ["--bind", str(self._episode.rootfs), "/", "--perms", "1777", "--dir", "/tmp"]
+        mounts += ["--perms", "1777", "--dir", "/var/tmp"]
         for path in (*self._bound, *self._bound_etc):
             mounts += ["--ro-bind-try", path, path]
         mounts += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs"]

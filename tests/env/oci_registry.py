@@ -63,6 +63,7 @@ def programs_layer(more: Mapping[str, bytes] | None = None) -> bytes:
     said = subprocess.run(["ldd", *found], capture_output=True, text=True, check=False).stdout
     libraries = set(re.findall(r"(/\S+) \(0x", said))
     files = {f"usr/bin/{Path(path).name}": Path(path).read_bytes() for path in found}
+    files["var/tmp/.keep"] = b""
     files["etc/passwd"] = b"root:x:0:0:root:/root:/bin/bash\n"
     files |= {_under_usr(path): Path(path).read_bytes() for path in libraries}
     folders = ("bin", "lib", "lib64")
