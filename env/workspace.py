@@ -38,6 +38,10 @@ AGENT_ENV: Mapping[str, str] = MappingProxyType(
         "LESS": "-R",
         "PIP_PROGRESS_BAR": "off",
         "TQDM_DISABLE": "1",
+        # Git refuses to work in a repository that is another user's, as those of images with a USER are.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
     }
 )
 
@@ -55,7 +59,7 @@ class WorkspaceSettings:
     network: str = "none"
     limits: Limits = field(default_factory=Limits)
     init: str = ACTIVATE
-    env: Mapping[str, str] = field(default_factory=lambda: AGENT_ENV)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(AGENT_ENV))
 
     def spec(self, task: Task) -> SandboxSpec:
         return SandboxSpec(
@@ -88,6 +92,7 @@ class _Origin(NamedTuple):
     """What a workspace is made of: tasks with the same one begin in the same state."""
 
     image: str
+    image_id: str | None
     setup: str
 
 
@@ -115,6 +120,9 @@ class WorkspacePool:
         self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
         self._closed = False
 
+    def __deepcopy__(self, _memo: object) -> "WorkspacePool":
+        return self  # Gymnasium copies what an environment was made with; what runs has no copy
+
     def warm(self, task: Task) -> None:
         """Begin to open a workspace for this task, for a later `take`."""
         with self._lock:
@@ -138,8 +146,11 @@ class WorkspacePool:
             workspace.sandbox.close()
 
     def _open(self, task: Task) -> Workspace:
-        self.backend.ensure_image(task)
-        origin = _Origin(task.image, task.agent_setup)
+        with self.backend.hold(task):  # from here on until a container has it
+            return self._opened(task)
+
+    def _opened(self, task: Task) -> Workspace:
+        origin = _Origin(task.image, self.backend.image_id(task.image), task.agent_setup)
         with self._lock:
             scrubbed = self._scrubbed.get(origin)
             if scrubbed is not None:
@@ -188,11 +199,12 @@ class WorkspacePool:
         if not (wanted and self.backend.snapshots_are_images) or start.in_volume:
             return
         try:
-            snapshot = sandbox.snapshot()
+            snapshot = self.backend.keep_snapshot(sandbox)
         except EngineError as error:
             logger.warning("{}: no snapshot ({}); the next workspace is scrubbed anew", origin.image, error)
             return
-        sandbox.disown(snapshot)
+        if snapshot is None:
+            return
         with self._lock:
             replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick
             self._scrubbed[origin] = _Scrubbed(snapshot, start)
