@@ -1,9 +1,7 @@
 r"""What an episode changed: the difference between the files at its start and at its end.
 
-`record_start` runs before the agent does. It reads the working directory and writes a git directory of its own beside
-it, `<TMPDIR or /var/tmp>/.srft-git`: an index of what lies there, the objects of these files, the image's ignore rules.
-A checksum of them stays on the host, in the `Start`. `take_patch` compares the files at the end with that record; the
-agent's `.git` is asked for one thing only, which ignored files it has added by force.
+`take_patch` compares the files at the end with the record of the start (`record.py`). The agent's `.git` is asked for
+one thing only: which ignored files it has added by force.
 
     start = scrub(sandbox)
     sandbox.run("echo fixed >answer.txt; rm -rf .git", 60)
@@ -378,7 +376,7 @@ def binary_hunks(old: bytes, new: bytes) -> bytes:
     r"""Both contents whole, as `git diff --binary` writes them: deflated, in base 85, 52 bytes a line.
 
     >>> binary_hunks(b"", b"a")
-    b'GIT binary patch\nliteral 1\nIcmYdH0Du4h0RR91\n\nliteral 0\nHcmV?d00001\n\n'
+    b'GIT binary patch\nliteral 1\nIc$`ZF003eDVgLXD\n\nliteral 0\nHc$@<O00001\n\n'
     """
     hunks = b"GIT binary patch\n"
     for content in (new, old):

@@ -1,6 +1,7 @@
 """The patch of an episode, applied to a copy of its start, gives the agent's files: on every sandbox."""
 
 import contextlib
+import doctest
 import functools
 
 import pytest
@@ -451,3 +452,7 @@ def test_binary_hunks_are_gits_own(sandbox, size):
     head = f"diff --git a/f b/f\nindex {name}..{new} 100644\n"
     sandbox.write("/srv/b/p", head.encode() + binary_hunks(b"old", content))
     assert sandbox.run("cd /srv/b; git apply p && cmp f want && git apply -R p && cat f").output == "old"
+
+
+def test_the_example_of_binary_hunks():
+    assert doctest.testmod(patch_module).failed == 0
