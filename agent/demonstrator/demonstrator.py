@@ -31,7 +31,7 @@ from srft.agent.models.contract import Reply
 from srft.env.errors import InputError
 from srft.env.tasks.task import Task
 
-FormatName = Literal["backtick", "xml", "native"]
+FormatName = Literal["backtick", "xml", "json", "native"]
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 
 PLAN_VERSION = 2
@@ -111,12 +111,13 @@ class PlannedStep(NamedTuple):
             parameter = "" if submits else f"<parameter=command>\n{self.command}\n</parameter>\n"
             content = f"{self.thought}\n\n<function={name}>\n{parameter}</function>"
             return Reply(content=content, finish_reason="stop")
-        function = {
-            "name": "submit" if submits else "bash",
-            "arguments": json.dumps({} if submits else {"command": self.command}, ensure_ascii=False),
-        }
-        call = {"id": f"call_{index}", "type": "function", "function": function}
-        return Reply(content=self.thought, tool_calls=(call,), finish_reason="tool_calls")
+        name, arguments = "submit" if submits else "bash", {} if submits else {"command": self.command}
+        if format == "json":
+            call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+            return Reply(content=f"{self.thought}\n\n<tool_call>\n{call}\n</tool_call>", finish_reason="stop")
+        function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+        made = {"id": f"call_{index}", "type": "function", "function": function}
+        return Reply(content=self.thought, tool_calls=(made,), finish_reason="tool_calls")
 
 
 class Errors(NamedTuple):

@@ -10,9 +10,10 @@ A command is kept as written, except one newline after the opening mark and one 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Protocol
 
-from srft.agent.models.contract import Reply
+from srft.agent.models.contract import Reply, well_formed_within
 from srft.agent.records import Action
 
 
@@ -65,3 +66,26 @@ def checked_action(tool: Any, arguments: dict[str, Any], *, format: str, call_id
     if not command.strip():
         raise FormatError("The command is empty; expected a bash command.")
     return Action(tool="bash", arguments={"command": command}, format=format, call_id=call_id)
+
+
+def arguments_of(function: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments, decoded once: a JSON string, or the object itself where a server gives that. Raises
+    FormatError."""
+    arguments = function.get("arguments")
+    try:
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments, parse_constant=refuse_no_number) if arguments.strip() else {}
+        # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
+        arguments = well_formed_within(arguments)
+    except (ValueError, RecursionError) as error:  # RecursionError: hundreds of open brackets
+        raise FormatError(f"The arguments of {function.get('name')} are not JSON: {error}.") from None
+    if not isinstance(arguments, dict):
+        raise FormatError(
+            f"The arguments of {function.get('name')} are {type(arguments).__name__}; expected an object."
+        )
+    return arguments
+
+
+def refuse_no_number(name: str) -> Any:
+    """NaN and the infinities, which Python reads as JSON. Raises ValueError."""
+    raise ValueError(f"{name} is no value of JSON")

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from srft.agent.formats.contract import FormatError, checked_action
-from srft.agent.models.contract import Reply, well_formed_within
+from srft.agent.formats.contract import FormatError, arguments_of, checked_action
+from srft.agent.models.contract import Reply
 from srft.agent.records import Action
 from srft.agent.tools.edit import EDIT_SCHEMA
 
@@ -53,7 +53,7 @@ changes files, `submit` hands in the work as it is.
         if len(reply.tool_calls) != 1:
             raise FormatError(f"Expected exactly one tool call, found {len(reply.tool_calls)}.")
         function = reply.tool_calls[0].get("function") or {}
-        arguments = _arguments(function)
+        arguments = arguments_of(function)
         return checked_action(function.get("name"), arguments, format=self.name, call_id=reply.tool_calls[0].get("id"))
 
     def assistant_message(self, reply: Reply) -> dict[str, Any]:
@@ -78,27 +78,6 @@ changes files, `submit` hands in the work as it is.
         return msgspec.structs.replace(reply, tool_calls=(call,), finish_reason="tool_calls")
 
 
-def _arguments(function: dict[str, Any]) -> dict[str, Any]:
-    """A call's arguments, decoded once: a JSON string, or the object itself where a server gives that."""
-    arguments = function.get("arguments")
-    try:
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments, parse_constant=_no_number) if arguments.strip() else {}
-        # A JSON string may spell half of a surrogate pair, which no shell and no file could take.
-        arguments = well_formed_within(arguments)
-    except (ValueError, RecursionError) as error:  # RecursionError: hundreds of open brackets
-        raise FormatError(f"The arguments of {function.get('name')} are not JSON: {error}.") from None
-    if not isinstance(arguments, dict):
-        raise FormatError(
-            f"The arguments of {function.get('name')} are {type(arguments).__name__}; expected an object."
-        )
-    return arguments
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no value of JSON")
-
-
 def _sendable(call: dict[str, Any]) -> dict[str, Any]:
     """The call with its arguments as the string of an object, whatever the model wrote.
 
@@ -108,7 +87,7 @@ def _sendable(call: dict[str, Any]) -> dict[str, Any]:
     function = dict(call.get("function") or {})
     function["arguments"] = function.get("arguments") or "{}"
     try:
-        _arguments(function)
+        arguments_of(function)
     except FormatError:
         function["arguments"] = json.dumps({"unreadable": function["arguments"]}, ensure_ascii=False)
     if not isinstance(function["arguments"], str):

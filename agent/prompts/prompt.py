@@ -45,7 +45,7 @@ class PromptText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     output_limit_chars: int
     head_chars: int
     tail_chars: int
-    formats: tuple[str, ...] = ("backtick", "xml", "native")
+    formats: tuple[str, ...] = ("backtick", "xml", "json", "native")
     about: str = ""
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ def import_runs(
         list[str] | None,
         typer.Argument(
             metavar="NAME|FILE|FOLDER",
-            help="A Hub dataset, OWNER/NAME[:CONFIG][:SPLIT]; .traj, .json, .jsonl, .parquet, .arrow, also .gz, .zst; "
-            "a folder of them, a Harbor job, a dataset saved to disk.",
+            help="A Hub dataset, OWNER/NAME[@REVISION][:CONFIG][:SPLIT]; .traj, .json, .jsonl, .parquet, .arrow, also "
+            ".gz, .zst; a folder of them, a Harbor job, a dataset saved to disk.",
         ),
     ] = None,
     run: RunOption = None,
@@ -83,6 +83,7 @@ def _choice(
 ) -> Any:
     from srft.agent.importing.columns import described, named
     from srft.agent.importing.importers import FORMATS
+    from srft.agent.importing.readers.hub import hub_name
     from srft.env.errors import InputError
     from srft.harness.stages.import_runs import Choice, Outcome
 
@@ -90,7 +91,7 @@ def _choice(
         raise InputError(f"--outcome {outcome}: expected {', '.join(get_args(Outcome))}")
     chosen: Any = format
     if changes:
-        on_hub = [file.split(":")[0] for file in files if not Path(file).exists() and file.count("/") == 1]
+        on_hub = [name.dataset for file in files if not Path(file).exists() and (name := hub_name(file))]
         name = format if format != "auto" else on_hub[0] if on_hub else "chat"
         if format in FORMATS and named(format) is None:
             raise InputError(f"--set says where rows have what, and {format} is the file of a program; leave one out")

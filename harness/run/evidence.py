@@ -90,7 +90,7 @@ class EvidenceBook:
     def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
         """What the information arm wants and this run does not have. A critic that sees the fix alone has no opinion on
         a task without one; that is not asked for here."""
-        if self.information in ("none", "fix_alone"):
+        if self.information in ("none", "outcome_if_known", "fix_alone"):
             return None
         run = self._short(trajectory)
         if self._index.outcome(run).resolved is None:

@@ -137,7 +137,7 @@ def check_native(weights: str | Path, config: ServeConfig) -> None:
     if kind == "vllm" and vllm_parser(template) is None:
         raise InputError(
             f"format native: {weights}: its chat template writes no tool calls, or none for which a parser of vLLM is "
-            "known. Name the parser in serve.tool_call_parser, or take format backtick or xml."
+            "known. Name the parser in serve.tool_call_parser, or take format backtick, xml or json."
         )
 
 

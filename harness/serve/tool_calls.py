@@ -38,7 +38,7 @@ VLLM_PARSERS = {
 
 NO_CALLS = (
     "this model's chat template writes no tool calls, or writes them in a way that the engine in this process cannot "
-    "read back. Collect with format backtick or xml, or serve it with vLLM (serve.kind: vllm)."
+    "read back. Collect with format backtick, xml or json, or serve it with vLLM (serve.kind: vllm)."
 )
 
 

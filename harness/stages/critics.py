@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from srft.agent.models.openai import Send
 from srft.critic.distil import TrainedCritic
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge
@@ -25,9 +26,14 @@ from srft.env.tasks.task import Task
 
 
 def open_critic(
-    name: str, *, judge: JudgeConfig | None = None, tasks: Callable[[], Iterable[Task]] | None = None
+    name: str,
+    *,
+    judge: JudgeConfig | None = None,
+    tasks: Callable[[], Iterable[Task]] | None = None,
+    send: Send | None = None,
 ) -> Critic:
-    """The critic, an endpoint not asked yet. tasks: reads those of the runs, for `oracle`. Raises InputError."""
+    """The critic, an endpoint not asked yet. tasks: reads those of the runs, for `oracle`. send: answers a judge's
+    requests in the place of its server. Raises InputError."""
     kind, _, file = name.partition(":")
     if kind in {"file", "oracle"} and file:
         from srft.critic.labels.label_file import FileCritic
@@ -49,10 +55,10 @@ def open_critic(
         from srft.critic.rules.rules import ExploitCritic, ToolErrorCritic
 
         return ToolErrorCritic() if name == "tool_error" else ExploitCritic()
-    if kind in {"http", "https"}:
-        return Judge(msgspec.structs.replace(judge or JudgeConfig(), model=name))
-    if name == "judge":
-        return Judge(judge or JudgeConfig())
+    if kind in {"http", "https"} or name == "judge":
+        config = judge or JudgeConfig()
+        config = config if name == "judge" else msgspec.structs.replace(config, model=name)
+        return Judge(config, send=send)
     raise InputError(
         f"critic: {name!r} is none; expected tool_error, edits, milestones, exploit, oracle, file:FILE, oracle:FILE, "
         "local:DIR, an endpoint's URL (http://HOST/v1#NAME), or a judge's YAML file"

@@ -169,10 +169,14 @@ def runs_with_facts(
     `chosen_runs`."""
     index = round_.index()
     for trajectory in round_.finished(in_order=True):
-        of_run, outcome = critiques.get(trajectory.id, []), index.outcome(index.by_id[trajectory.id]).resolved
+        entry = index.by_id[trajectory.id]
+        of_run, outcome = critiques.get(trajectory.id, []), index.outcome(entry).resolved
         facts = {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms}
-        is_chosen = chosen is None or trajectory.id in chosen
-        yield RunToRender(trajectory, {arm: one._replace(is_chosen=is_chosen) for arm, one in facts.items()})
+        is_chosen, tampering = chosen is None or trajectory.id in chosen, index.tampers(entry)
+        whole: dict[str, RunFacts] = {
+            arm: one._replace(is_chosen=is_chosen, tampering=tampering) for arm, one in facts.items()
+        }
+        yield RunToRender(trajectory, whole)
 
 
 def run_facts(

@@ -5,8 +5,10 @@ Reads a trajectory; gives one whose calls stand in the replies' texts and whose 
     text = calls_as_text(trajectory, "xml")
     text.steps[0].content       # 'I look.\n\n<function=bash>\n<parameter=command>\nls\n</parameter>\n</function>'
 
-xml    the syntax that `srft collect --format xml` speaks
-json   <tool_call>{"name": ..., "arguments": {...}}</tool_call>, one a line
+xml    <function=NAME><parameter=KEY>value</parameter></function>
+json   <tool_call>{"name": ..., "arguments": {...}}</tool_call>
+
+Both are what `srft collect --format xml` (or json) speaks.
 """
 
 from __future__ import annotations

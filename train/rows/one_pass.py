@@ -24,15 +24,21 @@ from srft.train.rows.turns import Said, Turn, kind_of, reply_behind, turn_of
 _NO_HEADERS = ("", "")
 
 
+class _Later(NamedTuple):
+    """Whether there is a message of the user, a reply without calls and one with calls."""
+
+    user: bool
+    text: bool
+    calls: bool
+
+
 class _Shape(NamedTuple):
-    """What of the messages around a turn a template may look at besides their texts. later_*: what comes after it."""
+    """What of the messages around a turn a template may look at besides their texts. later: what comes after it."""
 
     head: tuple[str, ...]
     between: tuple[Any, ...]
     turn: tuple[Any, ...]
-    later_user: bool
-    later_text: bool
-    later_calls: bool
+    later: _Later
     tools: bool
     thinking: str
 
@@ -72,9 +78,10 @@ class OnePass:
             return None
         # The piece in which a turn stands: so many messages that are not the model's come before it.
         numbers = list(accumulate((message["role"] != "assistant" for message in whole), initial=0))
+        later = _later(whole)
         turns, end = [], 0
         for step, place in zip(run.steps[:-1], run.places[:-1], strict=True):
-            piece, header = pieces[numbers[place]], self._header(run, whole, place, headers)
+            piece, header = pieces[numbers[place]], self._header(run, whole, later, place, headers)
             ending = run.template.ending(kind_of(whole[place]), whole[place + 1]["role"])
             behind = ending.shown + ending.header
             if header is None or not piece.startswith(header) or not piece[len(header) :].endswith(behind):
@@ -89,19 +96,20 @@ class OnePass:
         last = reply_behind(run, run.steps[-1], run.places[-1], prompt)
         return [*turns, turn_of(run.steps[-1], prompt[end:], last)]
 
-    def _header(self, run: PreparedRun, whole: Messages, place: int, headers: tuple[str, str]) -> str | None:
-        """What stands before a reply, from the last text of its prompt on; `None` where a later prompt rewrites it."""
+    def _header(
+        self, run: PreparedRun, whole: Messages, later: list[_Later], place: int, headers: tuple[str, str]
+    ) -> str | None:
+        """What stands before a reply, from the last text of its prompt on; `None` where a later prompt rewrites it.
+
+        later: of each place, what comes from there on."""
         first = run.places[0]
         begin = first if place == first else _reply_before(whole, place)
         after = next((n for n in range(place + 1, len(whole)) if whole[n]["role"] == "assistant"), len(whole))
-        later = whole[after:]
         shape = _Shape(
             head=tuple(message["role"] for message in whole[:first]),
             between=tuple(map(_shape_of, whole[begin:place])),
             turn=tuple(map(_shape_of, whole[place:after])),
-            later_user=any(message["role"] == "user" for message in later),
-            later_text=any(message["role"] == "assistant" and not message.get("tool_calls") for message in later),
-            later_calls=any(message.get("tool_calls") for message in later),
+            later=later[after],
             tools=bool(run.trajectory.tools),
             thinking=run.thinking,
         )
@@ -132,6 +140,21 @@ def _is_plain(run: PreparedRun) -> bool:
     )
 
 
+def _later(messages: Messages) -> list[_Later]:
+    """Of each place, and of the end, what comes from there on."""
+    found = [_Later(user=False, text=False, calls=False)]
+    for message in reversed(messages):
+        after, calling = found[-1], bool(message.get("tool_calls"))
+        found.append(
+            _Later(
+                user=after.user or message["role"] == "user",
+                text=after.text or (message["role"] == "assistant" and not calling),
+                calls=after.calls or calling,
+            )
+        )
+    return found[::-1]
+
+
 def _reply_before(whole: Messages, place: int) -> int:
     return next(n for n in range(place - 1, -1, -1) if whole[n]["role"] == "assistant")
 
@@ -151,11 +174,11 @@ def _tried(run: PreparedRun, before: Messages, turn: Messages, shape: _Shape, he
     """The header, if the turn reads the same right behind its prompt and much later."""
     window, said = _blank(before), _blank(turn)
     later: Messages = []
-    if shape.later_calls:
+    if shape.later.calls:
         call = {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}}
         calling = {"role": "assistant", "content": "", "tool_calls": [call]}
         later += run.template.styled([calling, *answers(calling, "tool", MARK)]) * 2
-    if shape.later_user or shape.later_text:
+    if shape.later.user or shape.later.text:
         later += [{"role": "assistant", "content": "x"}, {"role": "user", "content": MARK}] * 2
     prompt = run.try_render(window, prompt=True)
     soon = run.try_render([*window, *said], prompt=True)

@@ -11,8 +11,9 @@ the text becomes tokens. Where a run has the token ids that were sampled, and th
 they are taken (`sampled.py`).
 
 The prompt and the reply are encoded apart, so no token straddles what is trained and what is not. In a reply the text
-of a special token is text. A byte-level tokenizer gives every text back by its construction; of any other, each reply
-is decoded again, and a tokenizer that loses something is refused. (Qwen's composes characters, NFC, and no more.)
+of a special token is text. A byte-level tokenizer gives every text back by its construction, but for bytes that it has
+no token for; what has such bytes, and each reply of any other tokenizer, is decoded again, and a run that loses
+something is refused. (Qwen's composes characters, NFC, and no more.)
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ from srft.train.rows.turns import Turn, action_span, check_turn, step_by_step
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "is_byte_level"]
+__all__ = ["Draft", "RenderError", "Renderer", "Rendering", "Thinking", "action_span", "missing_bytes"]
 
-RENDER_VERSION = 3
+RENDER_VERSION = 4
 """Part of the fingerprint: raise it when the same run gives other tokens."""
 
 
@@ -76,7 +77,8 @@ class Renderer:
     thinking and the template writes it, else without; a template that opens the thinking itself wants a choice.
     calls: write tool calls and their answers as text, in this syntax, for a template that has none.
     tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions.
-    append: keep what each prompt ended with in the row, where the template's history begins replies otherwise.
+    append: keep what each prompt and each reply ended with in the row, where the template's history has something else
+    there.
     """
 
     def __init__(
@@ -106,8 +108,9 @@ class Renderer:
         # A model that writes the text of a special token has not written the special token.
         self._reply_backend = Tokenizer.from_str(self._backend.to_str())
         self._reply_backend.encode_special_tokens = True
-        self._is_lossless = is_byte_level(self._backend)
+        self._missing_bytes = missing_bytes(self._backend)
         self.template = ChatTemplate(tokenizer, options=self.options)
+        self._known_ids: dict[str, list[int]] = {}
         self.end_text = self.template.ending("text", "user").written
         self.end_ids = self._ids(self.end_text)
         self._preparer = Preparer(self.template, thinking=thinking, tools=tools)
@@ -177,8 +180,10 @@ class Renderer:
         return tuple(dict.fromkeys(self._ids(ending.written)[-1] for ending in endings))
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+        """The tokens of an end of turn: there are few, and each reply has one."""
+        if text not in self._known_ids:
+            self._known_ids[text] = self._backend.encode(text, add_special_tokens=False).ids
+        return self._known_ids[text]
 
     def render(self, trajectory: Trajectory, *, source: Literal["auto", "rendered"] = "auto") -> Rendering:
         """The run's rows. Raises RenderError where they cannot be had exactly."""
@@ -197,8 +202,16 @@ class Renderer:
         """The rows of several runs, whose texts are encoded in parallel, outside of Python's lock. Raises RenderError
         for the first that the tokenizer does not give back."""
         turns = [turn for draft in drafts for row in draft.turns for turn in row]
-        contexts = self._backend.encode_batch_fast([turn.context for turn in turns], add_special_tokens=False)
-        encoded = iter(zip(contexts, self._encoded_replies(turns), strict=True))
+        texts = [text for turn in turns for text in (turn.context, turn.reply)]
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        replies = encodings[1::2]
+        if written := [n for n, turn in enumerate(turns) if self._spells_specials(turn)]:
+            as_text = self._reply_backend.encode_batch_fast([turns[n].reply for n in written], add_special_tokens=False)
+            for n, encoding in zip(written, as_text, strict=True):
+                replies[n] = encoding
+        if self._missing_bytes != b"":
+            self._refuse_lossy(turns, replies)
+        encoded = iter(zip(encodings[::2], replies, strict=True))
         renderings = []
         for draft in drafts:
             rows = [self._tokenized(row, encoded) for row in draft.turns]
@@ -228,35 +241,35 @@ class Renderer:
         rows = step_by_step(run, remarks) if turns is None else [turns]
         steps = iter(run.steps)
         rows = [[check_turn(run, next(steps), turn) for turn in row] for row in rows]
-        different = sum(turn.end != turn.shown for row in rows for turn in row[:-1])
-        if different:
-            remarks["end_not_trained"] += different
+        if different := sum(turn.end != turn.shown for row in rows for turn in row[:-1]):
+            remarks["end_kept" if self.append else "end_not_trained"] += different
         return rows
 
     # ---- from text to tokens ----
 
-    def _encoded_replies(self, turns: list[Turn]) -> list[Encoding]:
-        """Raises RenderError for a reply that its tokens do not give back."""
-        replies = self._reply_backend.encode_batch_fast([turn.reply for turn in turns], add_special_tokens=False)
-        # A template's own special tokens in a reply are tokens, unless the model wrote the text of one.
-        own = [n for n, turn in enumerate(turns) if turn.template_specials]
-        if own:
-            encoded = self._backend.encode_batch_fast([turns[n].reply for n in own], add_special_tokens=False)
-            for n, encoding in zip(own, encoded, strict=True):
-                replies[n] = encoding
-        if not self._is_lossless:
-            self._refuse_lossy(turns, replies)
-        return replies
+    def _spells_specials(self, turn: Turn) -> bool:
+        """Whether the model wrote the text of a special token, also one that the tokenizer makes by normalizing."""
+        normalizer = self._backend.normalizer
+        if turn.spells_specials or normalizer is None or (self._missing_bytes is not None and turn.reply.isascii()):
+            return turn.spells_specials
+        spelled = self.template.special_tokens(normalizer.normalize_str(turn.reply))
+        return len(spelled) > len(self.template.special_tokens(turn.reply))
 
     def _refuse_lossy(self, turns: list[Turn], encoded: list[Encoding]) -> None:
+        """Raises RenderError for a reply that its tokens do not give back."""
         normalizer = self._backend.normalizer
-        decoded = self._backend.decode_batch([reply.ids for reply in encoded], skip_special_tokens=False)
-        for turn, text in zip(turns, decoded, strict=True):
-            expected = normalizer.normalize_str(turn.reply) if normalizer else turn.reply
-            if text != expected:
+        expected = [normalizer.normalize_str(turn.reply) if normalizer else turn.reply for turn in turns]
+        if self._missing_bytes is None:
+            doubtful = range(len(turns))
+        else:  # what has none of the missing bytes is given back
+            utf8 = [text.encode() for text in expected]
+            doubtful = [n for n, text in enumerate(utf8) if text.translate(None, self._missing_bytes) != text]
+        decoded = self._backend.decode_batch([encoded[n].ids for n in doubtful], skip_special_tokens=False)
+        for n, text in zip(doubtful, decoded, strict=True):
+            if text != expected[n]:
                 raise RenderError(
-                    f"step {turn.step}: the tokens of {expected[:60]!r}... read {text[:60]!r}...; expected a tokenizer "
-                    "that gives every text back (a byte-level one)"
+                    f"step {turns[n].step}: the tokens of {expected[n][:60]!r}... read {text[:60]!r}...; expected a "
+                    "tokenizer that gives every text back (a byte-level one)"
                 )
 
     def _tokenized(self, turns: list[Turn], encoded: Iterator[tuple[Encoding, Encoding]]) -> TokenizedRow:
@@ -268,7 +281,7 @@ class Renderer:
             row.add_context(context.ids)
             row.add_reply(turn.step, ids, self._action_tokens(ids, turn))
             is_last = turn is turns[-1]
-            if turn.ends and (is_last or turn.end == turn.shown):
+            if turn.ends and (is_last or self.append or turn.end == turn.shown):
                 row.add_end(turn.step, self._ids(turn.end))
             elif not is_last:
                 row.add_context(self._ids(turn.shown))  # the next prompt shows it, and the model did not write it
@@ -281,7 +294,7 @@ class Renderer:
         found = self._tokens_of(ids, turn.reply, turn.action)
         if found is not None:
             return found
-        encode = self._backend.encode if turn.template_specials else self._reply_backend.encode
+        encode = self._reply_backend.encode if self._spells_specials(turn) else self._backend.encode
         reply = encode(turn.reply, add_special_tokens=False)
         first, last = reply.char_to_token(turn.action[0]), reply.char_to_token(turn.action[1] - 1)
         assert first is not None, "every character of a reply has its token"
@@ -302,7 +315,7 @@ class Renderer:
     @cached_property
     def _sizes(self) -> NDArray[numpy.int64] | None:
         """Of each token of a byte-level tokenizer (V,), the bytes of its text; `None` for another tokenizer."""
-        if not self._is_lossless:
+        if self._missing_bytes is None:
             return None
         entries = self._backend.get_vocab(with_added_tokens=True)
         added = {str(token) for token in self._backend.get_added_tokens_decoder().values()}
@@ -348,24 +361,31 @@ class Renderer:
         return slice(first, last + 1)
 
 
-def is_byte_level(tokenizer: Tokenizer) -> bool:
-    """Whether each of the 256 bytes has a token and no step of the tokenizer adds, drops or changes one.
+def missing_bytes(tokenizer: Tokenizer) -> bytes | None:
+    """The bytes without a token of a byte-level tokenizer: every text without them comes back from its tokens. `None`
+    for a tokenizer of another kind, or one of whose steps adds, drops or changes something.
 
-    NFC, which some have before the bytes, counts as none: it composes characters that are the same text.
+    NFC, which some have before the bytes, counts as no change: it composes characters that are the same text.
     """
     described = json.loads(tokenizer.to_str())
     steps = described["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     normalizer = described["normalizer"] or {"type": "NFC"}
-    return (
+    is_byte_level = (
         normalizer["type"] == "NFC"
         and (described["decoder"] or {}).get("type") == "ByteLevel"
         and {step.get("type") for step in steps} <= {"ByteLevel", "Split", "Digits"}
         and any(step.get("type") == "ByteLevel" for step in steps)
         and not any(step.get("add_prefix_space") for step in steps)
         and all(step.get("behavior", "Isolated") != "Removed" for step in steps)
-        and set(ByteLevel.alphabet()) <= tokenizer.get_vocab().keys()
     )
+    if not is_byte_level:
+        return None
+    # A byte is written as the character of its number where that can be printed, the others by those from 256 on.
+    alphabet, entries = set(ByteLevel.alphabet()), tokenizer.get_vocab()
+    others = [byte for byte in range(256) if chr(byte) not in alphabet]
+    written = {byte: chr(byte) for byte in range(256)} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    return bytes(byte for byte, character in written.items() if character not in entries)
 
 
 def _hash(*texts: Any) -> str:

@@ -13,6 +13,7 @@ however many arms are made of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,12 +37,15 @@ from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Part of rows' fingerprints: raise it when the same renderings and weights give other rows (cutting, sliding,
 duplicates, the weights of tokens). What renders has a version of its own, and so have the rules that label."""
 
 BATCH_RUNS = 16
 """Runs whose texts are encoded together."""
+
+VERDICTS = "verdicts.json"
+"""The file in a folder of rows with the labels of its runs: run -> step -> verdict."""
 
 SCHEMA = pyarrow.schema(
     {
@@ -65,11 +69,12 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: of a row. overlong: what to do with a longer one: "cut" it after the last whole step that fits, "drop"
     it, or "slide" on in further rows that keep the opening and train each step once. source: "auto" takes sampled token
     ids where a run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the
-    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only the beginnings of replies differ
-    (say, a thinking block that the prompt closes and later prompts lack): the one row keeps what each prompt ended
-    with. calls: write tool calls as text in this syntax, xml or json, for models whose template has none. tools:
-    "refuse" runs whose tool descriptions the template does not write, or "leave_out" the descriptions. per_task: of the
-    runs of a task, at most so many resolved and as many unresolved ones, those of the newest round first.
+    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only how replies begin or end differs
+    (say, a thinking block that the prompt closes and later prompts lack, or another end of turn): the one row keeps
+    what each prompt and each reply ended with. calls: write tool calls as text in this syntax, xml or json, for models
+    whose template has none. tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out"
+    the descriptions. per_task: of the runs of a task, at most so many resolved and as many unresolved ones, those of
+    the newest round first.
     """
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
@@ -113,9 +118,10 @@ class Manifest(msgspec.Struct, kw_only=True):
     the template rewrote history; sampled_drift: because a prompt did not repeat what was sampled; other_tokenizer: runs
     whose sampled ids are not this tokenizer's; other_prompt, other_reply, sampled_incomplete: runs whose ids stand
     behind another prompt, are not this reply's or not all there; end_not_trained: replies that end otherwise in later
-    prompts; tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out:
-    steps whose thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the
-    setting with which fewer histories would be rewritten, where some were.
+    prompts, whose end carries no loss; end_kept: such replies whose own end the row keeps, with rewritten=append;
+    tokens_repeated: of the prompts of further rows, which the rows before hold in part; thinking_left_out: steps whose
+    thinking is not in the row; steps_cut: steps behind the cut of an overlong row). keeps_history: the setting with
+    which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
     form: how runs are shown and verdicts written, in rows for a critic.
@@ -274,6 +280,7 @@ class _ArmWriter:
         self._tasks: set[str] = set()
         self._repos: set[str] = set()
         self._seen: set[bytes] = set()
+        self._verdicts: dict[str, dict[int, str]] = {}
         self._sink = pyarrow.OSFile(str(folder / "rows.arrow"), "wb")
         self._stream = pyarrow.ipc.new_stream(self._sink, SCHEMA)
 
@@ -301,6 +308,10 @@ class _ArmWriter:
         self._count(trajectory, kept, weight_S)
         if kept:
             self._stream.write_batch(_batch(trajectory, kept))
+            judged: dict[int, str] = {
+                step: label.verdict for step, label in facts.labels.items() if label.verdict is not None
+            }
+            self._verdicts |= {trajectory.id: judged} if judged else {}
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
         if not used_tokens(weight_T):
@@ -358,6 +369,7 @@ class _ArmWriter:
         if manifest.remarks.get("history_rewritten"):
             manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
+        (self.folder / VERDICTS).write_bytes(msgspec.json.encode(self._verdicts))
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"
         temporary.write_bytes(content)
@@ -441,6 +453,16 @@ class RowTable(Sequence[Row]):
         """(N,) each row's used tokens, without reading the rows."""
         used: NDArray[numpy.int64] = self._table["used_tokens"].to_numpy()
         return used
+
+    def highest_token_id(self) -> int:
+        """Of all rows."""
+        return max(int(chunk.column("input_ids").values.to_numpy().max()) for chunk in self._chunks)
+
+    @functools.cached_property
+    def verdicts(self) -> dict[str, dict[int, str]]:
+        """Run -> step -> verdict, of the labels that the arm uses."""
+        path = self.folder / VERDICTS
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[int, str]]) if path.exists() else {}
 
     @property
     def task_ids(self) -> list[str]:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 
 from srft.agent.records import Trajectory
 from srft.env.errors import InputError
+from srft.train.rows.compiled import REFUSALS, CompiledTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +96,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, options: dict[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.options = options
+        self._compiled = CompiledTemplate(tokenizer, options)
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         tokens = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile(
@@ -112,12 +115,15 @@ class ChatTemplate:
     def render(self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool) -> str:
         """The text of a conversation; prompt: with the generation prompt. Raises RenderError."""
         try:
-            rendered: str = self.tokenizer.apply_chat_template(  # type: ignore[assignment]
-                messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=prompt, **self.options
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            return self._compiled.render(messages, tools, prompt=prompt)
+        except SecurityError as error:
+            raise RenderError(
+                f"the chat template of {self.tokenizer.name_or_path} does what transformers, and servers that render "
+                f"with it, allow no template ({error}) Put another template of this model into its folder, as "
+                "chat_template.jinja."
+            ) from error
+        except REFUSALS as error:
             raise RenderError(f"the chat template refuses the messages ({error})") from error
-        return rendered
 
     def _rendered(
         self, messages: Messages, tools: Sequence[dict[str, Any]] = (), *, prompt: bool = False

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from srft.agent.formats import FORMATS
 from srft.agent.records import Step
 from srft.train.rows.prepare import PreparedRun
 from srft.train.rows.template import MARK, Kind, Messages, RenderError, answers
@@ -31,7 +32,7 @@ class Turn(NamedTuple):
 
     action: where the action is in the reply. ends: whether the model ended its turn; a reply cut off at its length
     limit did not. end: the text that the model ends its turn with. shown: what later prompts have in its place.
-    template_specials: the special tokens in the reply are the template's own, and not text that the model wrote.
+    spells_specials: the model wrote the text of a special token; else those in the reply are the template's own.
     """
 
     step: int
@@ -41,7 +42,7 @@ class Turn(NamedTuple):
     ends: bool
     end: str
     shown: str
-    template_specials: bool = False
+    spells_specials: bool = False
 
 
 class Said(NamedTuple):
@@ -212,7 +213,7 @@ def check_turn(run: PreparedRun, step: Step, turn: Turn) -> Turn:
             f"step {step.index}: the reply spells a special token, and the chat template writes some of its own into "
             "it; which is which cannot be told, so leave the run out"
         )
-    return turn._replace(template_specials=not written)
+    return turn._replace(spells_specials=written > 0)
 
 
 def holds(step: Step, text: str) -> bool:
@@ -257,10 +258,6 @@ def _forms(value: str) -> Iterator[str]:
 
 
 _FENCED = re.compile(r"```[\w-]*[^\S\n]*\n.*?\n?```", re.DOTALL)
-_CALLS = {
-    "xml": re.compile(r"<function=.*?</function>", re.DOTALL),
-    "json": re.compile(r"<tool_call>.*?</tool_call>", re.DOTALL),
-}
 
 
 def action_span(step: Step, reply: str) -> tuple[int, int] | None:
@@ -276,5 +273,8 @@ def action_span(step: Step, reply: str) -> tuple[int, int] | None:
     if step.tool_calls:  # the template writes them behind the content
         begin = reply.find(step.content) + len(step.content) if step.content in reply else 0
         return begin, len(reply)
-    found = list(_CALLS.get(step.action.format, _FENCED).finditer(reply))
+    if step.action.format in ("xml", "json"):  # from the first call on, where there are several
+        begin, end = FORMATS[step.action.format].span(reply)
+        return (begin, end) if begin < end else (0, len(reply))
+    found = list(_FENCED.finditer(reply))
     return found[-1].span() if found else (0, len(reply))

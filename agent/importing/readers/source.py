@@ -38,7 +38,7 @@ from srft.env.errors import InputError
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _KINDS = (
     "a .traj, .json, .jsonl, .parquet or .arrow file (.gz and .zst too), a folder of them, a Harbor job, a dataset "
-    "that was saved to disk, or a name on the Hugging Face Hub, OWNER/NAME[:CONFIG][:SPLIT]"
+    "that was saved to disk, or a name on the Hugging Face Hub, OWNER/NAME[@REVISION][:CONFIG][:SPLIT]"
 )
 _TRAJ = (".traj", ".traj.json")
 _SHARDS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "jsonl", ".json": "json"}
@@ -69,8 +69,8 @@ def sources(name: str | Path) -> list[Source]:
     folder, colon, split = str(name).rpartition(":")
     if colon and Path(folder).is_dir():
         return _folder(Path(folder), split)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}", str(name)):
-        return [Source(str(name), *hub_source(str(name)))]
+    if on_hub := hub_source(str(name)):
+        return [Source(str(name), *on_hub)]
     raise InputError(f"{name}: no such file; expected {_KINDS}")
 
 

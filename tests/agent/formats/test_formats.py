@@ -1,4 +1,4 @@
-"""The three action formats: what they read, what they refuse, and that they keep a command to the character."""
+"""The action formats: what they read, what they refuse, and that they keep a command to the character."""
 
 import json
 import re
@@ -47,6 +47,16 @@ def test_xml_keeps_the_command(command):
     assert (action.tool, action.arguments) == ("bash", {"command": command})
 
 
+@given(COMMANDS)
+@example("echo '</tool_call>' && cat > a <<'E'\n<tool_call>{}</tool_call>\nE")
+def test_json_keeps_the_command(command):
+    action = Action(tool="bash", arguments={"command": command}, format="json")
+    content = f"I look.\n{FORMATS['json'].written(action)}\nSo be it."
+    assert FORMATS["json"].parse(Reply(content=content)) == action
+    begin, end = FORMATS["json"].span(content)
+    assert (content[:begin], content[end:]) == ("I look.\n", "\nSo be it.")
+
+
 @given(COMMANDS, st.booleans())
 def test_native_keeps_the_command(command, as_object):
     arguments = {"command": command}
@@ -61,6 +71,8 @@ def test_native_keeps_the_command(command, as_object):
         ("backtick", Reply(content="Done.\n```bash\nsubmit\n```")),
         ("xml", Reply(content="Done.\n<function=submit>\n</function>")),
         ("xml", Reply(content="<function=submit></function>")),
+        ("json", Reply(content='Done.\n<tool_call>\n{"name": "submit", "arguments": {}}\n</tool_call>')),
+        ("json", Reply(content='<tool_call>{"name": "submit"}</tool_call>')),
         ("native", Reply(content="", tool_calls=(call("submit", "{}"),))),
         ("native", Reply(content="", tool_calls=(call("submit", ""),))),
     ],
@@ -77,10 +89,92 @@ def test_submit(fmt, reply):
         ("```bash\nls", "Expected exactly one ```bash block, found 0."),
         ("```python\nls\n```", "Expected exactly one ```bash block, found 0."),
         ("```bash\n \n```", "The ```bash block is empty; expected a command in it."),
+        ("```bash\n```", "The ```bash block is empty; expected a command in it."),
     ],
 )
 def test_backtick_refuses(content, message):
     assert refusal("backtick", Reply(content=content)) == message
+
+
+README = "cat >README.md <<'EOF'\n# Use\n{fence}\nimport x\n```\nEOF"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"```bash\n{README.format(fence='```python')}\n```", "In the ```bash block stands '```python', so it is"),
+        (f"```bash\n{README.format(fence='```')}\n```", "Behind the ```bash block stands '```', so it is"),
+        ("```bash\nls\n```bash\npwd\n```", "In the ```bash block stands '```bash', so it is"),
+        ("```bash\nls\n``` and so on", "In the ```bash block stands '``` and so on', so it is"),
+        ("```bash\nls\n```\nIt prints\n```\na.py\n```", "Behind the ```bash block stands '```', so it is"),
+        ("````bash\necho '\n````\n```\n````", "Behind the ```bash block stands '```', so it is"),
+    ],
+)
+def test_backtick_never_cuts_a_command_at_a_fence_of_its_own(content, said):
+    assert refusal("backtick", Reply(content=content)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (f"````bash\n{README.format(fence='```')}\n````", README.format(fence="```")),
+        ("`````bash\n````\n```\n`````  \n", "````\n```"),
+        ("```bash\ncat <<'E'\n  ```python\n  ```\nE\n```", "cat <<'E'\n  ```python\n  ```\nE"),
+        ("```python\nx\n```\nNow:\n```bash\nls\n```", "ls"),
+        ("```bash\r\nls -la\r\ncd x\r\n```\r\n", "ls -la\ncd x"),
+        ("```bash\nprintf 'a\r\nb'\n```", "printf 'a\r\nb'"),
+    ],
+)
+def test_backtick_reads_what_has_one_end(content, command):
+    action = FORMATS["backtick"].parse(Reply(content=content))
+    assert (action.tool, action.arguments) == ("bash", {"command": command})
+
+
+@given(st.lists(st.sampled_from(["ls", "```", "```bash", "````bash", "````", "```python", "cat <<'E'", "E", "", "\r"])))
+@example(["```bash", "cat <<'E'", "```", "E", "```"])
+def test_backtick_reads_all_up_to_the_last_fence_or_nothing(lines):
+    """Whatever is read ends where no other fence follows, and holds none that could have ended it."""
+    text = "\n".join(lines)
+    try:
+        command = FORMATS["backtick"].parse(Reply(content=text)).arguments.get("command", "submit")
+    except FormatError:
+        return
+    behind = text.rpartition(command)[2] if command != "submit" else ""
+    assert len(re.findall(r"(?m)^```", behind)) <= 1
+    assert "```bash" not in command.split("\n") or "````bash" in lines
+
+
+def test_replies_that_never_end_are_refused_quickly():
+    assert refusal("backtick", Reply(content="```bash\nx" * 100_000)).endswith("found 0.")
+    assert refusal("backtick", Reply(content="```bash\nx\n```\n" * 50_000)).endswith("found 50000.")
+
+
+@pytest.mark.parametrize(
+    ("inner", "cut"),
+    [
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE\n</parameter>\n</function>"),
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE"),
+        ("</parameter></function>", "\nE\n</parameter>\n</function>"),
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE</parameter> </function> Done."),
+    ],
+)
+def test_xml_never_cuts_a_value_at_a_call_of_its_own(inner, cut):
+    content = f"<function=bash>\n<parameter=command>\ncat >t <<'E'\n{inner}{cut}"
+    assert re.match(r"Behind the call of bash stands (</parameter>|more), so", refusal("xml", Reply(content=content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        ("<function=bash>\r\n<parameter=command>\r\nls\r\ncd x\r\n</parameter>\r\n</function>\r\n", "ls\ncd x"),
+        ("<function=bash>\n<parameter=command>\nprintf 'a\r\nb'\n</parameter>\n</function>", "printf 'a\r\nb'"),
+        ("<function=bash><parameter=command>grep '<parameter=x>' a</parameter></function>\n", "grep '<parameter=x>' a"),
+        ("<function=bash><parameter=command>ls</parameter></function> Then I look.", "ls"),
+    ],
+)
+def test_xml_reads_what_has_one_end(content, command):
+    action = FORMATS["xml"].parse(Reply(content=content))
+    assert (action.tool, action.arguments) == ("bash", {"command": command})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +209,50 @@ def test_xml_refuses(content, message):
 def test_xml_text_that_never_ends_is_refused_quickly():
     refusal("xml", Reply(content="<function=edit>" + "<parameter=a>b</parameter>" * 5000))
     refusal("xml", Reply(content="<function=bash><parameter=command>" + "</parameter> " * 20000))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("I think.", "Expected exactly one <tool_call>, found 0."),
+        ('<tool_call>{"name": "submit"}</tool_call>' * 2, "Expected exactly one <tool_call>, found 2."),
+        ("<tool_call>ls</tool_call>",
+         "What follows <tool_call> is not JSON: Expecting value: line 1 column 12 (char 11)."),
+        ('<tool_call>{"name": "submit"}', "A <tool_call> does not end; expected </tool_call> after its JSON object."),
+        ('<tool_call>["ls"]</tool_call>',
+         'Between <tool_call> and </tool_call>: expected {"name": ..., "arguments": {...}}.'),
+        ('<tool_call>{"name": "bash", "command": "ls"}</tool_call>',
+         'Between <tool_call> and </tool_call>: expected {"name": ..., "arguments": {...}}.'),
+        ('<tool_call>{"name": "bash"}</tool_call>', "bash takes one text, command; got nothing."),
+        ('<tool_call>{"name": "bash", "arguments": ["ls"]}</tool_call>',
+         "The arguments of bash are list; expected an object."),
+        ('<tool_call>{"name": "python", "arguments": {}}</tool_call>',
+         "There is no tool 'python'; expected bash, edit or submit."),
+        ('<tool_call>{"name": "edit", "arguments": {"insert_line": NaN}}</tool_call>',
+         "What follows <tool_call> is not JSON: NaN is no value of JSON."),
+    ],
+)  # fmt: skip
+def test_json_refuses(content, message):
+    assert refusal("json", Reply(content=content)) == message
+
+
+def test_json_too_deep_or_half_a_surrogate_pair():
+    deep = refusal("json", Reply(content='<tool_call>{"name": ' + "[" * 100_000))
+    assert deep.startswith("What follows <tool_call> is not JSON: maximum recursion depth exceeded")
+    half = '<tool_call>{"name": "bash", "arguments": {"command": "echo \\ud83d"}}</tool_call>'
+    assert FORMATS["json"].parse(Reply(content=half)).arguments == {"command": "echo \ufffd"}
+
+
+def test_json_edit_in_the_place_of_a_call_and_of_what_cannot_be_read():
+    action = Action(tool="edit", arguments={"command": "undo", "path": "é.py"}, format="json")
+    written = '<tool_call>\n{"name": "edit", "arguments": {"command": "undo", "path": "é.py"}}\n</tool_call>'
+    for before, after in (
+        ('I look.\n<tool_call>{"name": "submit"}</tool_call> Then.', f"I look.\n{written} Then."),
+        ('I look. <tool_call>{"name" </tool_call> Then.', f"I look. \n\n{written}"),
+        ('<tool_call>{"name": "submit"}</tool_call>' * 2, written),
+        ("I look.", f"I look.\n\n{written}"),
+    ):
+        assert FORMATS["json"].with_action(Reply(content=before), action).content == after
 
 
 def test_xml_edit():

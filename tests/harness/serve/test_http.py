@@ -268,4 +268,4 @@ def test_tools_are_refused_where_the_template_has_no_calls(served):
     request = {"model": "tiny", "messages": ASKED, "tools": BASH}
     status, answer = post(served[0] + "/chat/completions", request)
     assert status == 400
-    assert "format backtick or xml, or serve it with vLLM" in answer["error"]["message"]
+    assert "format backtick, xml or json, or serve it with vLLM" in answer["error"]["message"]

@@ -93,10 +93,10 @@ def test_native_calls_that_nobody_would_read_are_refused_before_anything_is_done
         check_native(folder, config)
     for folder in (base, xml):
         with pytest.raises(
-            InputError, match=r"cannot read back\. Collect with format backtick or xml, or serve it with"
+            InputError, match=r"cannot read back\. Collect with format backtick, xml or json, or serve it with"
         ):
             check_native(folder, here)
-    with pytest.raises(InputError, match=r"Name the parser in serve\.tool_call_parser, or take format backtick or xml"):
+    with pytest.raises(InputError, match=r"Name the parser in serve\.tool_call_parser, or take format backtick"):
         check_native(base, vllm)
     check_native(base, msgspec.structs.replace(vllm, tool_call_parser="hermes"))
     with pytest.raises(InputError, match=r"format native: .*base: this model's chat template writes no tool calls"):

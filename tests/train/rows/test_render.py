@@ -1,18 +1,31 @@
 """Runs to tokens: what is trained reads exactly as what the model wrote, whatever the template does."""
 
+import json
+
 import msgspec
 import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from srft.agent.records import Action, Step
 from srft.env.errors import InputError
 from srft.train.rows.mask import Part
-from srft.train.rows.render import Renderer, RenderError, is_byte_level
+from srft.train.rows.render import Renderer, RenderError, missing_bytes
 from tests.train.conftest import CHATML, DROPS_THINKING, SPACES, TOOLS, TRIMS, make_run
-from tests.train.rows.rendered import ACT, CALLING, CALLS_END_OTHERWISE, RUNS, calling_run, columns, prompts_of, sampled
+from tests.train.rows.rendered import (
+    ACT,
+    CALLING,
+    CALLS_END_OTHERWISE,
+    RUNS,
+    calling_run,
+    columns,
+    prompts_of,
+    sampled,
+    texts,
+)
 
 
 def said(renderer, row, step):
@@ -215,7 +228,7 @@ def test_a_tokenizer_that_loses_text_is_refused(tokenizer_with):
     tokenizer = tokenizer_with(CHATML)
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
     lower = Renderer(tokenizer)
-    assert not is_byte_level(tokenizer.backend_tokenizer)
+    assert missing_bytes(tokenizer.backend_tokenizer) is None
     lower.render(make_run(["Done."]))  # compared normalized
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.backend_tokenizer.decoder = decoders.Fuse()
@@ -238,7 +251,40 @@ def test_which_tokenizers_give_every_text_back(tokenizer_with, change, lossless)
     backend = tokenizer_with(CHATML).backend_tokenizer
     for name, value in change.items():
         setattr(backend, name, value)
-    assert is_byte_level(backend) == lossless
+    assert missing_bytes(backend) == (b"" if lossless else None)
+
+
+def test_the_text_of_a_special_token_is_text_also_where_the_tokenizer_makes_it_of_another(tokenizer_with):
+    tokenizer = tokenizer_with(CHATML)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|KEY|>"]})
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.NFC()  # of the sign for kelvin it makes a K
+    written = ["<|KEY|>", "<|\u212aEY|>", "<|im_end|> \u212a", "plain"]
+    run = make_run(written)
+    (row,) = Renderer(tokenizer).render(run).rows
+    for step, text in enumerate(written):
+        ids = row.input_ids[(row.step_index == step) & (row.part != Part.END)].tolist()
+        assert backend.decode(ids, skip_special_tokens=False) == text.replace("\u212a", "K")
+        assert not {backend.token_to_id("<|KEY|>"), backend.token_to_id("<|im_end|>")} & set(ids)
+
+
+def test_a_tokenizer_without_some_bytes_is_refused_what_holds_one_and_nothing_else(tokenizer_with):
+    whole = tokenizer_with(CHATML)
+    described = json.loads(whole.backend_tokenizer.to_str())
+    for letter in ("\u0107", "\u00a9", "\u00ff"):  # the bytes 7, 0xa9 (the second of "é") and 0xff
+        del described["model"]["vocab"][letter]
+    renderer = Renderer(
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), chat_template=CHATML)
+    )
+    assert missing_bytes(renderer.tokenizer.backend_tokenizer) == b"\x07\xa9\xff"
+    assert texts(renderer, make_run(["è ü", ACT])) == texts(Renderer(whole), make_run(["è ü", ACT]))
+    for lost, rest in (("é", "\ufffd"), ("\a", "")):
+        with pytest.raises(RenderError) as refused:
+            renderer.render(make_run([ACT, f"è {lost}"]))
+        assert str(refused.value).startswith(f"step 1: the tokens of {f'è {lost}'!r}... read {f'è {rest}'!r}...")
+    ((row,), _) = renderer.render(make_run([f"è\n{ACT}"]))
+    action = row.input_ids[row.part == Part.ACTION].tolist()
+    assert renderer.tokenizer.backend_tokenizer.decode(action) == "```bash\nls\n```"
 
 
 @pytest.mark.parametrize(

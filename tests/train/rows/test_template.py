@@ -368,3 +368,18 @@ def test_an_option_that_opens_the_thinking(tokenizer_with):
         CLOSES: None,
     }.items():
         assert template(tokenizer_with, text).option_that_opens_thinking() == option
+
+
+def test_a_template_that_does_what_the_sandbox_forbids_is_refused_in_words(tokenizer_with):
+    changes = CHATML.replace(
+        "{% for m", "{% set seen = [] %}{% for x in messages %}{% set _ = seen.append(x) %}{% endfor %}{% for m"
+    )
+    tokenizer = tokenizer_with(changes)
+    tokenizer.name_or_path = "models/kimi"
+    with pytest.raises(InputError) as refused:
+        ChatTemplate(tokenizer, options={})
+    assert str(refused.value) == (
+        "the chat template of models/kimi does what transformers, and servers that render with it, allow no template "
+        "(access to attribute 'append' of 'list' object is unsafe.) Put another template of this model into "
+        "its folder, as chat_template.jinja."
+    )

@@ -45,6 +45,23 @@ def test_channels_belong_to_the_reply_and_ends_that_history_changes_are_counted(
     )
 
 
+def test_an_end_that_history_shows_as_another_is_kept_and_trained_where_rows_append(tokenizer_with):
+    run = make_run(["I look.", "Now.", "Done."])
+    renderer = Renderer(tokenizer_with(CHANNELS), append=True)
+    (row,), remarks = renderer.render(run)
+    decode = renderer.tokenizer.backend_tokenizer.decode
+    assert decode(row.input_ids.tolist(), skip_special_tokens=False) == (
+        "<|im_start|>system<text>You mend code.<|im_end|><|im_start|>user<text>The total is wrong.<|im_end|>"
+        "<|im_start|>assistant<final>I look.<|endoftext|>"
+        "<|im_start|>user<text><returncode>0</returncode>\n0<|im_end|><|im_start|>assistant<final>Now.<|endoftext|>"
+        "<|im_start|>user<text><returncode>0</returncode>\n1<|im_end|><|im_start|>assistant<final>Done.<|endoftext|>"
+    )
+    ends = row.part == Part.END
+    assert decode(row.input_ids[ends].tolist(), skip_special_tokens=False) == "<|endoftext|>" * 3
+    assert row.step_index[ends].tolist() == [0, 1, 2]
+    assert +remarks == {"end_kept": 2}
+
+
 def test_a_turn_that_the_next_role_ends(tokenizer_with):
     trained = [said for _, said in texts(Renderer(tokenizer_with(NEXT_ROLE)), calling_run(1))]
     assert trained == ['I look.<call>bash {"command": "ls \'0\' \\"0\\""}</call><|endoftext|>', "Done.<|im_start|>"]
@@ -427,7 +444,10 @@ def test_a_reply_that_was_cut_off(changes, reply, shown):
         ({"action": "native", "tool_calls": ({},), "content": "I"}, "I <c>I</c>", (1, 10)),
         ({"action": "native", "tool_calls": ({},), "content": "Not there"}, "<c>I</c>", (0, 8)),
         ({"action": "json"}, "I\n<tool_call>\n{}\n</tool_call>.", (2, 29)),
-        ({"action": "xml"}, "<function=a>\n</function> <function=b>\n</function>.", (25, 49)),
+        ({"action": "json"}, 'I\n<tool_call>\n{"name": "</tool_call>"}\n</tool_call>.', (2, 51)),
+        ({"action": "xml"}, "I <function=a>\n</function> <function=b>\n</function>", (2, 51)),  # both
+        ({"action": "xml"}, "I <function=a>\n</function>.", (2, 26)),
+        ({"action": "xml"}, "no call", (0, 7)),
         ({"action": "backtick"}, "```\na\n``` and ```py \nb\n``` so", (14, 26)),
         ({"action": "backtick"}, "no fence", (0, 8)),
         ({}, "```\na\n```", None),
@@ -451,8 +471,8 @@ def test_whose_a_special_token_in_a_reply_is(tokenizer_with):
     )
     (row,) = step_by_step(prepared, Counter())
     checked = [check_turn(prepared, step, turn) for step, turn in zip(prepared.steps, row, strict=True)]
-    assert [turn.template_specials for turn in checked] == [True, False]
-    assert [turn.template_specials for turn in row] == [False, False]
+    assert [turn.spells_specials for turn in checked] == [False, True]
+    assert [turn.spells_specials for turn in row] == [False, False]
     plain = row[0]._replace(reply=row[0].reply.replace("<|im_start|>", ""))
     assert check_turn(prepared, prepared.steps[0], plain) is plain
     with pytest.raises(RenderError, match=r"^step 1: the reply spells a special token"):

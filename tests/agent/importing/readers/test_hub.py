@@ -1,4 +1,5 @@
-"""Datasets by their Hub name, from a hub on loopback that speaks as much of the API as the `datasets` library asks."""
+"""Datasets by their Hub name: what is chosen, from a hub that is a dictionary, and what the `datasets` library makes of
+it, from a hub on loopback that speaks as much of the API as the library asks."""
 
 import io
 import json
@@ -13,9 +14,147 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-pytest.importorskip("datasets")
+from srft.agent.importing.readers import Tally
+from srft.agent.importing.readers.hub import HubName, hub_name, hub_source
+from srft.env.errors import InputError
 
-COMMIT = "a" * 40
+# ---- which rows of a dataset are read ----
+
+# Dataset, also at a revision -> configuration -> split -> rows.
+SHELF = {
+    "me/plain": {"default": {"train": [{"a": 1}, {"a": "\ud800"}]}},
+    "me/plain@old/tag": {"default": {"train": [{"a": 0}]}},
+    "me/one": {"runs": {"train": [{"a": 2}], "test": [{"a": 3}]}},
+    "me/many": {"tasks": {"train": [{"a": 4}]}, "runs": {"train": [{"a": 5}], "test": [{"a": 6}]}},
+    "me/both": {"default": {"train": [{"a": 7}]}, "runs": {"train": [{"a": 8}]}},
+}
+
+
+class Shelf:
+    """A hub without a network."""
+
+    def configs(self, name):
+        return SHELF[str(name)]
+
+    def splits(self, name, config):
+        return SHELF[str(name)][config]
+
+    def rows(self, name, config, split):
+        return SHELF[str(name)][config][split]
+
+
+def taken(text, hub=None):
+    """(places, values) of all rows"""
+    source, dataset = hub_source(text, hub or Shelf())
+    assert dataset == text.split("@")[0].split(":")[0]
+    found = list(source(Tally()))
+    assert {(raw.name, raw.line) for raw in found} == {
+        (dataset.split("/")[1], number) for number in range(1, len(found) + 1)
+    }
+    return [raw.where for raw in found], [raw.content["a"] for raw in found]
+
+
+def refusal(text, hub=None):
+    with pytest.raises(InputError) as refused:
+        taken(text, hub)
+    return str(refused.value)
+
+
+def test_names():
+    assert hub_name("me/a.b-c_1") == HubName("me/a.b-c_1", None, ())
+    assert hub_name("me/a@refs/convert/parquet:x:y") == HubName("me/a", "refs/convert/parquet", ("x", "y"))
+    assert hub_name("me/a@v1.0:x") == HubName("me/a", "v1.0", ("x",))
+    assert str(hub_name("me/a@v1:x")) == "me/a@v1"
+    assert str(hub_name("me/a:x")) == "me/a"
+    for other in ("a", "a/b/c", "me/a:x:y:z", "me/a@", "me/a@/x", "me/a@x/", "me/a:", "/a", "me/a b", "me/a:x@v1", ""):
+        assert hub_name(other) is None
+        assert hub_source(other) is None
+
+
+def test_the_one_split_of_the_one_configuration_or_of_the_default_one_needs_no_name():
+    assert taken("me/plain") == (["me/plain:default:train: row 1", "me/plain:default:train: row 2"], [1, "\ufffd"])
+    assert taken("me/plain:train") == taken("me/plain:default") == taken("me/plain:default:train") == taken("me/plain")
+    assert taken("me/both") == (["me/both:default:train: row 1"], [7])
+    assert taken("me/both:runs") == (["me/both:runs:train: row 1"], [8])
+
+
+def test_splits_and_configurations_by_name():
+    assert taken("me/one:test") == taken("me/one:runs:test") == (["me/one:runs:test: row 1"], [3])
+    assert taken("me/many:runs:test") == (["me/many:runs:test: row 1"], [6])
+    assert taken("me/many:tasks") == (["me/many:tasks:train: row 1"], [4])
+
+
+def test_a_revision_is_asked_for_and_named():
+    assert taken("me/plain@old/tag") == (["me/plain@old/tag:default:train: row 1"], [0])
+    assert taken("me/plain@old/tag:train") == taken("me/plain@old/tag")
+    assert "the Hugging Face Hub does not give a dataset of it (KeyError: 'me/plain@new')" in refusal("me/plain@new")
+
+
+def test_what_is_not_there_or_not_one_is_refused_with_what_there_is():
+    assert refusal("me/many") == "me/many: the configurations tasks, runs; name one, as in me/many:tasks"
+    assert refusal("me/many:test") == "me/many:test: the configurations tasks, runs; name one, as in me/many:tasks"
+    assert refusal("me/many:none:test") == "me/many:none:test: no configuration none; there are tasks, runs"
+    assert refusal("me/many:runs:none") == (
+        "me/many:runs:none: no split none; there are train, test: name one, as in me/many:runs:train"
+    )
+    several = "several splits, which may hold the same runs; there are train, test: name one, as in"
+    assert refusal("me/many:runs") == f"me/many:runs: {several} me/many:runs:train"
+    assert refusal("me/one") == f"me/one: {several} me/one:train"
+    assert refusal("me/plain@old/tag:none") == (
+        "me/plain@old/tag:none: no split none; there are train: name one, as in me/plain@old/tag:train"
+    )
+
+
+def test_what_the_library_says_is_told_in_one_line_of_300_characters():
+    class Speaks(Shelf):
+        def configs(self, name):
+            raise ConnectionError("no\n  network " + "x" * 300)
+
+    told = f"ConnectionError: no network {'x' * 300}"[:300]
+    assert refusal("me/plain", Speaks()) == (
+        "me/plain: no file or folder of that name here, and the Hugging Face Hub does not give a dataset of it "
+        f"({told}). Check the name, the network, HF_ENDPOINT and HF_TOKEN, or fetch the dataset elsewhere and give its "
+        "folder"
+    )
+
+
+def test_rows_that_end_early_keep_those_before_and_say_how_to_resume():
+    class Breaks(Shelf):
+        def rows(self, name, config, split):
+            yield from super().rows(name, config, split)
+            raise OSError("hung up")
+
+    source, _ = hub_source("me/plain", Breaks())
+    rows = source(Tally())
+    assert [next(rows).line, next(rows).line] == [1, 2]
+    with pytest.raises(InputError) as ended:
+        next(rows)
+    assert str(ended.value) == (
+        "me/plain:default:train: its rows end after row 2 (OSError: hung up); the same command again resumes after "
+        "what is on file"
+    )
+
+
+def test_nothing_is_asked_before_the_first_run_is():
+    class Silent(Shelf):
+        asked = False
+
+        def configs(self, name):
+            self.asked = True
+            return super().configs(name)
+
+    hub = Silent()
+    source, _ = hub_source("me/plain", hub)
+    rows = source(Tally())
+    assert not hub.asked
+    next(rows)
+    assert hub.asked
+
+
+# ---- with the library ----
+
+COMMIT, EARLIER = "a" * 40, "b" * 40
+TAGS = {COMMIT: "main", EARLIER: "v1"}
 CARD = """---
 configs:
 - config_name: tasks
@@ -47,14 +186,19 @@ def parquet(*tasks, **more):
 
 KWAI = "Kwai-Klear/SWE-smith-mini_swe_agent_plus-trajectories-66k"
 FILES = {
-    "me/plain": {"data/train-00000-of-00001.parquet": parquet("a__b-1", "a__b-2", resolved=1)},
-    "me/many": {
-        "README.md": CARD.encode(),
-        "tasks/train.parquet": parquet("x"),
-        "runs/train.parquet": parquet("c__d-1", resolved=True),
-        "runs/test.parquet": parquet("c__d-2", resolved=False),
+    "me/plain": {
+        COMMIT: {"data/train-00000-of-00001.parquet": parquet("a__b-1", "a__b-2", resolved=1)},
+        EARLIER: {"data/train-00000-of-00001.parquet": parquet("a__b-0", resolved=0)},
     },
-    KWAI: {"data/train-00000-of-00001.parquet": parquet("e__f-1")},
+    "me/many": {
+        COMMIT: {
+            "README.md": CARD.encode(),
+            "tasks/train.parquet": parquet("x"),
+            "runs/train.parquet": parquet("c__d-1", resolved=True),
+            "runs/test.parquet": parquet("c__d-2", resolved=False),
+        }
+    },
+    KWAI: {COMMIT: {"data/train-00000-of-00001.parquet": parquet("e__f-1")}},
 }
 
 
@@ -73,20 +217,25 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = unquote(self.path.partition("?")[0])
-        for name, files in FILES.items():
-            if path == f"/api/datasets/{name}" or path.startswith(f"/api/datasets/{name}/revision/"):
-                siblings = [{"rfilename": file} for file in files]
-                return self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False, "gated": False})
-            if path.startswith(tree := f"/api/datasets/{name}/tree/{COMMIT}"):
-                return self.json(entries(files, path.removeprefix(tree).strip("/")))
-            if path.startswith(f"/datasets/{name}/resolve/"):
-                return self.file(files.get(path.split("/resolve/")[1].partition("/")[2]))
+        for name, revisions in FILES.items():
+            for commit, files in revisions.items():
+                api, revisions_of_it = f"/api/datasets/{name}", (commit, TAGS[commit])
+                if path in [f"{api}/revision/{revision}" for revision in revisions_of_it] + [api] * (commit == COMMIT):
+                    siblings = [{"rfilename": file} for file in files]
+                    return self.json(
+                        {"id": name, "sha": commit, "siblings": siblings, "private": False, "gated": False}
+                    )
+                if path.startswith(tree := f"{api}/tree/{commit}"):
+                    return self.json(entries(files, path.removeprefix(tree).strip("/")))
+                for revision in revisions_of_it:
+                    if path.startswith(there := f"/datasets/{name}/resolve/{revision}/"):
+                        return self.file(files.get(path.removeprefix(there)), commit)
         return self.answer(404, b"{}", **{"X-Error-Code": "RepoNotFound"})
 
-    def file(self, content):
+    def file(self, content, commit):
         if content is None:
             return self.answer(404, b"{}", **{"X-Error-Code": "EntryNotFound"})
-        wanted, status, headers = self.headers.get("Range"), 200, {"ETag": f'"{len(content)}"', "X-Repo-Commit": COMMIT}
+        wanted, status, headers = self.headers.get("Range"), 200, {"ETag": f'"{len(content)}"', "X-Repo-Commit": commit}
         if wanted and self.command == "GET":
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             first, last = int(first), min(int(last or len(content)), len(content) - 1)
@@ -134,31 +283,26 @@ def read(endpoint, tmp_path, *names):
 
 
 def test_runs_by_hub_name(endpoint, tmp_path):
-    names = [
-        "me/plain",
-        "me/plain:train",
-        "me/many:runs:test",
-        "me/many:runs",
-        "me/many",
-        "me/many:none:x",
-        "me/none",
-        KWAI,
-    ]
-    plain, again, test, no_split, no_config, wrong, missing, kwai = read(endpoint, tmp_path, *names)
+    pytest.importorskip("datasets")
+    names = ["me/plain", "me/plain@v1", "me/many:runs:test", "me/many:runs", "me/none", "me/plain@v2", KWAI]
+    plain, earlier, test, no_split, missing, no_revision, kwai = read(endpoint, tmp_path, *names)
     told = "recorded: me/plain"
-    assert plain == again == [["a__b-1", True, told], ["a__b-2", True, told]]
+    assert plain == [["a__b-1", True, told], ["a__b-2", True, told]]
+    assert earlier == [["a__b-0", False, told]]
     assert test == [["c__d-2", False, "recorded: me/many"]]
     assert kwai == [["e__f-1", True, f"recorded: {KWAI} (MIT)"]]
     assert no_split == (
         "me/many:runs: several splits, which may hold the same runs; there are train, test: name one, as in "
         "me/many:runs:train"
     )
-    assert no_config == "me/many: the configurations tasks, runs; name one, as in me/many:tasks"
-    assert wrong == "me/many:none:x: no configuration none; there are tasks, runs"
-    assert missing.startswith("me/none: no file or folder of that name here, and the Hugging Face Hub does not give a")
+    for name, refused in (("me/none", missing), ("me/plain@v2", no_revision)):
+        assert refused.startswith(
+            f"{name}: no file or folder of that name here, and the Hugging Face Hub does not give"
+        )
 
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path):
+    pytest.importorskip("datasets")
     (told,) = read("http://127.0.0.1:9", tmp_path, "me/plain")
     assert told.startswith("me/plain: no file or folder of that name here, and the Hugging Face Hub does not give")
     assert told.endswith("HF_ENDPOINT and HF_TOKEN, or fetch the dataset elsewhere and give its folder")
