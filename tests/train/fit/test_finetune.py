@@ -500,7 +500,7 @@ def test_masked_mistakes_do_not_become_likelier_as_they_do_unmasked(prepared, tm
     """The proof that a mask works: two arms of the same runs, whose mistakes have words of their own."""
     runs, labels = [], {}
     for number in range(8):
-        replies = ["look at the code", "WRONG! DELETE IT ALL!", "done"]
+        replies = [f"look at the {WORDS[number]}", "WRONG! DELETE IT ALL!", "done"]
         run = make_run(replies, id=f"run-{number}", task_id=f"a__b-{number}")
         labels = {1: StepLabel(step=1, verdict="mistake"), 0: StepLabel(step=0, verdict="good")}
         facts = {"all": RunFacts(run.id, 3, False, {}), "srft": RunFacts(run.id, 3, False, labels)}
@@ -524,13 +524,13 @@ def test_every_forward_is_in_the_type_of_training(prepared, tmp_path):
     seen = []
 
     def half_alone(module, query, *args, **options):
-        seen.append((query.dtype, module.training))
+        seen.append((torch.is_autocast_enabled("cpu"), module.training))
         return document_attention(module, query, *args, **options)
 
     AttentionInterface.register("half_alone", half_alone)
     AttentionMaskInterface.register("half_alone", lambda *args, **kwargs: None)
     train(prepared, tmp_path / "model", attention="half_alone", compute="bfloat16", pack_tokens=None, steps=1)
-    assert {kind for kind, _ in seen} == {torch.bfloat16}
+    assert {in_half for in_half, _ in seen} == {True}  # where transformers hands flash-attention half precision
     assert {training for _, training in seen} == {True, False}  # the probe, and the step
 
 
