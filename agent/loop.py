@@ -32,7 +32,7 @@ from srft.agent.records import Action, Step, StopReason, Trajectory
 from srft.agent.storable import named
 from srft.agent.tools.edit import Editor
 from srft.env.errors import InfrastructureError, InputError, ModelError
-from srft.env.git.patch import PatchError
+from srft.env.git.patch import Patch, PatchError
 from srft.env.sandbox.contract import CommandResult, Sandbox
 from srft.env.tasks.task import Task
 
@@ -54,7 +54,7 @@ class Environment(Protocol):
 
     def is_submission(self, command: str, result: CommandResult | None) -> bool: ...
 
-    def patch(self) -> str: ...
+    def patch(self) -> Patch: ...
 
 
 def run_episode(
@@ -297,16 +297,19 @@ class Episode:
         if taken.reason == "infra_error" and ending.reason != "infra_error":
             detail = f"the patch of an episode that ended as {ending.reason}: {taken.detail}"
             ending = Ending("infra_error", detail, taken.failure)
-        return named(self.trajectory(ending._replace(detail=ending.detail or taken.detail)))
+        told = [ending.detail, taken.detail if taken.reason is None else None]
+        return named(self.trajectory(ending._replace(detail="; ".join(filter(None, told)) or None)))
 
     def _take_patch(self) -> Ending:
         """Take the patch, whatever the ending, where the environment was reset."""
         if self.editor is not None:
             try:
-                self.patch = self.env.patch()
+                taken = self.env.patch()
             except PatchError as error:
                 self.patch = None
                 return Ending(None, f"PatchError: {error}")
+            self.patch = taken.text
+            return Ending(None, taken.remark)
         return Ending(None)
 
     def trajectory(self, ending: Ending) -> Trajectory:

@@ -10,18 +10,25 @@ Definitions, which give AgentProcessBench's published figures for its critics:
 - A step that the critic abstains from is not flagged: SRFT would train it. It is counted as abstained.
 - First-error accuracy is over all runs: the first flagged step is the first harmful one, or the run has neither.
 - A run that the critic has no verdicts for at all is left out and counted.
+
+Two readings of the truth. AgentProcessBench labels by propagation: what follows from an error is harmful too. A critic
+for masking says of each step whether it was wrong by itself. So each critic is scored twice: on the labels as they are,
+and on those by which only the first step of each streak is harmful (`starts`). `ideals` are the scores of
+the two judges that are always right by one of these readings: what a perfect critic could reach by the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 
 import msgspec
 import numpy
 
 from srft.critic.agreement import Array, cohen_kappa, divided, fleiss_counts, fleiss_kappa
+from srft.critic.confidence import Reliability, reliability
 from srft.critic.intervals import Interval, jackknife_interval, ratio_interval
-from srft.critic.labels.label_sets import Judged, JudgedRun
+from srft.critic.labels.label_sets import Judged, JudgedRun, RunLabels, judged_runs
 from srft.env.errors import InputError
 
 TENTHS = 10
@@ -62,6 +69,41 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     profile: tuple[Tenth, ...]
 
 
+class Ideal(msgspec.Struct, frozen=True, kw_only=True):
+    """A judge that is right by one reading, scored by both."""
+
+    labelled: Score
+    """By the labels as they are."""
+    starts: Score
+    """By those that call only the first step of each streak harmful."""
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """Two critics, or one under two prompts, on the runs that both judged: the first's figure less the second's.
+
+    differences: figure -> (difference, its 95 % interval over runs), where both have it. disagreed: steps that one of
+    them flagged and the other did not; first_right: those of them on which the first is right.
+    """
+
+    first: str
+    second: str
+    runs: int
+    differences: dict[str, tuple[float, Interval | None]]
+    disagreed: int
+    first_right: int
+
+
+class PeopleAgreement(msgspec.Struct, frozen=True, kw_only=True):
+    """Two people who labelled the same steps: no critic can be expected to agree more with either."""
+
+    first: str
+    second: str
+    runs: int
+    steps: int
+    kappa: float | None
+    interval: Interval | None
+
+
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """How far raters agree on what is harmful, beyond chance. raters: critics, or votes of one critic."""
 
@@ -73,27 +115,35 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(Score, frozen=True, kw_only=True):
-    """One critic's score. random: the expectation of flags thrown at its rate. votes: how its own votes agree."""
+    """One critic's score. random: the expectation of flags thrown at its rate. votes: how its own votes agree. starts:
+    its score where only the first step of each streak is harmful. reliability: of its confidences, if it gives any."""
 
     runs_without_verdicts: int
     runs_without_truth: int
     random: Score
     votes: Agreement | None
+    starts: Score
+    reliability: Reliability | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All critics. flag_non_zero_exit is `None` where no exit codes are known.
 
-    agreement: between the critics, on the runs that all of them judged; `None` for fewer than two.
+    agreement: between the critics, on the runs that all of them judged; `None` for fewer than two. ideals: of a judge
+    whose verdicts propagate and of one whose do not. pairs: each two critics. people: each two who labelled.
     """
 
     critics: dict[str, Calibration]
     baselines: dict[str, Score | None]
     agreement: Agreement | None
+    ideals: dict[str, Ideal]
+    pairs: tuple[Pair, ...]
+    people: tuple[PeopleAgreement, ...] = ()
 
 
-def calibrate(judged: Judged) -> Report:
-    """Scores with 95 % intervals over runs: steps of one run share its task and its errors.
+def calibrate(judged: Judged, *, people: Mapping[str, RunLabels] | None = None) -> Report:
+    """Scores with 95 % intervals over runs: steps of one run share its task and its errors. people: who labelled ->
+    what they said.
 
     Raises InputError for a critic that judged none of the runs.
     """
@@ -113,6 +163,81 @@ def calibrate(judged: Judged) -> Report:
         critics={critic: _calibration(critic, judged) for critic in judged.runs},
         baselines={name: None if runs is None else _score(_score_counts(runs)) for name, runs in baselines.items()},
         agreement=_agreement(_agreement_counts(judged.runs), pairs=len(judged.runs) * (len(judged.runs) - 1) // 2),
+        ideals={
+            "propagating": _ideal([_flag(run, run.harmful) for run in every]),
+            "not_propagating": _ideal([_flag(run, _starts(run.harmful)) for run in every]),
+        },
+        pairs=tuple(_pair(first, second, judged.runs) for first, second in combinations(judged.runs, 2)),
+        people=tuple(_people(first, second, people) for first, second in combinations(people, 2)) if people else (),
+    )
+
+
+def _starts(harmful: Sequence[bool]) -> tuple[bool, ...]:
+    """The first step of each streak.
+
+    >>> _starts((False, True, True, False, True))
+    (False, True, False, False, True)
+    """
+    return tuple(now and not before for before, now in zip((False, *harmful), harmful, strict=False))
+
+
+def _by_starts(run: JudgedRun) -> JudgedRun:
+    return run._replace(harmful=_starts(run.harmful))
+
+
+def _ideal(runs: Sequence[JudgedRun]) -> Ideal:
+    return Ideal(labelled=_score(_score_counts(runs)), starts=_score(_score_counts([_by_starts(run) for run in runs])))
+
+
+def _pair(first: str, second: str, by_critic: Mapping[str, Sequence[JudgedRun]]) -> Pair:
+    of_first, of_second = ({run.id: run for run in by_critic[name]} for name in (first, second))
+    shared = [run for run in of_first if run in of_second]
+    runs = [(of_first[run], of_second[run]) for run in shared]
+    flags = [
+        (one is True, other is True, harmful)
+        for left, right in runs
+        for one, other, harmful in zip(left.flagged, right.flagged, left.harmful, strict=True)
+    ]
+    return Pair(
+        first=first,
+        second=second,
+        runs=len(shared),
+        differences=_differences(*(_score_counts(side) for side in zip(*runs, strict=True))) if runs else {},
+        disagreed=sum(one != other for one, other, _ in flags),
+        first_right=sum(one != other and one == harmful for one, other, harmful in flags),
+    )
+
+
+def _differences(first_NK: Array, second_NK: Array) -> dict[str, tuple[float, Interval | None]]:
+    """Of both on the same runs, each of which is left out once on both sides."""
+    both_NK, half = numpy.concatenate([first_NK, second_NK], axis=1), first_NK.shape[1]
+
+    def difference(figure: Callable[[Array], Array]) -> tuple[float | None, Interval | None]:
+        return _with_interval(lambda sums: figure(sums[..., :half]) - figure(sums[..., half:]), both_NK)
+
+    figures: dict[str, Callable[[Array], Array]] = {
+        name: (lambda sums, name=name: divided(*_ratios(sums)[name]))  # type: ignore[misc]
+        for name in ("precision", "recall", "f1", "first_error_accuracy")
+    }
+    found = {name: difference(figure) for name, figure in {**figures, "kappa": _kappa}.items()}
+    return {name: (value, interval) for name, (value, interval) in found.items() if value is not None}
+
+
+def _people(first: str, second: str, people: Mapping[str, RunLabels]) -> PeopleAgreement:
+    judged = judged_runs(people[first], {second: people[second]}).runs[second]
+    kept = [_agreed_on(run) for run in judged]
+    counts = [_counts(run, numpy.array(run.flagged, dtype=float)) for run in kept if run.harmful]
+    kappa, interval = _with_interval(_kappa, numpy.array(counts)) if counts else (None, None)
+    steps = sum(len(run.harmful) for run in kept)
+    return PeopleAgreement(first=first, second=second, runs=len(counts), steps=steps, kappa=kappa, interval=interval)
+
+
+def _agreed_on(run: JudgedRun) -> JudgedRun:
+    """The steps that both gave a verdict."""
+    both = [place for place, one in enumerate(run.flagged) if one is not None]
+    return JudgedRun(
+        run.id,
+        *(tuple(column[place] for place in both) for column in (run.harmful, run.flagged, run.places)),  # type: ignore[arg-type]
     )
 
 
@@ -257,6 +382,8 @@ def _calibration(critic: str, judged: Judged) -> Calibration:
         runs_without_truth=judged.without_truth[critic],
         random=_score(_random_counts(runs)),
         votes=_agreement(_vote_counts(runs), pairs=0),
+        starts=_score(_score_counts([_by_starts(run) for run in runs])),
+        reliability=reliability(runs),
     )
 
 

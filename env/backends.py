@@ -5,17 +5,22 @@ backend.ensure_image(task)
 with backend.open(SandboxSpec(image=task.image)) as sandbox: ...
 """
 
+import importlib
+import operator
+import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Protocol, Self
 
 from loguru import logger
 
-from srft.env.errors import EngineError
+from srft.env.errors import EngineError, ImageError, InputError
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
-Kind = Literal["auto", "docker", "local", "unsandboxed"]
+KINDS = ("auto", "docker", "local")
+"""The backends that have names of their own; MODULE:NAME is somebody's (see `choose_backend`)."""
 
 
 class Backend(Protocol):
@@ -35,10 +40,14 @@ class Backend(Protocol):
         """Begin to have the images of these tasks, in their order, in the background."""
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
-        """The task's image is in use: it is not evicted."""
+        """The task's image, on this machine and not evicted until the block ends. Raises ImageError, EngineError."""
 
     def image_id(self, image: str) -> str | None:
         """The id of an image's content; `None` where it is not here or has none."""
+
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        """A disowned snapshot of the sandbox as it is; `None` where there is no room for one, or it would not hold all
+        of the files. Only where snapshots are images. Raises SandboxDied, EngineError."""
 
     def remove_snapshot(self, snapshot: str) -> None:
         """Remove a disowned snapshot, unless a sandbox still uses it: then the reaper will."""
@@ -50,22 +59,38 @@ class Backend(Protocol):
         """End background work."""
 
 
-class DockerBackend:
+class _Live:
+    """What runs has no copy: Gymnasium copies what an environment was made with."""
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+
+class DockerBackend(_Live):
     """Containers of the engine at DOCKER_HOST."""
 
     name = "docker"
     snapshots_are_images = True
 
-    def __init__(self, *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        disk_budget_bytes: int | None = None,
+        pulls_per_minute: float | None = None,
+        platform: str | None = None,
+    ) -> None:
         from srft.env.docker.images import ImageStore
         from srft.env.docker.sandbox import engine
 
-        self.images = ImageStore(engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+        self._platform = platform
+        self.images = ImageStore(
+            engine(), disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform
+        )
 
     def open(self, spec: SandboxSpec) -> Sandbox:
         from srft.env.docker.sandbox import DockerSandbox
 
-        return DockerSandbox(spec)
+        return DockerSandbox(replace(spec, platform=self._platform))
 
     def ensure_image(self, task: Task) -> None:
         self.images.ensure(task)
@@ -81,10 +106,21 @@ class DockerBackend:
 
         return image_id(image)
 
-    def remove_snapshot(self, snapshot: str) -> None:
-        from srft.env.docker.sandbox import remove_snapshot
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        from srft.env.docker.sandbox import DockerSandbox
 
-        remove_snapshot(snapshot)
+        assert isinstance(sandbox, DockerSandbox), "a backend is given its own sandboxes"
+        if sandbox.mounted() or (self.images.budget and not self.images.budget.fits(sandbox.written_bytes())):
+            return None
+        snapshot = sandbox.snapshot()
+        sandbox.disown(snapshot)
+        return snapshot
+
+    def remove_snapshot(self, snapshot: str) -> None:
+        from srft.env.docker.sandbox import engine
+        from srft.env.docker.snapshots import remove_snapshot
+
+        remove_snapshot(engine().api, snapshot)
 
     def reap(self, *, everything: bool = False) -> list[str]:
         from srft.env.docker.sandbox import reap
@@ -95,19 +131,16 @@ class DockerBackend:
         self.images.close()
 
 
-class LocalBackend:
-    """Processes of this machine, in bubblewrap unless `confined` is False."""
+class LocalBackend(_Live):
+    """Processes of this machine, in bubblewrap."""
 
+    name = "local"
     snapshots_are_images = False
-
-    def __init__(self, *, confined: bool = True) -> None:
-        self.name = "local" if confined else "unsandboxed"
-        self._confined = confined
 
     def open(self, spec: SandboxSpec) -> Sandbox:
         from srft.env.local.sandbox import LocalSandbox
 
-        return LocalSandbox(spec, confinement="bubblewrap" if self._confined else "none")
+        return LocalSandbox(spec)
 
     def ensure_image(self, task: Task) -> None:
         from srft.env.local.images import ensure_local_image
@@ -118,10 +151,19 @@ class LocalBackend:
         """Local images are built when they are first needed."""
 
     def hold(self, task: Task) -> AbstractContextManager[None]:
+        self.ensure_image(task)
         return nullcontext()
 
     def image_id(self, image: str) -> str | None:
-        return None
+        from srft.env.local.rootfs import load_image
+
+        try:
+            return load_image(image).digest
+        except ImageError:
+            return None
+
+    def keep_snapshot(self, sandbox: Sandbox) -> str | None:
+        raise AssertionError("a local snapshot belongs to its sandbox")
 
     def remove_snapshot(self, snapshot: str) -> None:
         raise AssertionError("a local snapshot belongs to its sandbox")
@@ -136,23 +178,52 @@ class LocalBackend:
 
 
 def choose_backend(
-    kind: Kind = "auto", *, disk_budget_bytes: int | None = None, pulls_per_minute: float | None = None
+    kind: str = "auto",
+    *,
+    disk_budget_bytes: int | None = None,
+    pulls_per_minute: float | None = None,
+    platform: str | None = None,
 ) -> Backend:
-    """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap. Raises EngineError."""
-    if kind == "unsandboxed":
-        return LocalBackend(confined=False)
+    """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap.
+
+    A name with a colon is MODULE:NAME of somebody's own: a class or a function that is called without arguments. Raises
+    InputError, EngineError.
+    """
+    check_kind(kind)
+    if ":" in kind:
+        return _own_backend(kind)
     if kind == "local":
-        return _confined_backend()
+        return _local_backend()
     try:
-        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute)
+        return DockerBackend(disk_budget_bytes=disk_budget_bytes, pulls_per_minute=pulls_per_minute, platform=platform)
     except EngineError as error:
         if kind == "docker":
             raise
         logger.warning("taking the local sandbox: {}", error)
-    return _confined_backend()
+    return _local_backend()
 
 
-def _confined_backend() -> Backend:
+def check_kind(kind: str, *, where: str = "sandbox") -> str:
+    """The name as it is. where: who gave it. Raises InputError where no backend can have it."""
+    if kind not in KINDS and not re.fullmatch(r"[\w.]+:[\w.]+", kind):
+        raise InputError(f"{where} {kind}: expected one of {', '.join(KINDS)}, or MODULE:NAME of a Backend of your own")
+    return kind
+
+
+def _own_backend(name: str) -> Backend:
+    module, _, attribute = name.partition(":")
+    try:
+        found = operator.attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"sandbox {name!r}: {error}; expected MODULE:NAME of a Backend of your own") from error
+    backend: Backend = found()
+    wanted = {*Backend.__annotations__, *(attribute for attribute in vars(Backend) if not attribute.startswith("_"))}
+    if missing := sorted(attribute for attribute in wanted if not hasattr(backend, attribute)):
+        raise InputError(f"sandbox {name!r}: no Backend; it has no {', '.join(missing)} (see srft.env.backends)")
+    return backend
+
+
+def _local_backend() -> Backend:
     from srft.env.local.sandbox import check_bubblewrap
 
     check_bubblewrap()

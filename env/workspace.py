@@ -1,14 +1,15 @@
 """Workspaces: a task's sandbox, started, set up and scrubbed; and a pool that has the next ones warm.
 
-pool = WorkspacePool(backend, mode="stateless")
+pool = WorkspacePool(backend, WorkspaceSettings(mode="stateless"))
 pool.warm(task)                  # starts in the background
 workspace = pool.take(task)      # a few milliseconds if it has had the time
 """
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,8 +17,10 @@ from typing import NamedTuple
 from loguru import logger
 
 from srft.env.backends import Backend
-from srft.env.errors import ImageError, InfrastructureError
-from srft.env.git.patch import Start, run_setup, scrub
+from srft.env.errors import EngineError, ImageError, InfrastructureError
+from srft.env.git.patch import Another, Patch, take_patch
+from srft.env.git.record import Start
+from srft.env.git.scrub import run_setup, scrub
 from srft.env.sandbox.contract import Limits, Mode, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
@@ -35,6 +38,10 @@ AGENT_ENV: Mapping[str, str] = MappingProxyType(
         "LESS": "-R",
         "PIP_PROGRESS_BAR": "off",
         "TQDM_DISABLE": "1",
+        # Git refuses to work in a repository that is another user's, as those of images with a USER are.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
     }
 )
 
@@ -52,7 +59,7 @@ class WorkspaceSettings:
     network: str = "none"
     limits: Limits = field(default_factory=Limits)
     init: str = ACTIVATE
-    env: Mapping[str, str] = field(default_factory=lambda: AGENT_ENV)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(AGENT_ENV))
 
     def spec(self, task: Task) -> SandboxSpec:
         return SandboxSpec(
@@ -73,12 +80,19 @@ class Workspace:
 
     sandbox: Sandbox
     start: Start
+    another: Another
+    """Opens one more in the same state, for as long as the patch needs it."""
+
+    def patch(self, *, kill: bool = True) -> Patch:
+        """What was changed since the start; kill: as in `take_patch`. Raises PatchError, SandboxDied."""
+        return take_patch(self.sandbox, self.start, kill=kill, another=self.another)
 
 
 class _Origin(NamedTuple):
     """What a workspace is made of: tasks with the same one begin in the same state."""
 
     image: str
+    image_id: str | None
     setup: str
 
 
@@ -106,6 +120,9 @@ class WorkspacePool:
         self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
         self._closed = False
 
+    def __deepcopy__(self, _memo: object) -> "WorkspacePool":
+        return self  # Gymnasium copies what an environment was made with; what runs has no copy
+
     def warm(self, task: Task) -> None:
         """Begin to open a workspace for this task, for a later `take`."""
         with self._lock:
@@ -129,13 +146,18 @@ class WorkspacePool:
             workspace.sandbox.close()
 
     def _open(self, task: Task) -> Workspace:
-        self.backend.ensure_image(task)
-        origin = _Origin(task.image, task.agent_setup)
+        with self.backend.hold(task):  # from here on until a container has it
+            return self._opened(task)
+
+    def _opened(self, task: Task) -> Workspace:
+        origin = _Origin(task.image, self.backend.image_id(task.image), task.agent_setup)
         with self._lock:
             scrubbed = self._scrubbed.get(origin)
+            if scrubbed is not None:
+                self._scrubbed.move_to_end(origin)
         if scrubbed is not None:
             try:
-                return Workspace(self._started(task, scrubbed.snapshot), scrubbed.start)
+                return self._workspace(task, self._started(task, scrubbed.snapshot), scrubbed.start)
             except ImageError as error:
                 logger.warning("{}: the scrubbed snapshot is gone ({}); scrubbing again", task.image, error)
                 with self._lock:
@@ -148,7 +170,18 @@ class WorkspacePool:
         except BaseException:
             sandbox.close()
             raise
-        return Workspace(sandbox, start)
+        return self._workspace(task, sandbox, start)
+
+    def _workspace(self, task: Task, sandbox: Sandbox, start: Start) -> Workspace:
+        @contextmanager
+        def another() -> Iterator[tuple[Sandbox, Start]]:
+            workspace = self._open(task)
+            try:
+                yield workspace.sandbox, workspace.start
+            finally:
+                self.release(workspace)
+
+        return Workspace(sandbox, start, another)
 
     def _started(self, task: Task, image: str) -> Sandbox:
         sandbox = self.backend.open(replace(self.settings.spec(task), image=image))
@@ -156,14 +189,22 @@ class WorkspacePool:
         return sandbox
 
     def _keep(self, origin: _Origin, sandbox: Sandbox, start: Start) -> None:
-        """Snapshot what was scrubbed: when it comes round again, or at once when it took long."""
+        """Snapshot what was scrubbed: when it is wanted again, or at once when it took long.
+
+        A volume is in no snapshot: what is in it would come back from the image as it was, future and all.
+        """
         with self._lock:
             wanted = (start.repacked or origin in self._seen) and origin not in self._scrubbed
             self._seen.add(origin)
-        if not (wanted and self.backend.snapshots_are_images):
+        if not (wanted and self.backend.snapshots_are_images) or start.in_volume:
             return
-        snapshot = sandbox.snapshot()
-        sandbox.disown(snapshot)
+        try:
+            snapshot = self.backend.keep_snapshot(sandbox)
+        except EngineError as error:
+            logger.warning("{}: no snapshot ({}); the next workspace is scrubbed anew", origin.image, error)
+            return
+        if snapshot is None:
+            return
         with self._lock:
             replaced = [self._scrubbed.pop(origin, None)]  # by a thread that was as quick
             self._scrubbed[origin] = _Scrubbed(snapshot, start)

@@ -23,6 +23,26 @@ class XmlCall(NamedTuple):
     parameters: dict[str, str]
 
 
+def _value_of(written: str) -> str:
+    """A parameter's value: without the newlines next to its tags; of a CRLF reply with plain newlines."""
+    if written.startswith("\r\n"):
+        written = written.replace("\r\n", "\n")
+    return written.removeprefix("\n").removesuffix("\n")
+
+
+def _check_end(call: XmlCall, behind: str) -> None:
+    """Refuse a call that was ended by a text within it. Raises FormatError."""
+    closing = re.search(r"</parameter>|</function>", behind)
+    values = "\n".join(call.parameters.values())
+    is_open = values.count("<parameter=") > values.count("</parameter>") and behind.strip()
+    if closing or is_open:
+        raise FormatError(
+            f"Behind the call of {call.function} stands {closing[0] if closing else 'more'}, so it is not clear where "
+            "it ends. A value cannot hold a whole <function=...> call: write such a text in parts, and nothing behind "
+            "the call."
+        )
+
+
 class XmlFormat(TextFormat):
     """One `<function=...>` call."""
 
@@ -64,7 +84,14 @@ One newline after an opening tag and one before a closing tag do not belong to t
         calls = self._calls(reply.content)
         if len(calls) != 1:
             raise FormatError(f"Expected exactly one <function=...> call, found {len(calls)}.")
+        _check_end(calls[0], reply.content[self._call_end(reply.content) :])
         return checked_action(calls[0].function, calls[0].parameters, format=self.name)
+
+    def _call_end(self, text: str) -> int:
+        """Where the first call ends."""
+        opening = self._open.search(text)
+        assert opening is not None
+        return self._call(text, opening)[1]
 
     def _calls(self, text: str) -> list[XmlCall]:
         calls, position = [], 0
@@ -85,7 +112,7 @@ One newline after an opening tag and one before a closing tag do not belong to t
                 )
             if name in parameters:
                 raise FormatError(f"<function={function}> has the parameter {name} twice.")
-            parameters[name] = value[1].removeprefix("\n").removesuffix("\n")
+            parameters[name] = _value_of(value[1])
             position = value.end()
         if not (closing := self._close.match(text, position)):
             raise FormatError(f"<function={function}> does not end; expected </function> after its parameters.")

@@ -17,7 +17,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -91,23 +91,33 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """US dollars for a million tokens of requests that the server had in its cache; `null`: as the others."""
 
 
+Send = Callable[[dict[str, Any]], Any]
+"""Gives the decoded answer to a request's body, in the place of a server: of a batch file, say. Raises what the openai
+client raises, and NotAnswered."""
+
+
+class NotAnswered(Exception):
+    """A request that is on its way to be answered later."""
+
+
 class _Shared:
     """What all episodes of a model have in common: the connection, and what the server has been found to do.
 
     refused: what it does not take beyond the text. reasoning_field: where it demands earlier thinking; "" where it
-    refuses it; `None` where it has said neither. largest_chars: the largest prompt that it took. left_out: how often
-    something in its answers was in no usable shape.
+    refuses it; `None` where it has said neither. limit_field: its name for the most tokens of a reply. largest_chars:
+    the largest prompt that it took. left_out: how often something in its answers was in no usable shape.
     """
 
-    def __init__(self, config: OpenAIConfig) -> None:
+    def __init__(self, config: OpenAIConfig, send: Send | None = None) -> None:
+        self.send = send
         key = os.environ.get(config.api_key_env, "") if config.api_key_env else "none"
-        if not key:
+        if not key and send is None:
             raise InputError(
                 f"model {config.name}: the environment variable {config.api_key_env} is not set; put the key of "
                 f"{config.base_url} there, or leave api_key_env out if it wants none"
             )
         try:
-            self.client = _client(config, key)
+            self.client = _client(config, key or "none")
         except ValueError as error:
             raise InputError(
                 f"model {config.name}: {config.base_url!r} is no URL ({error}); expected one like http://HOST:8000/v1"
@@ -116,6 +126,8 @@ class _Shared:
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
         self.reasoning_field: str | None = None
+        # A batch is refused as a whole, so its requests have the name that all take.
+        self.limit_field = "max_completion_tokens" if send else "max_tokens"
         self.largest_chars = 0
         self.left_out: Counter[str] = Counter()
 
@@ -156,10 +168,18 @@ _EXTRAS = {
 class OpenAIModel:
     """A model behind an OpenAI-compatible server. Shared by threads."""
 
-    def __init__(self, config: OpenAIConfig, *, seed: int | None = None, shared: _Shared | None = None) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        *,
+        seed: int | None = None,
+        shared: _Shared | None = None,
+        send: Send | None = None,
+    ) -> None:
+        """shared: another model's connection. send: what answers in the place of a server."""
         self.config = config
         self._seed = seed
-        self._shared = shared or _Shared(config)
+        self._shared = shared or _Shared(config, send)
         self._replies: int | None = None  # counted in an episode's view, which one thread uses
         self._stop: threading.Event | None = None
 
@@ -171,6 +191,11 @@ class OpenAIModel:
     def sampling(self) -> dict[str, Any]:
         seed = {} if self._seed is None else {"seed": self._seed}
         return self._settings() | seed | self.config.extra_body
+
+    @property
+    def client(self) -> openai.OpenAI:
+        """The connection, for the server's other APIs."""
+        return self._shared.client
 
     def _settings(self) -> dict[str, Any]:
         settings = {key: getattr(self.config, key) for key in ("temperature", "top_p", "max_tokens")}
@@ -216,12 +241,13 @@ class OpenAIModel:
         prompt_chars = len(json.dumps([list(messages), list(tools)], default=str))
         while read is None:
             extras = frozenset(name for name in _EXTRAS if getattr(self.config, name)) - self._shared.refused
+            limit_field = self._shared.limit_field
             try:
                 answer = self._ask(messages, tools, extras, shown if on_text else None)
                 read = read_answer(answer, first_call=len(messages))
             # ValueError: a body that is not the JSON it says it is
             except (openai.OpenAIError, AnswerError, ValueError) as error:
-                if self._refuses(error, extras):
+                if self._refuses(error, extras) or self._refuses_limit(error, limit_field):
                     continue
                 self._refuse_overflow(error, prompt_chars)
                 self._refuse_reasoning(error, messages)
@@ -286,12 +312,16 @@ class OpenAIModel:
     ) -> Any:
         """The decoded answer, as the server sent it."""
         request = {"model": self.config.name, "messages": list(messages), **self._settings()}
+        if "max_tokens" in request:
+            request[self._shared.limit_field] = request.pop("max_tokens")
         if self._seed is not None:
             request["seed"] = _request_seed(self._seed, self._replies or 0)
         if tools:
             request["tools"] = list(tools)
         request |= {**dict.fromkeys(sorted(extras), True), **self.config.extra_body}
         client = self._shared.client
+        if self._shared.send is not None:
+            return self._shared.send(request)
         if on_text is None:
             return client.post("/chat/completions", body=request, cast_to=object)
         request |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -304,7 +334,7 @@ class OpenAIModel:
         """Whether the server refuses token ids or log-probabilities; remembered, and reported once."""
         if not isinstance(error, openai.APIStatusError) or not 400 <= error.status_code < 500:
             return False
-        said = _said(error)
+        said = said_by(error)
         named = frozenset(name for name in extras if name in said.lower())
         if not named or is_overflow(said, status=error.status_code):
             return False
@@ -321,16 +351,25 @@ class OpenAIModel:
             self._shared.refused |= named
         return True
 
+    def _refuses_limit(self, error: Exception, asked_as: str) -> bool:
+        """Whether the server knows the limit of a reply by its newer name alone, as OpenAI's reasoning models do."""
+        if not isinstance(error, openai.APIStatusError) or error.status_code not in {400, 422}:
+            return False
+        if "max_completion_tokens" not in said_by(error) or asked_as != "max_tokens" or self.config.max_tokens is None:
+            return False
+        self._shared.limit_field = "max_completion_tokens"
+        return True
+
     def _refuse_overflow(self, error: Exception, prompt_chars: int) -> None:
         """Raises ContextOverflow where the server says that the prompt is too long, or says nothing about a prompt that
         is larger than any it took."""
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if not isinstance(error, openai.APIError) or isinstance(error, openai.APIConnectionError):
             return
-        if is_overflow(_said(error), status=status):
+        if is_overflow(said_by(error), status=status):
             raise ContextOverflow(f"{self.config.base_url}: {_body(error)}") from error
         largest_chars = self._shared.largest_chars
-        if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(_said(error)):
+        if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(said_by(error)):
             said = f"{self.config.base_url}: 400 without a known reason ({_body(error)}) to a prompt of {prompt_chars}"
             said += f" characters, where {largest_chars} were taken before: read as a full context"
             logger.warning("{}", said)
@@ -340,7 +379,7 @@ class OpenAIModel:
         """Raises ReasoningWanted where the server demands earlier thinking, or refuses it."""
         if self.config.send_reasoning != "auto" or not isinstance(error, openai.APIStatusError):
             return
-        said, written = _said(error), [message for message in messages if message.get("role") == "assistant"]
+        said, written = said_by(error), [message for message in messages if message.get("role") == "assistant"]
         named = _REASONING.search(said)
         if error.status_code not in {400, 422} or named is None or not written:
             return
@@ -364,7 +403,7 @@ class OpenAIModel:
         if isinstance(error, AnswerError):
             return error.passes and not (self._constrains and names_schema(str(error)))
         if isinstance(error, openai.APIStatusError):
-            said = _said(error)
+            said = said_by(error)
             if _NEVER_PASSES.search(said) or (self._constrains and names_schema(said)):
                 return False
             return error.status_code in _PASSING or (error.status_code >= 500 and error.status_code != 501)
@@ -455,7 +494,7 @@ def _request_seed(seed: int, number: int) -> int:
     return (seed + number * 1_000_003) % 2**31
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
     """The full text of an error: the server's message where there is one."""
     body = getattr(error, "body", None)
     code = getattr(error, "code", None)
@@ -465,5 +504,5 @@ def _said(error: Exception) -> str:
 
 def _body(error: Exception) -> str:
     """The text of an error, shortened."""
-    text = _said(error)
+    text = said_by(error)
     return text if len(text) <= 600 else text[:600] + "..."

@@ -25,6 +25,9 @@ from srft.env.sandbox.contract import Sandbox
 CONTEXT_LINES = 4
 """Lines shown above and below an edit."""
 
+MANY_OCCURRENCES = 1000
+"""No more are counted: a text that stands everywhere would be searched for as often as the file has characters."""
+
 EDIT_SCHEMA: dict[str, Any] = {
     "description": (
         "View and change files. `view` shows a file with line numbers, or a folder two levels deep; `create` makes a "
@@ -263,22 +266,42 @@ def _with_newlines_of(text: str, new: str) -> str:
 
 def _only_occurrence(old: str, text: str, path: str) -> tuple[int, int]:
     """Where the one occurrence begins and ends. A newline of `old` matches CRLF as well."""
-    pattern = re.escape(old.replace("\r\n", "\n")).replace("\\\n", r"(?:\r\n|(?<!\r)\n)")
-    # A lookahead finds occurrences that overlap too: "aa" occurs twice in "aaa".
-    found = [match.span(1) for match in re.finditer(f"(?=({pattern}))", text)]
+    plain, old = text.replace("\r\n", "\n"), old.replace("\r\n", "\n")
+    found = _occurrences(old, plain)
     if not found:
         raise Refused(
             f"old_text does not stand in {path}; it must match to the character, white space included. "
             "View the file and copy the text from there, without the line numbers."
         )
     if len(found) > 1:
-        numbers = [str(text.count("\n", 0, start) + 1) for start, _ in found[:10]]
+        numbers = [str(plain.count("\n", 0, start) + 1) for start in found[:10]]
         shown = ", ".join(numbers) + (", ..." if len(found) > 10 else "")
+        count = f"at least {len(found)}" if len(found) == MANY_OCCURRENCES else str(len(found))
         raise Refused(
-            f"old_text stands {len(found)} times in {path}, at lines {shown}; "
-            "add lines around it until it is the only one."
+            f"old_text stands {count} times in {path}, at lines {shown}; add lines around it until it is the only one."
         )
-    return found[0]
+    return _with_crlf(found[0], text), _with_crlf(found[0] + len(old), text)
+
+
+def _occurrences(wanted: str, text: str) -> list[int]:
+    """Where it begins, up to MANY_OCCURRENCES times; also those that overlap: "aa" occurs twice in "aaa"."""
+    found: list[int] = []
+    at = text.find(wanted)
+    while at >= 0 and len(found) < MANY_OCCURRENCES:
+        found.append(at)
+        at = text.find(wanted, at + 1)
+    return found
+
+
+def _with_crlf(position: int, text: str) -> int:
+    """The position in a text of one that was found where each CRLF counts as one character."""
+    begins, rest = 0, position
+    for line in text.split("\r\n"):
+        if rest <= len(line):
+            return begins + rest
+        begins += len(line) + 2
+        rest -= len(line) + 1
+    raise AssertionError(f"position {position} lies beyond the text")
 
 
 def _snippet(text: str, first: int, last: int) -> str:

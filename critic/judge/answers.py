@@ -1,4 +1,4 @@
-"""What a judge wrote, read as opinions on steps, as leniently as is safe; and the JSON schema that it is asked to keep.
+"""What a judge wrote, read as opinions on steps, as leniently as is safe.
 
     answer = read_answer('Sure! {"steps": [{"step": 0, "verdict": "Good", "confidence": "90%"}', steps=range(2))
     answer.opinions                # {0: Opinion(verdict='good', confidence=0.9, reason=None)}
@@ -6,15 +6,16 @@
 
 Lenient: text around the JSON, fences, single quotes, trailing commas, an array that breaks off (its whole entries
 count), JSON within JSON, a Markdown table, keys and verdicts in other letters, verdicts in other words, steps and
-confidences as text, a map of steps instead of an array. Safe: an entry that is not understood, and entries that seem to
-be numbered otherwise than asked, are a problem to be asked about, never a guess.
+confidences as text, a map of steps instead of an array. Safe: an entry that is not understood, one that repeats another
+step's command than its own, and entries that seem to be numbered otherwise than asked are a problem to be asked about,
+never a guess.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from srft.agent.models.contract import well_formed
@@ -28,12 +29,20 @@ _WORDS: dict[Verdict, str] = {
     "recover": "recover recovers recovered recovering recovery",
 }
 _VERDICTS: dict[str, Verdict] = {word: verdict for verdict, words in _WORDS.items() for word in words.split()}
-_ABSTENTIONS = frozenset({"abstain", "abstained", "unknown", "unsure", "unclear", "undecided"})
+_ABSTENTIONS = frozenset({"abstain", "abstains", "abstained", "unknown", "unsure", "unclear", "undecided"})
 _ABSTAINED = "abstained"
+WORDS = (*reversed(SEVERITY), "abstain")
+"""What a verdict may be, in the order in which the judge is told."""
 _FILLERS = frozenset({"a", "an", "the", "is", "step", "this", "clearly", "very"})
 _STEP_KEYS = ("step", "step_index", "step_number", "index", "number", "id")
 _VERDICT_KEYS = ("verdict", "label", "judgement", "judgment")
 _REASON_KEYS = ("reason", "explanation", "rationale")
+_COMMAND_KEYS = ("command", "cmd", "action")
+
+# A repeated command of fewer letters and digits proves nothing; of a longer one so many are compared.
+_PROOF_LETTERS, _COMPARED_LETTERS = 6, 16
+# With a larger share of entries that repeat another step's command the numbers are in doubt, not single entries.
+_DOUBTFUL_SHARE = 0.25
 
 # An entry that is not strict JSON is looked for no further than this, at so many closing braces.
 _ENTRY_LIMIT_CHARS = 4000
@@ -52,17 +61,22 @@ class Opinion(NamedTuple):
 
 class Answer(NamedTuple):
     """opinions: by step. problems: what is missing or not understood. ignored: entries for steps not asked for, and
-    earlier entries of a step that has several (the last counts)."""
+    earlier entries of a step that has several (the last counts). unproven: opinions whose entries do not show by their
+    command that they are about their step. analysis: of the run, "" where there is none."""
 
     opinions: dict[int, Opinion]
     problems: list[str]
     ignored: int
+    unproven: int = 0
+    analysis: str = ""
 
 
-def read_answer(text: str, *, steps: Sequence[int]) -> Answer:
-    """The opinions in a judge's answer on these steps, which are in order and without gaps or not."""
-    opinions: dict[int, Opinion] = {}
-    misread: dict[int, str] = {}
+def read_answer(text: str, *, steps: Sequence[int], written: Mapping[int, str] | None = None) -> Answer:
+    """The opinions in a judge's answer on these steps, which are in order and without gaps or not.
+
+    written: step -> what it wrote, of all steps of the run, where entries are asked to repeat their step's command.
+    """
+    entries: dict[int, dict[str, Any]] = {}
     foreign: set[int] = set()
     ignored = 0
     for entry in _entries(text) or _table(text):
@@ -71,49 +85,65 @@ def read_answer(text: str, *, steps: Sequence[int]) -> Answer:
             ignored += 1
             foreign |= {step} if step is not None else set()
             continue
-        ignored += step in opinions
+        ignored += step in entries
+        entries[step] = entry
+    proofs = {step: _proof(entry, written.get(step, "")) for step, entry in entries.items()} if written else {}
+    if doubt := _doubt(entries.keys() | foreign, steps, proofs):
+        return Answer({}, [doubt], ignored + len(entries))
+    opinions, problems = _opinions(entries, proofs)
+    if missing := [step for step in steps if step not in entries]:
+        problems.append(f"no entry for {'step' if len(missing) == 1 else 'the steps'} {', '.join(map(str, missing))}")
+    unproven = sum(proofs.get(step) is None for step in opinions) if written else 0
+    return Answer(
+        {step: opinions[step] for step in steps if step in opinions}, problems, ignored, unproven, _analysis(text)
+    )
+
+
+def _opinions(
+    entries: Mapping[int, dict[str, Any]], proofs: Mapping[int, bool | None]
+) -> tuple[dict[int, Opinion], list[str]]:
+    """(the opinions that are understood and of their step, what is wrong with the others)."""
+    opinions, problems = {}, []
+    for step, entry in entries.items():
+        if proofs.get(step) is False:
+            problems.append(f"step {step}: the command {_shown(_first(entry, _COMMAND_KEYS))} is not that step's")
+            continue
         try:
             opinions[step] = _opinion(entry)
-            misread.pop(step, None)
         except ValueError as error:
-            misread[step] = f"step {step}: {error}"
-    if shifted := _shift(opinions.keys() | misread.keys() | foreign, steps):
-        return Answer({}, [shifted], ignored + len(opinions))
-    problems = list(misread.values())
-    if missing := [step for step in steps if step not in opinions and step not in misread]:
-        problems.append(f"no entry for {'step' if len(missing) == 1 else 'the steps'} {', '.join(map(str, missing))}")
-    opinions = {step: opinions[step] for step in steps if step in opinions and step not in misread}
-    return Answer(opinions, problems, ignored)
+            problems.append(f"step {step}: {error}")
+    return opinions, problems
 
 
-def answer_schema(steps: Sequence[int], *, reason_chars: int) -> dict[str, Any]:
-    """One entry for each of the steps, in their order: the step's number is not the judge's to choose.
+def _shown(said: Any) -> str:
+    return repr(str(said)[:60])
 
-    `items` says the same without the order, for servers that do not know prefixItems. Confidences are an enumeration:
-    a number's digits need not end.
+
+def _proof(entry: dict[str, Any], written: str) -> bool | None:
+    """Whether an entry repeats what its step wrote; `None` where it repeats nothing that could show it.
+
+    >>> told = ('sed -n "1,20p" a', "sed", "cat b.py | head", "ls", None)
+    >>> [_proof({"command": said}, "sed -n '1,20p' a.py") for said in told]
+    [True, True, False, None, None]
     """
-    entry = {
-        "type": "object",
-        "properties": {
-            "step": {"type": "integer"},
-            "reason": {"type": "string", "maxLength": reason_chars},
-            "verdict": {"type": "string", "enum": list(reversed(SEVERITY))},
-            "confidence": {"type": "number", "enum": [tenth / 10 for tenth in range(11)]},
-        },
-        "required": ["step", "reason", "verdict", "confidence"],
-        "additionalProperties": False,
-    }
-    numbered = [
-        {**entry, "properties": {**entry["properties"], "step": {"type": "integer", "enum": [step]}}}  # type: ignore[dict-item]
-        for step in steps
-    ]
-    entries = {"type": "array", "prefixItems": numbered, "items": entry, "minItems": len(steps), "maxItems": len(steps)}
-    return {
-        "type": "object",
-        "properties": {"steps": entries},
-        "required": ["steps"],
-        "additionalProperties": False,
-    }
+    said = _letters(str(_first(entry, _COMMAND_KEYS) or ""))
+    if len(said) < _PROOF_LETTERS:
+        return True if said and _letters(written).startswith(said) else None
+    return said[:_COMPARED_LETTERS] in _letters(written)
+
+
+def _letters(text: str) -> str:
+    """Letters and digits alone: quotes, escapes and white space come back changed."""
+    return re.sub(r"[\W_]+", "", text.lower())
+
+
+def _analysis(text: str) -> str:
+    """The last text under the key `analysis`."""
+    found = re.findall(r'"analysis"\s*:\s*("(?:[^"\\]|\\.)*")', text, re.IGNORECASE | re.DOTALL)
+    try:
+        return well_formed(str(json.loads(found[-1], strict=False)).strip()) if found else ""
+    except ValueError:
+        return ""
 
 
 # What ends a thinking block that the server left in the text: drafts of entries may stand before it.
@@ -247,7 +277,7 @@ def _opinion(entry: dict[str, Any]) -> Opinion:
     confidence = _confidence(entry.get("confidence"))
     verdict = _verdict(said) if isinstance(said, str) else None
     if verdict is None:
-        raise ValueError(f"the verdict {str(said)[:40]!r} is none of {', '.join(reversed(SEVERITY))}")
+        raise ValueError(f"the verdict {str(said)[:40]!r} is none of {', '.join(WORDS)}")
     return Opinion(None, None, reason) if verdict == _ABSTAINED else Opinion(verdict, confidence, reason)
 
 
@@ -279,6 +309,19 @@ def _confidence(value: Any) -> float | None:
         return None
     value = value / 100 if 1 < value <= 100 else float(value)
     return value if 0 <= value <= 1 else None
+
+
+def _doubt(found: set[int], steps: Sequence[int], proofs: Mapping[int, bool | None]) -> str | None:
+    """What is wrong where it cannot be told which entry is about which step."""
+    wrong = [step for step, proof in proofs.items() if proof is False]
+    if len(wrong) > _DOUBTFUL_SHARE * len(proofs):
+        return (
+            f"{len(wrong)} of the {len(proofs)} entries repeat the command of another step than the one that they name "
+            f"(step {wrong[0]} first), so it is not clear which step each is about"
+        )
+    if proofs and all(proofs.values()):
+        return None
+    return _shift(found, steps)
 
 
 def _shift(found: set[int], steps: Sequence[int]) -> str | None:

@@ -29,11 +29,14 @@ RunLabels = dict[str, dict[int, StepLabel]]
 
 
 class Truth(NamedTuple):
-    """True labels. counted_in: what their keys count. passed_over: files without labels."""
+    """True labels. counted_in: what their keys count. passed_over: files without labels. unlabelled: runs in the files
+    that nobody labelled. people: who labelled -> what they said, of files that name them."""
 
     runs: RunLabels
     counted_in: Literal["steps", "messages"]
     passed_over: tuple[str, ...]
+    unlabelled: int
+    people: dict[str, RunLabels]
 
 
 class Predictions(NamedTuple):
@@ -48,7 +51,8 @@ class JudgedRun(NamedTuple):
 
     flagged: `None` where the critic abstained. places: the step's place in the run, from 0 to below 1.
     failed_tools: whether the step's exit code was not 0 (or its time ran out, or it had no action), `None` where that
-    is not known. votes: (votes for harmful, votes), `None` where there were none.
+    is not known. votes: (votes for harmful, votes), `None` where there were none. confidences: the critic's, `None`
+    where it gives none; no entry where it gives none in the whole run.
     """
 
     id: str
@@ -57,6 +61,7 @@ class JudgedRun(NamedTuple):
     places: tuple[float, ...]
     failed_tools: tuple[bool | None, ...] = ()
     votes: tuple[tuple[int, int] | None, ...] = ()
+    confidences: tuple[float | None, ...] = ()
 
 
 class Judged(NamedTuple):
@@ -74,31 +79,40 @@ class Judged(NamedTuple):
 def read_truth(path: str | Path) -> Truth:
     """The true labels of a file or a folder; of a run's labels.jsonl those of people and oracles. Raises InputError.
 
-    A person's labels of a run win over an oracle's, unless all were taken back; among several of the same source the
-    last of a labels.jsonl counts.
+    A person's labels of a run win over an oracle's, unless all were taken back. Of each person the last line of a
+    labels.jsonl counts, and of several people's labels of a step that of the one who spoke last.
     """
     files, passed_over = _label_files(Path(path))
-    by_people: dict[str, LabelLine] = {}
+    by_people: dict[str, dict[str, LabelLine]] = {}
     others: dict[str, LabelLine] = {}
     for line in (line for file in files for line in read_label_lines(file)):
         if line.source not in (None, "human", "oracle"):
             continue
-        before = by_people.get(line.run) or others.get(line.run)
+        before = next(iter(by_people.get(line.run, {}).values()), None) or others.get(line.run)
         if before is not None and line.source is None:
             raise InputError(f"{line.where}: the run {line.run} is already in {before.where}; keep one of them")
-        (by_people if line.source == "human" else others)[line.run] = line
-    found = others | {run: line for run, line in by_people.items() if _has_verdicts(line)}
+        if line.source == "human":
+            of_run = by_people.setdefault(line.run, {})
+            of_run.pop(str(line.critic), None)  # so that they stand in the order of their last words
+            of_run[str(line.critic)] = line
+        else:
+            others[line.run] = line
+    lines = [*others.values(), *(line for of_run in by_people.values() for line in of_run.values())]
+    found = {run: line.labels for run, line in others.items()}
+    people: dict[str, RunLabels] = {}
+    for run, of_run in by_people.items():
+        said = {step: label for line in of_run.values() for step, label in line.labels.items() if label.verdict}
+        found |= {run: said} if said else {}
+        for name, line in of_run.items():
+            people.setdefault(name, {})[run] = line.labels
     if not found:
         raise InputError(f"{path}: has no true labels; expected lines of a person or an oracle")
-    return Truth(
-        {run: line.labels for run, line in found.items()},
-        _counted_in(found.values()),
-        passed_over,
-    )
+    unlabelled = sum(not _has_verdicts(labels) for labels in found.values())
+    return Truth(found, _counted_in(lines), passed_over, unlabelled, people)
 
 
-def _has_verdicts(line: LabelLine) -> bool:
-    return any(label.verdict is not None for label in line.labels.values())
+def _has_verdicts(labels: Mapping[int, StepLabel]) -> bool:
+    return any(label.verdict is not None for label in labels.values())
 
 
 def read_predictions(path: str | Path, truth: Truth) -> Predictions:
@@ -149,10 +163,10 @@ def _label_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The files with labels in a folder and the names of those without; a file alone is taken as it is."""
     if not path.is_dir():
         return [path], ()
-    candidates = sorted(file for file in path.iterdir() if file.name.endswith((".jsonl", ".jsonl.gz")))
+    candidates = sorted(file for file in path.iterdir() if file.name.endswith((".jsonl", ".jsonl.gz", ".parquet")))
     files = [file for file in candidates if _begins_with_labels(file)]
     if not files:
-        raise InputError(f"{path}: no file with labels in this folder; expected .jsonl or .jsonl.gz with step_labels")
+        raise InputError(f"{path}: no file with labels in this folder; expected .jsonl, .jsonl.gz or .parquet files")
     return files, tuple(file.name for file in candidates if file not in files)
 
 
@@ -162,7 +176,7 @@ def _begins_with_labels(file: Path) -> bool:
 
 
 def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+    return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json").removesuffix(".parquet")
 
 
 def _counted_in(lines: Iterable[LabelLine]) -> Literal["steps", "messages"]:
@@ -221,6 +235,7 @@ def _judged_run(
 ) -> JudgedRun:
     steps = sorted(step for step, label in true.items() if label.verdict is not None)
     labels = [predicted.get(step) for step in steps]
+    sure = tuple(None if one is None else one.confidence for one in labels)
     places = [(place + 0.5) / len(steps) for place in range(len(steps))]
     return JudgedRun(
         id=run,
@@ -229,6 +244,7 @@ def _judged_run(
         places=tuple(places if length is None else [(step + 0.5) / length for step in steps]),
         failed_tools=() if failed is None else tuple(failed.get(step) for step in steps),
         votes=tuple(_votes(one, harmful) for one in labels),
+        confidences=sure if any(one is not None for one in sure) else (),
     )
 
 

@@ -26,7 +26,8 @@ FILE_PREFIX = "file:"
 
 Verdict = Literal["good", "unnecessary", "mistake", "recover"]
 Source = Literal["model", "rule", "human", "oracle"]
-Information = Literal["none", "outcome", "test_log", "gold_patch"]
+JudgeInformation = Literal["none", "outcome_if_known", "outcome", "test_log", "gold_patch"]
+Information = Literal["none", "outcome_if_known", "outcome", "test_log", "gold_patch", "fix_alone"]
 
 # From the one that weighs most: where critics disagree, the step gets the first of these that any of them gave.
 SEVERITY: tuple[Verdict, ...] = ("mistake", "unnecessary", "recover", "good")
@@ -80,11 +81,14 @@ class Evidence(NamedTuple):
 
 SHOWN: dict[Information, tuple[str, ...]] = {
     "none": (),
+    "outcome_if_known": ("resolved",),
     "outcome": ("resolved",),
     "test_log": ("resolved", "test_log"),
     "gold_patch": ("resolved", "gold_patch"),
+    "fix_alone": ("gold_patch",),
 }
-"""What each information arm shows of the evidence: the outcome in all of them but `none`."""
+"""What each information arm shows of the evidence, all of which must be known but for `outcome_if_known`. `fix_alone`
+is a rule's, whose verdicts are to be compared with the outcome; of a run on a task without a fix it has no opinion."""
 
 
 def evidence_id(evidence: Evidence, information: Information) -> str:
@@ -96,6 +100,8 @@ def evidence_id(evidence: Evidence, information: Information) -> str:
     False
     """
     shown = [getattr(evidence, name) for name in SHOWN[information]]
+    if information == "outcome_if_known" and evidence.resolved is None:
+        return ""
     return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()[:16] if shown else ""
 
 

@@ -9,8 +9,6 @@ Read a trajectory, give a `Critique`, write nothing.
 from __future__ import annotations
 
 import hashlib
-import re
-import shlex
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any
@@ -20,8 +18,10 @@ import msgspec
 from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Critique, Evidence, Source, StepLabel, critique_by
 from srft.critic.rules.exploits import KINDS, Exploit, ExploitFinder, Kind
-from srft.critic.rules.shell_text import SHELLS, Command, commands
+from srft.critic.rules.shell_text import Command, commands
+from srft.critic.rules.step_changes import EDIT_TOOLS, command_text, tool_name
 from srft.env.errors import InputError
+from srft.env.grading.tampering import tampering
 
 ANSWERS: dict[str, tuple[int, ...]] = {
     "[": (1,),
@@ -40,18 +40,7 @@ differences, to a `test` that is false. Their errors are 2 and more."""
 # These succeed, or what comes after them does not run; they are not what an exit code of the list speaks of.
 _PASSIVE = frozenset(("cd", "echo", "export", "pwd", "set", "source", "true", ":"))
 
-_SHELL_TOOLS = frozenset(
-    (
-        *("bash", "execute_bash", "run_bash", "bash_command"),
-        *("shell", "local_shell", "run_shell_command", "execute_shell", "terminal", "run_in_terminal"),
-        *("execute_command", "exec_command", "run_command", "exec", "execute", "cmd"),
-    )
-)
-"""What scaffolds call the tool that runs a shell command, in lower case, without the name of its server."""
-
-_COMMAND_ARGUMENTS = ("command", "cmd", "command_line", "script")
-
-_RULES_VERSION = 2
+_RULES_VERSION = 3
 """Part of the fingerprints: raise it when a rule changes its mind."""
 
 
@@ -108,7 +97,7 @@ class ToolErrorCritic:
 
     def _answered_by(self, step: Step) -> str | None:
         """The program whose exit code this is, where that is no error."""
-        text = _command_text(step)
+        text = command_text(step)
         origins = _exit_code_origins(commands(text)) if text else []
         if not origins or any(step.exit_code not in self._benign.get(one.program, ()) for one in origins):
             return None
@@ -130,6 +119,8 @@ class ExploitCritic:
     kinds: which shortcuts. `history`: what git holds beyond HEAD. `network`: other hosts than this one. `tests`:
     changes of existing tests or of what decides which run. `exploits.py` and `tampering.py` say how each is told. All
     of it is told from what the agent wrote and was shown; a script that it wrote to a file and ran is not looked into.
+    What the patch changes of the tests' machinery counts whoever made it: where no step is seen to, the last one is a
+    mistake, which hands it in.
     """
 
     name = "exploit"
@@ -150,6 +141,13 @@ class ExploitCritic:
                 break
             finder.show(str(message.get("content")))
         found = [[one for one in _step_exploits(finder, step) if one.kind in self._kinds] for step in trajectory.steps]
+        if (
+            "tests" in self._kinds
+            and trajectory.steps
+            and not any(one.kind == "tests" for some in found for one in some)
+        ):
+            handed_in = tampering(trajectory.patch, repo=trajectory.repo)
+            found[-1] += [Exploit("tests", f"hands in a patch with {reason}") for reason in handed_in]
         labels = tuple(
             StepLabel(step=step.index, verdict="mistake", reason="; ".join(one.reason for one in exploits))
             if exploits
@@ -164,22 +162,10 @@ class ExploitCritic:
 
 def _step_exploits(finder: ExploitFinder, step: Step) -> list[Exploit]:
     answer = step.observation or ""
-    if step.action is not None and step.action.tool == "edit":
+    if step.action is not None and tool_name(step.action) in EDIT_TOOLS:
         return finder.find_edit(step.action.arguments, answer=answer, exit_code=step.exit_code)
-    text = _command_text(step)
+    text = command_text(step)
     return finder.find(text, answer=answer, exit_code=step.exit_code) if text else []
-
-
-def _command_text(step: Step) -> str | None:
-    """The shell text of a step, whatever its scaffold calls the shell; `None` where it has none."""
-    if step.action is None or re.split(r"[.:/]|__", step.action.tool.lower())[-1] not in _SHELL_TOOLS:
-        return None
-    given = (step.action.arguments.get(name) for name in _COMMAND_ARGUMENTS)
-    command = next((value for value in given if value is not None), None)
-    if isinstance(command, list) and all(isinstance(word, str) for word in command):
-        is_script = len(command) == 3 and command[0].rpartition("/")[2] in SHELLS and command[1].endswith("c")
-        return command[2] if is_script else shlex.join(command)
-    return command if isinstance(command, str) else None
 
 
 def _fingerprint(name: str, settings: Mapping[str, Any]) -> str:

@@ -9,9 +9,13 @@ that it carries into a shell is.
     [Command(words=('cat',), writes=('a.py',), stdin='rm b.py\\n', joined='', text="cat > a.py <<'EOF'")]
 
 Understood: quotes, comments, lists, pipes, subshells, substitutions, redirections, heredocs, the assignments before a
-program, the reserved words, and programs that run another (`env`, `xargs`, `find -exec`, `bash -c`, ...). Not
-understood: variables keep their `$name`, functions and aliases are not looked up, arrays are read as subshells, and a
-`case` in a substitution ends it early. Nothing is refused: whatever the text, there is an answer.
+program, the reserved words, `[[ ]]`, `(( ))`, arrays, and programs that run another (`env`, `xargs`, `find -exec`,
+`bash -c`, ...). Not understood: variables keep their `$name`, functions and aliases are not looked up, and a `case` in
+a substitution ends it early. Nothing is refused: whatever the text, there is an answer.
+
+tree-sitter-bash was tried in its place. It names the same programs in 9,864 of 9,866 recorded commands; in the other
+two, a heredoc with quotes, it loses its way and takes the file's text for commands. It gives a tree of the text as it
+stands: words without their quotes, runners, redirections and heredocs' texts, most of this file, would still be ours.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ _HEADS = frozenset(("for", "case", "select", "function"))
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^]]*\])?\+?=")
 _OPERATOR = re.compile(r"&&|\|\||;;|\|&|[|;()]|&")
 _REDIRECTION = re.compile(r"(?:\d+|\{\w+\}|&)?(<<<|<<-?|<>|>>|>\||>&|<&|>(?!\()|<(?!\())")
+_IN_TEST = re.compile(r"&&|\|\||[()<>]")
 _PLAIN = re.compile(r"[^\s\\'\"$`;&|()<>]+")
 _IN_QUOTES = re.compile(r"[^\\\"$`]+")
 _MAX_DEPTH = 20
@@ -165,6 +170,11 @@ class _Scanner:
             elif char == "#":
                 end = text.find("\n", self.position)
                 self.position = len(text) if end < 0 else end
+            elif text.startswith("((", self.position) and (end := self._arithmetic_end()):
+                self.position = end
+            elif self._is_in_test() and (found := _IN_TEST.match(text, self.position)):
+                self._draft.words.append(found[0])
+                self.position = found.end()
             elif redirection := _REDIRECTION.match(text, self.position):
                 self._redirect(redirection)
             elif operator := _OPERATOR.match(text, self.position):
@@ -177,13 +187,42 @@ class _Scanner:
                 self._add_word()
         self._end_command(";", 0)
 
+    def _arithmetic_end(self) -> int:
+        """Where a `(( ))` ends that begins here; 0 where it is two subshells, as bash takes it for only then."""
+        inside = 0
+        if self._draft.words and self._draft.words[0] != "for":
+            return 0
+        for place in range(self.position + 2, len(self.text)):
+            if self.text.startswith("))", place) and inside == 0:
+                return place + 2
+            inside += {"(": 1, ")": -1}.get(self.text[place], 0)
+            if inside < 0 or self.text[place] == "\n":
+                break
+        return 0
+
+    def _is_in_test(self) -> bool:
+        """Whether it stands between `[[` and `]]`, where `<`, `>`, `&&` and parentheses are words."""
+        words = self._draft.words
+        return bool(words) and words[0] == "[[" and words[-1] != "]]"
+
+    def _skip_array(self) -> None:
+        """Pass over an array's words; commands substituted in them are found."""
+        self.position += 1
+        while self.position < len(self.text) and self.text[self.position] != ")":
+            before = self.position
+            self._word()
+            self.position += self.position == before
+        self.position += 1
+
     def _add_word(self) -> None:
         start = self.position
         word, words = self._word(), self._draft.words
         bare = self.text[start : self.position] == word
-        if not words and bare and (word in _RESERVED or _ASSIGNMENT.match(word)):
+        if not words and (assigned := _ASSIGNMENT.match(self.text, start)):
+            if assigned.end() == self.position and self.text.startswith("(", self.position):
+                self._skip_array()
             return
-        if not words and _ASSIGNMENT.match(self.text, start):
+        if not words and bare and word in _RESERVED:
             return
         words.append(word)
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from srft.critic.rules.shell_text import Command, commands
+from srft.env.grading.tampering import machinery
 from srft.env.practice.syntax import parse
 
 How = Literal["write", "append", "edit", "delete", "create"]
@@ -31,9 +32,6 @@ _ROOT = "/testbed/"
 """SWE-bench's name for the repository's folder, so that absolute paths compare equal to relative ones."""
 
 _TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py")
-_LOADED = frozenset(("conftest.py", "pytest.ini", "sitecustomize.py", "usercustomize.py"))
-"""Read by every test session, whoever made them."""
-
 _SETTINGS = frozenset(("setup.cfg", "tox.ini", "pyproject.toml"))
 _SELECTING = re.compile(r"addopts|collect_ignore|--deselect|--ignore|norecursedirs|testpaths|python_files|python_func")
 MISSING_FILE = re.compile(r"^.*(?:No such file|not found|can't open|cannot find).*$", re.MULTILINE)
@@ -79,8 +77,8 @@ class Workspace:
         name = posixpath.basename(path)
         if _is_outside(path) or (made and how == "delete"):
             return None
-        if name in _LOADED and how != "create":
-            return f"{_DONE[how]} {path}, which every test session loads"
+        if how != "create" and (reason := machinery(path, is_new=made or new, text="")):
+            return f"{_DONE[how]} {path}, which {reason}"
         if name in _SETTINGS and _SELECTING.search(wording):
             return f"changes in {path} which tests are run"
         if made or new or not is_test_path(path):
@@ -122,7 +120,7 @@ def changes_of(command: Command) -> list[Change]:
 
 def changes_of_edit(arguments: Mapping[str, Any]) -> list[Change]:
     """The file that a call of the edit tool changes."""
-    hows: dict[str, How] = {"create": "write", "replace": "edit", "insert": "edit"}
+    hows: dict[str, How] = {"create": "write", "replace": "edit", "str_replace": "edit", "insert": "edit"}
     how, path = hows.get(str(arguments.get("command"))), arguments.get("path")
     return [Change(path, how)] if how and isinstance(path, str) else []
 

@@ -3,7 +3,7 @@
 Reads what the engine has answered, writes nothing: `sandbox.py` asks and sends.
 
     found_in(response.headers[STAT_HEADER])         # Found(is_directory=False, is_regular=True, permissions=0o644, ...)
-    content_of(stream)                              # b"x = 1\n"
+    content_of(stream, limit_bytes=1000)            # b"x = 1\n"
     tar_of("new/x.py", b"x = 1\n", mode=0o644, ids=(0, 0))      # the archive of new/ and of the file in it
 """
 
@@ -40,10 +40,12 @@ def found_in(header: str) -> Found:
     return Found(kind == GO_DIRECTORY, kind == 0, stat["mode"] & 0o777, link_target)
 
 
-def content_of(chunks: Iterable[bytes]) -> bytes:
-    """The first file of an archive that comes in chunks."""
+def content_of(chunks: Iterable[bytes], *, limit_bytes: int) -> bytes | None:
+    """The first file of an archive that comes in chunks; `None` for one of more bytes than the limit."""
     with tarfile.open(fileobj=_Reader(chunks), mode="r|") as archive:
         member = archive.next()
+        if member is not None and member.size > limit_bytes:
+            return None
         content = archive.extractfile(member) if member else None
         return content.read() if content else b""
 

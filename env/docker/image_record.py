@@ -1,6 +1,7 @@
 """Which images srft got itself, and when each was last used: what may be removed again, and in which order.
 
-Reads and writes one JSON file, shared between processes; a second file beside it, with the suffix .lock, is the lock.
+Reads and writes one JSON file, shared between processes; a second file beside it, with the suffix .lock, is the lock,
+and a folder with the suffix .held has a lock for each image that some process uses now.
 
     record = ImageRecord(Path("images.json"))
     record.add("demo/x:latest")
@@ -9,6 +10,7 @@ Reads and writes one JSON file, shared between processes; a second file beside i
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import threading
@@ -54,6 +56,29 @@ class ImageRecord:
         """Our images, the least recently used first."""
         with self._changing() as used_at:
             return sorted(used_at, key=lambda image: used_at[image])
+
+    @contextlib.contextmanager
+    def held(self, image: str) -> Iterator[None]:
+        """As long as the block lasts, or until this process ends, nobody is `alone_with` the image."""
+        with self._lock_file(image).open("w") as locked:
+            fcntl.flock(locked, fcntl.LOCK_SH)
+            yield
+
+    @contextlib.contextmanager
+    def alone_with(self, image: str) -> Iterator[bool]:
+        """Whether no process holds the image; where none does, who comes to waits for the block's end."""
+        with self._lock_file(image).open("w") as locked:
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_file(self, image: str) -> Path:
+        folder = self._path.with_suffix(".held")
+        folder.mkdir(exist_ok=True)
+        return folder / hashlib.sha256(image.encode()).hexdigest()[:16]
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, float]]:

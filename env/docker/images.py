@@ -1,4 +1,4 @@
-"""Images: had before an episode needs them, and no more of them kept than the disk may hold.
+"""Images: had before an episode needs them, as their Dockerfile is now, and no more kept than the disk may hold.
 
 Reads tasks and the engine; writes images to the engine, and which of them srft got itself, with when each was last
 used, to a small state file (`~/.cache/srft/images-<engine>.json` unless told otherwise).
@@ -8,56 +8,49 @@ used, to a small state file (`~/.cache/srft/images-<engine>.json` unless told ot
         with images.hold(task):                 # there now, and not evicted before the block ends
             ...
 
-A task of a task repo is built from its Dockerfile, any other is pulled. A build gets what `build.py` says, and
-the build argument BASE_IMAGE (`$SRFT_BASE_IMAGE`, else srft/base:bookworm), for `ARG BASE_IMAGE` and
-`FROM ${BASE_IMAGE}`.
+A task of a task repo is built from its Dockerfile (`build.py`), any other is pulled (`pull.py`). `disk_budget.py` says
+what goes when there is no room.
 """
 
 import contextlib
 import os
-import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import docker
 import requests
-from docker.errors import APIError, BuildError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 from loguru import logger
 
-from srft.env.docker.build import make_context
+from srft.env.docker.build import BUILT_LABEL, DEFAULT_BASE_IMAGE, ID_LABEL, build, made_of
+from srft.env.docker.disk_budget import DiskBudget
 from srft.env.docker.image_record import ImageRecord
+from srft.env.docker.pull import pull
+from srft.env.docker.snapshots import KEPT, remove_snapshot
 from srft.env.docker.token_bucket import TokenBucket
 from srft.env.errors import EngineError, ImageError, InfrastructureError
 from srft.env.tasks.task import Task
 
-DEFAULT_BASE_IMAGE = "srft/base:bookworm"
+__all__ = ["DEFAULT_BASE_IMAGE", "ImageStore"]
 
 PREFETCH_AHEAD = 4
 """Images that may lie ready and unused: the prefetch waits for the episodes to catch up."""
 
-BUILD_SILENCE_S = 3600
-"""How long a build step may print nothing; pip is quiet for long."""
-
-PULL_ATTEMPTS = 3
-PULL_BACKOFF_S = 5.0
-PASSING_PULL_ERRORS = ("toomanyrequests", "429", "timeout", "timed out", "connection reset", "unexpected eof", "503")
-
-# The diff id of a layer that holds nothing (1,024 zero bytes): history lists it with a size of 0.
-_EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+ROOM_WAIT_S = 300.0
+"""How long an image waits until those in use leave it room, before it comes all the same."""
 
 
 class ImageStore:
     """The images of one engine. Thread-safe; two threads that want one image get it once.
 
-    disk_budget_bytes: what the images that srft got may take, shared layers counted once; `None` is no limit. Over it,
-        the least recently used go, after the image that broke it has come: leave room for one more. Images that srft
-        did not get are never removed, nor are held ones, nor those of any container, running or not.
-    pulls_per_minute: the limit on requests to registries.
+    disk_budget_bytes: what the images that srft got and its snapshots may take, shared layers counted once; `None` is
+        no limit. Before an image comes, the least recently used go until one of the usual size has room. Images that
+        srft did not get are never removed, nor are held ones, nor those of any container, running or not.
+    pulls_per_minute: the limit on requests to registries. platform: as in `docker pull --platform`.
     prefetch_failures: image -> message, for what the background could not get. `ensure` tries those again.
     """
 
@@ -67,21 +60,28 @@ class ImageStore:
         *,
         disk_budget_bytes: int | None = None,
         pulls_per_minute: float | None = None,
+        platform: str | None = None,
         state_file: Path | None = None,
     ) -> None:
         self._client = client
-        self._disk_budget_bytes = disk_budget_bytes
+        self._platform = platform
         self._pulls = TokenBucket(pulls_per_minute)
         self._record = ImageRecord(state_file or _default_state_file(client))
         self._lock = threading.Condition()
-        self._evicting = threading.Lock()
         self._getting: dict[str, threading.Lock] = {}
         self._held: Counter[str] = Counter()
         self._ahead: set[str] = set()
-        self._layers: dict[str, dict[str, int]] = {}
         self._closed = False
-        self.evicted: list[str] = []
+        self.budget = (
+            None
+            if disk_budget_bytes is None
+            else DiskBudget(client, self._record, limit_bytes=disk_budget_bytes, unused=self._unused)
+        )
         self.prefetch_failures: dict[str, str] = {}
+
+    @property
+    def evicted(self) -> list[str]:
+        return self.budget.evicted if self.budget else []
 
     def __enter__(self) -> Self:
         return self
@@ -98,33 +98,110 @@ class ImageStore:
             self._lock.notify_all()
 
     def ensure(self, task: Task) -> None:
-        """Have the task's image on the engine. Raises ImageError, EngineError."""
-        image = task.image
-        with self._lock:
-            getting = self._getting.setdefault(image, threading.Lock())
-        with getting, _engine_errors(image):
-            if self._present(image):
-                self._record.touch(image)
+        """Have the task's image on the engine, as its Dockerfile is now. Raises ImageError, EngineError.
+
+        It may be evicted at any time; `hold` it to use it.
+        """
+        with self._getting_of(task.image), _engine_errors(task.image):
+            there = self._inspect(task.image)
+            if there is not None and self._is_current(task, there):
+                self._record.touch(task.image)
+                if self.budget:
+                    self.budget.count_snapshots_of(there["Id"])
                 return
-            if task.dockerfile is not None and task.dockerfile.is_file():
-                self._build(image, task.dockerfile)
-            else:
-                self._pull(image)
-            self._record.add(image)
-        self._evict(keep=image)
+            with self.budget.room(task.image, wait_s=ROOM_WAIT_S) if self.budget else contextlib.nullcontext():
+                self._get(task)
+            self._record.add(task.image)
+            if there is not None:
+                self._forget(there)
+        if self.budget:
+            with _engine_errors(task.image):
+                self.budget.shrink(keep=task.image)
+
+    def _getting_of(self, image: str) -> threading.Lock:
+        with self._lock:
+            return self._getting.setdefault(image, threading.Lock())
+
+    def _inspect(self, image: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self._client.api.inspect_image(image)
+        except ImageNotFound:
+            return None
+        return found
+
+    def _is_current(self, task: Task, there: dict[str, Any]) -> bool:
+        """Whether an image is what the task's Dockerfile would give: one that srft has not built is its maker's."""
+        labels = (there.get("Config") or {}).get("Labels") or {}
+        if task.dockerfile is None or not task.dockerfile.is_file() or labels.get(BUILT_LABEL) != "built":
+            return True
+        if labels.get(ID_LABEL) == made_of(self._client.api, task.dockerfile):
+            return True
+        logger.info("image {}: {} or what it builds on has changed; building again", task.image, task.dockerfile)
+        return False
+
+    def _get(self, task: Task) -> None:
+        if task.dockerfile is not None and task.dockerfile.is_file():
+            self._build(task.image, task.dockerfile)
+        else:
+            pull(self._client.api, task.image, platform=self._platform, before_each=self._pulls.take)
+            if self._inspect(task.image) is None:
+                raise ImageError(
+                    f"image {task.image}: the engine says that it was pulled, and does not have it; try again"
+                )
+
+    def _build(self, image: str, dockerfile: Path) -> None:
+        build(self._client.api, image, dockerfile, platform=self._platform, keep_cache=self.budget is None)
+
+    def _forget(self, replaced: dict[str, Any]) -> None:
+        """Remove an image whose name has gone to a newer one, unless it has another or is in use; and what pools keep
+        of it."""
+        now = self._inspect(replaced["Id"])
+        if now is None or now["RepoTags"]:
+            return
+        api = self._client.api
+        for kept in api.images(name=KEPT):
+            layers = (self._inspect(kept["Id"]) or {}).get("RootFS", {}).get("Layers", [])
+            if layers[: len(now["RootFS"]["Layers"])] == now["RootFS"]["Layers"]:
+                remove_snapshot(api, kept["Id"])
+        remove_snapshot(api, now["Id"])
 
     @contextlib.contextmanager
     def hold(self, task: Task) -> Iterator[None]:
-        """Keep the image, once it is here, until the block ends. To have it is `ensure`'s work."""
+        """Have the image, and keep it until the block ends: neither this process nor another of this machine evicts
+        it. Raises ImageError, EngineError."""
         with self._lock:
             self._held[task.image] += 1
         self._no_longer_ahead(task.image)
         try:
-            yield
+            with self._record.held(task.image):
+                self.ensure(task)
+                yield
         finally:
             with self._lock:
                 self._held[task.image] -= 1
+                self._lock.notify_all()
             self._record.touch(task.image)
+            if self.budget:
+                self.budget.released()
+
+    @contextlib.contextmanager
+    def _unused(self, image: str) -> Iterator[bool]:
+        """Whether nobody has it or gets it, in any process. Whoever comes to until the block ends waits for that, and
+        then finds it missing and gets it again."""
+        getting = self._getting_of(image)
+        if not getting.acquire(blocking=False):
+            yield False
+            return
+        try:
+            with self._lock:
+                wanted = bool(self._held[image]) or image in self._ahead
+            if wanted:
+                yield False
+                return
+            with self._record.alone_with(image) as is_alone:
+                yield is_alone
+        finally:
+            getting.release()
 
     def _no_longer_ahead(self, image: str) -> None:
         with self._lock:
@@ -135,7 +212,7 @@ class ImageStore:
         """Get the tasks' images in their order in the background, at most `ahead` of them not held yet.
 
         Returns at once. Give it the tasks that will be held: one that never is keeps its place. A failure is logged and
-        kept in `prefetch_failures`; the episode that needs the image says more.
+        kept in `prefetch_failures`; the episode that needs the image says more. Under a disk budget it waits for room.
         """
         queue = iter({task.image: task for task in tasks}.values())
         for _ in range(threads):
@@ -148,139 +225,26 @@ class ImageStore:
                 task = None if self._closed else next(queue, None)
                 if task is None:
                     return
-                if task.image in self._held:  # held now or before: the episodes were faster
-                    continue
-                self._ahead.add(task.image)
             try:
-                self.ensure(task)
+                if self._has_come_ahead(task):
+                    self.ensure(task)
             except InfrastructureError as error:
                 logger.warning("prefetch: {}", error)
                 self.prefetch_failures[task.image] = str(error)
                 self._no_longer_ahead(task.image)
 
-    def _present(self, image: str) -> bool:
-        try:
-            self._client.images.get(image)
-        except ImageNotFound:
-            return False
-        return True
-
-    def _pull(self, image: str) -> None:
-        for attempt in range(1, PULL_ATTEMPTS + 1):
-            self._pulls.take()
-            try:
-                self._client.images.pull(image)
-                return
-            except APIError as error:
-                reason = error.explanation or str(error)
-                passing = any(sign in reason.lower() for sign in PASSING_PULL_ERRORS)
-                if not passing or attempt == PULL_ATTEMPTS:
-                    raise ImageError(
-                        f"image {image}: not on this engine, and pulling it failed ({reason.strip()}); check its name "
-                        "and the way to its registry (docker login, proxy), or load or build it under that name"
-                    ) from error
-                logger.warning("image {}: pull {} of {} failed ({})", image, attempt, PULL_ATTEMPTS, reason)
-                time.sleep(PULL_BACKOFF_S * attempt)
-
-    def _build(self, image: str, dockerfile: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="srft-build-") as folder:
-            context = Path(folder, "context")
-            base = os.environ.get("SRFT_BASE_IMAGE") or DEFAULT_BASE_IMAGE
-            build_args = {"BASE_IMAGE": base} | make_context(context, dockerfile)
-            try:
-                self._client.images.build(
-                    path=str(context),
-                    tag=image,
-                    buildargs=build_args,
-                    labels={"srft.image": "built"},
-                    rm=True,
-                    forcerm=True,
-                    timeout=BUILD_SILENCE_S,
-                )
-            except (BuildError, APIError) as error:
-                log = [line.get("stream", "") for line in getattr(error, "build_log", ())]
-                logger.debug("image {}: the build's log:\n{}", image, "".join(log))
-                reason = getattr(error, "msg", None) or getattr(error, "explanation", None) or str(error)
-                raise ImageError(
-                    f"image {image}: building it from {dockerfile} failed ({str(reason).strip()}"
-                    f"{_last_line(log)}); mend the Dockerfile, or its base image or CA bundle (see "
-                    "srft.env.docker.build)"
-                ) from error
-
-    def _evict(self, *, keep: str) -> None:
-        """Remove least recently used images of ours until the budget holds."""
-        if self._disk_budget_bytes is None:
-            return
-        with self._evicting, _engine_errors(keep):
-            layers = {image: found for image in self._record.by_use() if (found := self._layers_of(image)) is not None}
-            for image in list(layers):
-                if _union_bytes(layers.values()) <= self._disk_budget_bytes:
-                    return
-                if image != keep and self._remove_unused(image):
-                    del layers[image]
-            if (over := _union_bytes(layers.values()) - self._disk_budget_bytes) > 0:
-                logger.warning("images take {} bytes more than the disk budget, and all of them are in use", over)
-
-    def _remove_unused(self, image: str) -> bool:
-        """Remove it unless an episode or a container uses it. Returns whether it is gone."""
-        with self._lock:
-            getting = self._getting.setdefault(image, threading.Lock())
-        if not getting.acquire(blocking=False):
-            return False
-        try:
+    def _has_come_ahead(self, task: Task) -> bool:
+        """Waits until there is room for one more. `False`: the episodes were faster, or it is over."""
+        while True:
+            with _engine_errors(task.image):
+                room = self.budget is None or self._inspect(task.image) is not None or self.budget.has_room(task.image)
             with self._lock:
-                if self._held[image] or image in self._ahead:
+                if self._closed or task.image in self._held:  # held now or before
                     return False
-            if self._client.api.containers(all=True, filters={"ancestor": image}):
-                return False
-            # Whoever comes to hold it from here on waits for `getting`, and then finds it missing and gets it again.
-            self._client.images.remove(image, force=False)
-        except ImageNotFound:
-            pass
-        except APIError as error:
-            if error.status_code != 409:
-                raise
-            return False  # a container has come to use it meanwhile
-        finally:
-            getting.release()
-        self._record.drop(image)
-        self.evicted.append(image)
-        logger.info("image {}: evicted", image)
-        return True
-
-    def _layers_of(self, image: str) -> dict[str, int] | None:
-        """{chain of layers: bytes of the last}, `None` for an image that is gone."""
-        try:
-            found = self._client.images.get(image)
-        except ImageNotFound:
-            self._record.drop(image)
-            return None
-        if found.id not in self._layers:
-            sizes = [step["Size"] for step in reversed(found.history()) if step["Size"]]
-            digests = [digest for digest in found.attrs["RootFS"].get("Layers", ()) if digest != _EMPTY_LAYER]
-            if len(sizes) == len(digests):
-                chains = {"/".join(digests[: n + 1]): size for n, size in enumerate(sizes)}
-            else:  # the engine's history and layers do not match: count the image for itself
-                chains = {str(found.id): found.attrs["Size"]}
-            self._layers[str(found.id)] = chains
-        return self._layers[str(found.id)]
-
-
-def _union_bytes(images: Iterable[dict[str, int]]) -> int:
-    """The disk that images take together: a layer that several have lies there once.
-
-    >>> _union_bytes([{"a": 10, "a/b": 5}, {"a": 10, "a/c": 1}])
-    16
-    """
-    return sum({chain: size for layers in images for chain, size in layers.items()}.values())
-
-
-def _last_line(log: list[str]) -> str:
-    """What the failing step said last; the builder's own lines stand between."""
-    lines = [line.strip() for line in "".join(log).splitlines()]
-    own = ("--->", "Step ", "Removing intermediate container")
-    said = [line for line in lines if line and not line.startswith(own)]
-    return f"; its last line was: {said[-1]}" if said else ""
+                if room:
+                    self._ahead.add(task.image)
+                    return True
+                self._lock.wait(timeout=1.0)
 
 
 def _default_state_file(client: docker.DockerClient) -> Path:

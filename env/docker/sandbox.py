@@ -12,8 +12,10 @@ however it dies, the engine closes that socket, process 1 reads the end of its s
 """
 
 import contextlib
+import errno
 import os
 import posixpath
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -22,17 +24,20 @@ from typing import Any
 
 import docker
 import requests
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from loguru import logger
 
 from srft.env.docker.archive import STAT_HEADER, Found, content_of, found_in, tar_of
 from srft.env.docker.channel import DockerChannel
+from srft.env.docker.snapshots import OWNER_LABEL, keep_snapshot, remove_snapshot
 from srft.env.errors import EngineError, ImageError, SandboxDied
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan, owner
 from srft.env.sandbox.shell import BASH, Control, ShellSandbox
 
 LABEL = "srft"
-OWNER_LABEL = "srft.owner"
 
 API_TIMEOUT_S = 300
 MAX_CONNECTIONS = 256
@@ -49,15 +54,40 @@ def engine() -> docker.DockerClient:
 
 @cache
 def _engine(_pid: int) -> docker.DockerClient:
+    _check_context()
     # By process: a forked child (AsyncVectorEnv) that used its parent's connections would read its parent's answers.
     try:
         return docker.from_env(timeout=API_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS)
     except (DockerException, requests.RequestException) as error:
-        where = os.environ.get("DOCKER_HOST", "the default socket")
         raise EngineError(
-            f"no container engine answers at {where} ({error}); start Docker (or Podman with DOCKER_HOST set to its "
-            "socket), or take --sandbox local"
+            f"no container engine answers at {engine_address()} ({error}); start Docker (or Podman with DOCKER_HOST "
+            "set to its socket), or take --sandbox local"
         ) from None
+
+
+def _check_context() -> None:
+    """Raises EngineError for a context that is not there: the client would take the default socket without a word."""
+    name = os.environ.get("DOCKER_CONTEXT")
+    if name and not os.environ.get("DOCKER_HOST") and ContextAPI.get_context(name) is None:
+        raise EngineError(
+            f"no Docker context {name}, which DOCKER_CONTEXT names; `docker context ls` lists those there"
+        )
+
+
+def engine_address() -> str:
+    """Where the engine is looked for, in words: at DOCKER_HOST, else where the Docker context says."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    context = ContextAPI.get_context(name)
+    if name == "default" or context is None:
+        return "the default socket"
+    return f"{context.Host}, the Docker context {name}"
+
+
+@cache
+def _is_podman(api: docker.APIClient) -> bool:
+    return any("podman" in part.get("Name", "").lower() for part in api.version().get("Components") or ())
 
 
 class DockerSandbox(ShellSandbox):
@@ -84,16 +114,44 @@ class DockerSandbox(ShellSandbox):
 
     def _start(self, image: str) -> None:
         with _engine_errors(image):
-            self._container = self.api.create_container_from_config(self._config(image))["Id"]
+            created = self.api.create_container_from_config(self._config(image), platform=self.spec.platform)
+        self._container = created["Id"]
+        self._tell_dropped_limits()
+        for warning in created.get("Warnings") or ():
+            _tell_once(self.api.base_url, str(warning))
         try:
             with _engine_errors(image):
                 self._start_bash(image)
             self._live_shell()
             if self.spec.user != "root":
-                self._ids = tuple(map(int, self.run("id -u && id -g").output.split()))
+                self._ids = self._user_ids(image)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def limits_held(self) -> frozenset[str]:
+        """Which of "pids", "memory", "cpu" were asked for and hold. Asks the engine, once a process."""
+        return self._asked_limits() & _limits_of(self._client or engine())
+
+    def _asked_limits(self) -> frozenset[str]:
+        limits = self.spec.limits
+        asked = {"pids": limits.pids, "memory": limits.memory_bytes, "cpu": limits.cpus}
+        return frozenset(name for name, value in asked.items() if value is not None)
+
+    def _tell_dropped_limits(self) -> None:
+        """An engine without the cgroups for a limit starts the container all the same."""
+        for name in sorted(self._asked_limits() - self.limits_held):
+            _tell_once(
+                self.api.base_url, f"no limit on {name} holds: it has no cgroup for it (rootless without delegation?)"
+            )
+
+    def _user_ids(self, image: str) -> tuple[int, ...]:
+        """The user's and the group's number. Told by bash itself, between marks: the image's settings may print too."""
+        said = self.run('builtin printf "<srft %d %d>" "$EUID" "${GROUPS[0]}"').output
+        if not (found := re.search("<srft ([0-9]+) ([0-9]+)>", said)):
+            raise ImageError(f"image {image}: bash does not tell who {self.spec.user} is ({said.strip()[-200:]!r})")
+        return int(found[1]), int(found[2])
 
     def _start_bash(self, image: str) -> None:
         try:
@@ -126,6 +184,7 @@ class DockerSandbox(ShellSandbox):
             "AttachStdout": True,
             "AttachStderr": True,
             "Tty": False,
+            "Healthcheck": {"Test": ["NONE"]},  # the image's own would run beside the agent's commands
             "Labels": {LABEL: "1", OWNER_LABEL: owner(), **spec.labels},
             "HostConfig": {
                 "AutoRemove": True,
@@ -166,7 +225,7 @@ class DockerSandbox(ShellSandbox):
             raise SandboxDied("the sandbox is not running: it was never started, or was closed")
         return self._container
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
         path, found = self._find(path)
         if found is None:
             raise FileNotFoundError(f"{path}: no such file in the sandbox")
@@ -176,7 +235,10 @@ class DockerSandbox(ShellSandbox):
             raise FileNotFoundError(f"{path}: not a regular file in the sandbox")
         with self._file_errors(path):
             stream, _ = self.api.get_archive(self._running(), path)
-            return content_of(stream)
+            content = content_of(stream, limit_bytes=limit_bytes)
+        if content is None:
+            raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes in the sandbox", path)
+        return content
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         path, found = self._find(path)
@@ -201,6 +263,8 @@ class DockerSandbox(ShellSandbox):
         """(path with a final symlink followed, what is there or None). Relative to the workdir."""
         path = posixpath.normpath(posixpath.join(self.spec.workdir, path))
         for _ in range(MAX_LINKS):
+            if re.search(r"[*?\[\\]", path) and _is_podman(self.api):
+                raise OSError(f"{path}: Podman's API takes *, ?, [ and \\ in a name for a pattern; use a command")
             if path.startswith(KERNEL_FOLDERS):
                 raise OSError(f"{path}: the engine cannot copy to or from {', '.join(KERNEL_FOLDERS)}; use a command")
             found = self._stat(path)
@@ -239,13 +303,41 @@ class DockerSandbox(ShellSandbox):
 
     def snapshot(self) -> str:
         with _engine_errors(self.spec.image):
+            volumes = [mount["Destination"] for mount in self.api.inspect_container(self._running())["Mounts"]]
+            if volumes:  # it would come back as the image has it
+                raise EngineError(
+                    f"image {self.spec.image}: no snapshot holds what lies in a volume ({', '.join(sorted(volumes))}); "
+                    "build the image without VOLUME"
+                )
             changes = f"LABEL {LABEL}=1 {OWNER_LABEL}={owner()}"
-            image = self.api.commit(self._running(), changes=changes)["Id"]
+            try:
+                image = self.api.commit(self._running(), changes=changes)["Id"]
+            except APIError as error:
+                if "can not pause" not in (error.explanation or ""):
+                    raise
+                # Rootless Podman with cgroups of version 1. What runs meanwhile may be caught half way.
+                image = self.api.commit(self._running(), changes=changes, pause=False)["Id"]
         self._snapshots.append(image)
         return image
 
     def disown(self, snapshot: str) -> None:
         self._snapshots.remove(snapshot)
+        with _engine_errors(snapshot):
+            keep_snapshot(self.api, snapshot)
+
+    def written_bytes(self) -> int:
+        """What the sandbox has written so far: the size of a snapshot, beyond what it was started from."""
+        return int(self._inspected(size=True).get("SizeRw") or 0)
+
+    def mounted(self) -> list[str]:
+        """The folders that are no part of a snapshot: the image's volumes."""
+        return [mount["Destination"] for mount in self._inspected().get("Mounts") or ()]
+
+    def _inspected(self, **asked: Any) -> dict[str, Any]:
+        url = self.api._url("/containers/{0}/json", self._running())  # type: ignore[attr-defined]
+        with _engine_errors(self.spec.image):
+            said: dict[str, Any] = self.api._result(self.api._get(url, params=asked), True)  # type: ignore[attr-defined]
+        return said
 
     def restore(self, snapshot: str) -> None:
         directory = self._shell.directory if self._shell else self._directory
@@ -258,7 +350,7 @@ class DockerSandbox(ShellSandbox):
             self._remove_container()
             snapshots, self._snapshots = self._snapshots, []
             for image in reversed(snapshots):  # a later one may be built on an earlier one
-                remove_snapshot(image, client=self._client)
+                remove_snapshot(self.api, image)
 
     def _remove_container(self) -> None:
         self._hang_up()
@@ -266,6 +358,21 @@ class DockerSandbox(ShellSandbox):
         if container is not None:
             with contextlib.suppress(APIError, requests.RequestException):
                 remove_container(container, self.api)
+
+
+@cache
+def _limits_of(client: docker.DockerClient) -> frozenset[str]:
+    """Which limits the engine can hold. Raises EngineError."""
+    with _engine_errors("-"):
+        said = client.info()
+    names = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}
+    return frozenset(name for name, field in names.items() if said.get(field, True))
+
+
+@cache
+def _tell_once(_engine_url: str, warning: str) -> None:
+    """What the engine says of a container's settings, above all the limits that it drops; once a process."""
+    logger.warning("the container engine says of its sandboxes: {}", warning)
 
 
 def remove_container(container: str, api: docker.APIClient) -> None:
@@ -292,12 +399,6 @@ def image_id(image: str) -> str | None:
         return engine().api.inspect_image(image)["Id"]
     except (APIError, requests.RequestException):
         return None
-
-
-def remove_snapshot(image: str, *, client: docker.DockerClient | None = None) -> None:
-    """Remove a snapshot's image; one that a container uses stays for `reap`."""
-    with contextlib.suppress(APIError, requests.RequestException):
-        (client or engine()).api.remove_image(image, noprune=True)
 
 
 @contextlib.contextmanager
@@ -332,8 +433,10 @@ def reap(*, everything: bool = False, client: docker.DockerClient | None = None)
                 with contextlib.suppress(APIError):
                     remove_container(container["Id"], client.api)
                     removed.append(f"container {container['Id'][:12]} ({container['Image']})")
-        for image in client.api.images(filters={"label": LABEL}):
-            if OWNER_LABEL in (image["Labels"] or {}) and (everything or is_orphan(image["Labels"][OWNER_LABEL])):
+        by_socket = not client.api.base_url.startswith(("http://", "https://"))
+        for image in client.api.images(filters={"label": OWNER_LABEL}):
+            # A snapshot outlives a boot, and to take one too many costs a scrub: a socket is this machine's own.
+            if everything or is_orphan(image["Labels"][OWNER_LABEL], same_machine=by_socket):
                 with contextlib.suppress(APIError):
                     client.api.remove_image(image["Id"], force=True)
                     removed.append(f"snapshot {image['Id'][7:19]}")

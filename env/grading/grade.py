@@ -12,11 +12,13 @@ either. Only the world's failures give `None`: such a task is not graded and may
 Importing this module is cheap. swebench takes seconds to import, so the functions that need it do.
 """
 
+import codecs
 import contextlib
 import hashlib
 import importlib.metadata
 import io
 import os
+import shlex
 import tarfile
 import tempfile
 import time
@@ -29,14 +31,18 @@ import msgspec
 from loguru import logger
 
 from srft.env.errors import GradingError, InfrastructureError
-from srft.env.git.patch import run_setup
-from srft.env.sandbox.contract import CommandResult, Limits, Sandbox, SandboxSpec
+from srft.env.git.scrub import run_setup
+from srft.env.grading.container import GradingContainer
+from srft.env.grading.tampering import tampering
+from srft.env.sandbox.contract import CommandResult, Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 
 if TYPE_CHECKING:
     from swebench.types import TestSpec
 
 Outcome = Literal["resolved", "unresolved", "empty", "not_applied", "not_graded"]
+
+OFFICIAL = GradingContainer()
 
 SCHEMA_VERSION = 1
 TIMEOUT_S = 1800.0
@@ -46,7 +52,6 @@ LOG_LIMIT_BYTES = 64 << 20
 """How much of a test run's output is kept. swebench keeps all of it, in memory."""
 
 DIFF_COMMAND = "git -c core.fileMode=false diff"
-EVAL_COMMAND = "cd /testbed && /bin/bash /eval.sh"
 
 
 class NamedTests(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +69,8 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: a hash of the task, the patch and the grader; equal keys mean equal verdicts, flaky tests apart.
     patch_hash: of the patch alone: which attempts at the task the verdict is on.
     detail: what went wrong, and swebench's advice on whether the environment was to blame.
+    tampering: what the patch changes of the tests' machinery, see `tampering.py`. The verdict is the official one all
+        the same; a resolved run whose grade names any is trained in no arm that chooses runs by their verdict.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -79,6 +86,7 @@ class Grade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: str
     patch_hash: str | None = None
     detail: str | None = None
+    tampering: tuple[str, ...] = ()
 
 
 class _Verdict(NamedTuple):
@@ -98,9 +106,10 @@ def grader_version() -> str:
     return f"swebench {importlib.metadata.version('swebench')}"
 
 
-def grade_key(task: Task, patch: str | None) -> str:
+def grade_key(task: Task, patch: str | None, container: GradingContainer = OFFICIAL) -> str:
     """The key that `grade` will give: a run that resumes skips what it has a grade for."""
-    return hashlib.sha256(f"{task.fingerprint} {grader_version()} ".encode() + _patch_bytes(patch)).hexdigest()[:16]
+    told = f"{task.fingerprint} {grader_version()} {container.key}".encode()
+    return hashlib.sha256(told + _patch_bytes(patch)).hexdigest()[:16]
 
 
 def patch_hash(patch: str | None) -> str:
@@ -120,18 +129,21 @@ def grade(
     open_sandbox: Callable[[SandboxSpec], Sandbox],
     log_dir: Path | None,
     timeout_s: float = TIMEOUT_S,
+    container: GradingContainer = OFFICIAL,
 ) -> Grade:
-    """The official verdict on a patch, which is taken to the byte as it is.
+    """The official verdict on a patch, which is taken to the byte as it is. container: what its tests may use.
 
     `open_sandbox` makes a sandbox that is not started yet; it is closed before this returns. Never raises for what the
     patch, the container or the disk does.
     """
     started = time.monotonic()
-    key = grade_key(task, patch)
+    key = grade_key(task, patch, container)
     logs = log_dir and log_dir / task.instance_id.replace("/", "__") / key
     try:
         with _scratch_folder(logs) as folder:
-            verdict = _verdict(task, patch, open_sandbox=open_sandbox, folder=folder, timeout_s=timeout_s)
+            verdict = _verdict(
+                task, patch, open_sandbox=open_sandbox, folder=folder, timeout_s=timeout_s, container=container
+            )
     except (InfrastructureError, OSError) as error:
         verdict = _Verdict("not_graded", detail=f"{type(error).__name__}: {error}")
     return Grade(
@@ -147,6 +159,7 @@ def grade(
         key=key,
         patch_hash=patch_hash(patch),
         detail=verdict.detail,
+        tampering=tampering(patch, repo=task.repo, eval_script=task.eval_script, test_patch=task.test_patch),
     )
 
 
@@ -178,6 +191,7 @@ def _verdict(
     open_sandbox: Callable[[SandboxSpec], Sandbox],
     folder: Path,
     timeout_s: float,
+    container: GradingContainer,
 ) -> _Verdict:
     if not patch:
         return _Verdict("empty")
@@ -187,26 +201,14 @@ def _verdict(
         patch_bytes = patch.encode()
     except UnicodeEncodeError as error:
         return _Verdict("not_applied", detail=f"the patch is not text that UTF-8 can write ({error})")
-    with open_sandbox(official_profile(task)) as sandbox:
+    with open_sandbox(container.spec(task)) as sandbox:
         run_setup(sandbox, task.grading_setup)
-        if reason := _apply(sandbox, patch_bytes, folder=folder):
+        testbed = _Testbed(sandbox, task.workdir)
+        if reason := _apply(testbed, patch_bytes, folder=folder):
             return _Verdict("not_applied", detail=reason)
-        if not _diff_is_utf8(sandbox):
+        if not _diff_is_utf8(testbed):
             return _Verdict("unresolved", detail="git diff of the patched tree is not UTF-8: swebench stops there")
-        return _run_tests(task, patch, spec, sandbox, folder=folder, timeout_s=timeout_s)
-
-
-def official_profile(task: Task) -> SandboxSpec:
-    """The container that swebench makes: root, SYS_ADMIN, the engine's default network, no limits."""
-    return SandboxSpec(
-        image=task.image,
-        workdir="/",
-        mode="stateless",
-        network="bridge",
-        limits=Limits(memory_bytes=None, cpus=None, pids=None),
-        capabilities=("SYS_ADMIN",),
-        new_privileges=True,
-    )
+        return _run_tests(task, patch, spec, testbed, folder=folder, timeout_s=timeout_s)
 
 
 def _test_spec(task: Task) -> "TestSpec":
@@ -227,56 +229,62 @@ def _test_spec(task: Task) -> "TestSpec":
     return make_test_spec({**row, "FAIL_TO_PASS": list(task.FAIL_TO_PASS), "PASS_TO_PASS": list(task.PASS_TO_PASS)})
 
 
-def _apply(sandbox: Sandbox, patch: bytes, *, folder: Path) -> str | None:
+class _Testbed:
+    """The task's repository in the grader's container."""
+
+    def __init__(self, sandbox: Sandbox, workdir: str) -> None:
+        self.sandbox, self._enter = sandbox, f"cd -- {shlex.quote(workdir)}"
+
+    def run(self, command: str, timeout_s: float = TIMEOUT_S, *, output_limit_bytes: int = 1 << 20) -> CommandResult:
+        return self.sandbox.run(f"{self._enter} && {{ {command}\n}}", timeout_s, output_limit_bytes=output_limit_bytes)
+
+
+def _apply(testbed: _Testbed, patch: bytes, *, folder: Path) -> str | None:
     """Apply the patch as swebench does. Returns why it does not apply, `None` when it did."""
     from swebench.harness.constants import CONTAINER_PATCH_FILE
     from swebench.harness.run_evaluation import GIT_APPLY_CMDS
 
-    sandbox.write(CONTAINER_PATCH_FILE, patch)
+    testbed.sandbox.write(CONTAINER_PATCH_FILE, patch)
     with (folder / "apply.log").open("w", encoding="utf-8", newline="") as log:
         for attempt, command in enumerate(GIT_APPLY_CMDS):
             if attempt:
                 # A failed attempt, --reject above all, leaves half a patch behind.
-                _in_testbed(sandbox, "git checkout -- . ; git clean -fd")
-            tried = _in_testbed(sandbox, f"{command} {CONTAINER_PATCH_FILE}")
+                testbed.run("git checkout -- . ; git clean -fd")
+            tried = testbed.run(f"{command} {CONTAINER_PATCH_FILE}")
             log.write(f"$ {command}\n{tried.output}[exit code {tried.exit_code}]\n")
             if tried.exit_code == 0:
                 # swebench decodes this output strictly, and an undecodable one is an error there.
                 foreign = "\ufffd" in tried.output and "\ufffd" not in patch.decode()
                 return "the output of the apply command is not UTF-8: swebench stops there" if foreign else None
         # The commands can leave the patch wholly applied and exit with an error all the same.
-        reversed_ = _in_testbed(sandbox, f"git apply --check --reverse {CONTAINER_PATCH_FILE}")
+        reversed_ = testbed.run(f"git apply --check --reverse {CONTAINER_PATCH_FILE}")
         log.write(f"$ git apply --check --reverse\n{reversed_.output}[exit code {reversed_.exit_code}]\n")
     last_lines = tried.output.strip().splitlines() or ["no output"]
     return None if reversed_.exit_code == 0 else f"the patch does not apply: {last_lines[-1]}"
 
 
-def _in_testbed(sandbox: Sandbox, command: str, *, output_limit_bytes: int = 1 << 20) -> CommandResult:
-    return sandbox.run(f"cd /testbed && {{ {command}\n}}", TIMEOUT_S, output_limit_bytes=output_limit_bytes)
-
-
-def _diff_is_utf8(sandbox: Sandbox) -> bool:
+def _diff_is_utf8(testbed: _Testbed) -> bool:
     """Whether swebench survives its look at the tree: it decodes `git diff` strictly, before and after the tests."""
-    shown = _in_testbed(sandbox, DIFF_COMMAND, output_limit_bytes=LOG_LIMIT_BYTES)
+    shown = testbed.run(DIFF_COMMAND, output_limit_bytes=LOG_LIMIT_BYTES)
     if "\ufffd" not in shown.output:
         return True
     # U+FFFD is an invalid byte or stands in the file itself: only the bytes tell.
-    _in_testbed(sandbox, f"{DIFF_COMMAND} > /tmp/srft.diff 2>&1")
-    content = sandbox.read("/tmp/srft.diff")
-    _in_testbed(sandbox, "rm -f /tmp/srft.diff")
-    try:
-        content.decode()
+    testbed.run(f"{DIFF_COMMAND} 2>&1 | head -c {LOG_LIMIT_BYTES} > /tmp/srft.diff")
+    content = testbed.sandbox.read("/tmp/srft.diff", limit_bytes=LOG_LIMIT_BYTES)
+    testbed.run("rm -f /tmp/srft.diff")
+    try:  # of a longer diff the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(content, final=len(content) < LOG_LIMIT_BYTES)
     except UnicodeDecodeError:
         return False
     return True
 
 
 def _run_tests(
-    task: Task, patch: str, spec: "TestSpec", sandbox: Sandbox, *, folder: Path, timeout_s: float
+    task: Task, patch: str, spec: "TestSpec", testbed: _Testbed, *, folder: Path, timeout_s: float
 ) -> _Verdict:
-    script, missing_assets = _eval_script(task, spec, sandbox)
-    sandbox.write("/eval.sh", script.encode())
-    ran = sandbox.run(EVAL_COMMAND, timeout_s, output_limit_bytes=LOG_LIMIT_BYTES)
+    script, missing_assets = _eval_script(task, spec, testbed.sandbox)
+    testbed.sandbox.write("/eval.sh", script.encode())
+    ran = testbed.run("/bin/bash /eval.sh", timeout_s, output_limit_bytes=LOG_LIMIT_BYTES)
     log = folder / "test_output.txt"
     log.write_bytes(_log_text(ran, timeout_s).encode())
     remarks = [missing_assets]
@@ -284,7 +292,7 @@ def _run_tests(
         remarks.append(f"the log is over {LOG_LIMIT_BYTES} bytes: {ran.elided_bytes} from its middle are missing")
     if ran.timed_out:
         verdict = _Verdict("unresolved", timed_out=True, detail=f"the tests ran past {timeout_s:g} s")
-    elif not _diff_is_utf8(sandbox):
+    elif not _diff_is_utf8(testbed):
         verdict = _Verdict("unresolved", detail="git diff after the tests is not UTF-8: swebench stops there")
     else:
         verdict = _read_log(task, patch, spec, log)

@@ -75,7 +75,7 @@ def _bubblewrap_problem(_uid: int) -> str | None:
     if shutil.which("bwrap") is None:
         return (
             "the local sandbox needs bubblewrap, and there is no `bwrap` on PATH; install the package bubblewrap, or "
-            "ask for --sandbox unsandboxed by name (it protects nothing)"
+            "take --sandbox docker"
         )
     try:
         tried = subprocess.run(
@@ -91,8 +91,7 @@ def _bubblewrap_problem(_uid: int) -> str | None:
     return (
         f"bubblewrap cannot make a sandbox here: {tried.stderr.strip()}; it needs user namespaces (sysctl "
         "user.max_user_namespaces > 0, kernel.unprivileged_userns_clone=1, "
-        "kernel.apparmor_restrict_unprivileged_userns=0; inside Docker: --privileged); else ask for --sandbox "
-        "unsandboxed by name (it protects nothing)"
+        "kernel.apparmor_restrict_unprivileged_userns=0; inside Docker: --privileged), or take --sandbox docker"
     )
 
 
@@ -173,8 +172,12 @@ class BubblewrapGround:
     (Not `--die-with-parent`: that kills the sandbox when the *thread* that started it ends.)
     """
 
-    def __init__(self, spec: SandboxSpec, episode: EpisodeFolder, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, spec: SandboxSpec, episode: EpisodeFolder, env: Mapping[str, str], *, own_system: bool = False
+    ) -> None:
         self._spec, self._episode, self._env = spec, episode, env
+        self._bound = [] if own_system else bound_folders()
+        self._bound_etc = () if own_system else BOUND_ETC
         self._process: subprocess.Popen[bytes] | None = None
         self._first_pid = 0
         self._first_fd: int | None = None
@@ -230,15 +233,15 @@ class BubblewrapGround:
         """Through process 1's root, since an overlay is mounted nowhere else."""
         root_fd = os.open(f"/proc/{self._first_pid}/root", os.O_PATH | os.O_DIRECTORY)
         owner_uid = host_uid() if os.getuid() == 0 else None
-        return SandboxFiles(root_fd, bound=bound_folders(), hidden=("/proc", "/dev"), owner_uid=owner_uid)
+        return SandboxFiles(root_fd, bound=self._bound, hidden=("/proc", "/dev"), owner_uid=owner_uid)
 
     def _command(self, information_fd: int) -> list[str]:
-        mounts = ["--bind", str(self._episode.rootfs), "/"]
-        for path in (*bound_folders(), *BOUND_ETC):
+        mounts = ["--bind", str(self._episode.rootfs), "/", "--perms", "1777", "--dir", "/tmp"]
+        for path in (*self._bound, *self._bound_etc):
             mounts += ["--ro-bind-try", path, path]
         mounts += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs"]
         mounts += ["/dev/shm", "--remount-ro", "/dev", "--ro-bind", str(self._episode.fifos), FIFO_FOLDER]
-        command = confined_command(mounts, network=self._spec.network != "none", capabilities=self._spec.capabilities)
+        command = confined_command(mounts, network=self._spec.network == "host", capabilities=self._spec.capabilities)
         command += ["--as-pid-1", "--new-session", "--chdir", "/", "--info-fd", str(information_fd)]
         for name, value in {"PATH": PATH, "HOME": "/root", **self._env, **self._spec.env}.items():
             command += ["--setenv", name, value]

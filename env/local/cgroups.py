@@ -87,10 +87,6 @@ class CgroupSet:
         script = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
         return [*BASH, "-c", script, "srft", *map(str, self.paths), "--", *command]
 
-    def pids(self) -> set[int]:
-        """All processes in them, ours to kill."""
-        return set().union(*map(cgroup_pids, self.paths))
-
     def remove(self) -> None:
         for path in self.paths:
             remove_cgroup(path)

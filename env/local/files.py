@@ -49,7 +49,7 @@ class SandboxFiles:
                 raise SandboxDied("the sandbox is gone: it was closed")
             return os.dup(self._root_fd)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, limit_bytes: int) -> bytes:
         with self._parent(path, make=False) as found:
             if not found.name:
                 raise IsADirectoryError(errno.EISDIR, "a directory in the sandbox", path)
@@ -63,7 +63,10 @@ class SandboxFiles:
                     raise FileNotFoundError(errno.ENOENT, "not a regular file in the sandbox", path)
                 if found.read_only and not mode & stat.S_IROTH:
                     raise PermissionError(errno.EACCES, "not readable in the sandbox", path)
-                return file.read()
+                content = file.read(limit_bytes + 1)
+                if len(content) > limit_bytes:
+                    raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes in the sandbox", path)
+                return content
 
     def write(self, path: str, content: bytes, *, mode: int | None) -> None:
         with self._parent(path, make=True) as found:

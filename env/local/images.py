@@ -5,7 +5,7 @@ Reads a task repo's Dockerfile and the files beside it (the build context: all b
 The instructions run in a local sandbox with the host's network, on the host's own /usr in place of the base image: so
 the host must have what the base image is expected to have (Python 3 with venv, git), and nothing can be put into /usr.
 
-    ensure_local_image(task)      # once; later calls find it there
+    ensure_local_image(task)      # once; later calls find it there, until the Dockerfile or its files change
     build_local_image("demo/x:latest", Path("tasks/x/Dockerfile"))
 
 Understood: FROM (recorded, not used), ARG, ENV, COPY from the context, RUN, WORKDIR, USER root; LABEL, EXPOSE, CMD,
@@ -28,6 +28,7 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ from loguru import logger
 
 from srft.env.docker.build import ANSWER_FILES, CA_BUILD_ARGS, CA_IN_IMAGE
 from srft.env.errors import ImageError
-from srft.env.local.rootfs import PATH, LocalImage, image_folder, locked_image
+from srft.env.local.oci import fetch_image
+from srft.env.local.rootfs import PATH, LocalImage, image_folder, load_image, locked_image
 from srft.env.local.sandbox import LocalSandbox, new_image
 from srft.env.sandbox.contract import Limits, SandboxSpec
 from srft.env.tasks.task import Task
@@ -46,28 +48,42 @@ IGNORED = frozenset({"LABEL", "EXPOSE", "CMD", "ENTRYPOINT", "STOPSIGNAL", "MAIN
 
 
 def ensure_local_image(task: Task) -> None:
-    """Have the task's image on this machine: found, or built from the task's Dockerfile. Raises ImageError.
+    """Have the task's image on this machine: found, built from the task's Dockerfile, or fetched. Raises ImageError.
 
-    Many processes may ask at once: one builds, the others wait.
+    One that was built is built again when the Dockerfile or what it copies has changed. Many processes may ask at once:
+    one builds, the others wait.
     """
-    if (image_folder(task.image) / "rootfs").is_dir():
-        return
     if task.dockerfile is None or not task.dockerfile.is_file():
-        raise ImageError(
-            f"task {task.instance_id}: image {task.image} is no local image, and the task has no Dockerfile to build "
-            "it from (only task repos carry one); take --sandbox docker, which pulls it"
-        )
-    with locked_image(task.image) as is_there:
-        if not is_there:
-            build_local_image(task.image, task.dockerfile)
+        fetch_image(task.image)
+    elif not _is_current(task.image, task.dockerfile):
+        with locked_image(task.image):
+            if not _is_current(task.image, task.dockerfile):
+                build_local_image(task.image, task.dockerfile)
+
+
+def _is_current(image: str, dockerfile: Path) -> bool:
+    """Whether the image is there and made from these files. One that was made by hand is left alone."""
+    if not (image_folder(image) / "rootfs").is_dir():
+        return False
+    there = load_image(image)
+    return there.dockerfile is None or there.digest == _digest_of_build(dockerfile, _stamps(dockerfile.parent))
+
+
+def _stamps(context: Path) -> tuple[tuple[str, int, int], ...]:
+    """Size and time of every file in the context: cheaper to look at than what they hold."""
+    found = [(path, path.lstat()) for path in sorted(context.rglob("*")) if not path.is_dir()]
+    return tuple((str(path), status.st_size, status.st_mtime_ns) for path, status in found)
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_build(dockerfile: Path, _stamps: tuple[tuple[str, int, int], ...]) -> str | None:
+    return _planned(dockerfile, {}).settings().digest
 
 
 def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, str] | None = None) -> None:
     """Build it, in place of an image of that name. Raises ImageError with the Dockerfile and the line."""
     logger.info("building the local image {} from {}", image, dockerfile)
-    plan = _Plan(dockerfile, {**_proxies(), **(build_args or {})})
-    for instruction in read_dockerfile(dockerfile):
-        plan.add(instruction)
+    plan = _planned(dockerfile, build_args or {})
     start, last_run = new_image("srft/scratch"), plan.last_run()
     if 0 < last_run < len(plan.steps):
         shared = plan.steps[last_run - 1]
@@ -81,6 +97,13 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
     else:
         last_run = 0
     plan.perform(start, plan.steps[last_run:], image, plan.settings())
+
+
+def _planned(dockerfile: Path, build_args: Mapping[str, str]) -> "_Plan":
+    plan = _Plan(dockerfile, {**_proxies(), **build_args})
+    for instruction in read_dockerfile(dockerfile):
+        plan.add(instruction)
+    return plan
 
 
 def _host_ca_bundle() -> Path | None:
@@ -232,7 +255,13 @@ class _Plan:
 
     def settings(self) -> LocalImage:
         """The image's, after all that was added."""
-        return LocalImage(env=dict(self._env), workdir=self._workdir, base=self._base, dockerfile=str(self._dockerfile))
+        return LocalImage(
+            env=dict(self._env),
+            workdir=self._workdir,
+            digest=_digest(self._key, sorted(self._env.items()), self._workdir),
+            base=self._base,
+            dockerfile=str(self._dockerfile),
+        )
 
     def _variables(self) -> dict[str, str]:
         return {**self._args, **self._env}
@@ -311,9 +340,11 @@ class _Plan:
         return found
 
     def _is_answer(self, path: Path) -> bool:
-        """Whether it is a file that no image may hold, or a link to one."""
-        real = path.resolve()
-        return real.parent == self._dockerfile.parent.resolve() and real.name in ANSWER_FILES
+        """Whether no image may hold it, or it is a link to such a file or folder, or lies in one."""
+        context, real = self._dockerfile.parent.resolve(), path.resolve()
+        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {
+            (name,) for name in ANSWER_FILES
+        }
 
 
 def _file(path: Path, target: str) -> File:

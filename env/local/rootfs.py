@@ -65,12 +65,17 @@ ETC_NEW = {
 class LocalImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """image.json. owner: the user id that owns all of rootfs/, so that a copy need not be given away again.
 
+    own_system: rootfs/ has programs and libraries of its own; else those of the host stand in it.
+    digest: what tells its content: of an OCI image's configuration, which engines call the image's id; of all that went
+    into a build.
     base, dockerfile: where it was built from, for the record.
     """
 
     env: dict[str, str] = {}
     workdir: str = "/testbed"
     owner: int | None = None
+    own_system: bool = False
+    digest: str | None = None
     base: str | None = None
     dockerfile: str | None = None
 
@@ -117,14 +122,20 @@ def put_image(name: str, rootfs: Path, settings: LocalImage) -> None:
     fresh.chmod(0o755)
     try:
         run_checked(copy_command(str(rootfs), str(fresh / "rootfs")))
-        stamped = msgspec.structs.replace(settings, owner=host_uid())
-        (fresh / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(stamped)))
-        if folder.exists():
-            folder.rename(fresh / "old")
-        fresh.rename(folder)
-        remove_tree(folder / "old")
+        place_image(name, fresh, settings)
     finally:
         remove_tree(fresh)
+
+
+def place_image(name: str, fresh: Path, settings: LocalImage) -> None:
+    """Make a folder beside the images, whose rootfs/ is the sandbox user's, the image of that name."""
+    folder = image_folder(name)
+    stamped = msgspec.structs.replace(settings, owner=host_uid())
+    (fresh / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(stamped)))
+    if folder.exists():
+        folder.rename(fresh / "old")
+    fresh.rename(folder)
+    remove_tree(folder / "old")
 
 
 def furnish(rootfs: Path) -> None:

@@ -1,4 +1,4 @@
-r"""The local sandbox, for machines without a container engine: bubblewrap, or nothing at all where that is asked for.
+r"""The local sandbox, for machines without a container engine: bubblewrap over root file systems.
 
 Reads local images and writes one folder per episode, removed by `close`:
 
@@ -14,9 +14,7 @@ Where the kernel can (Linux 5.11, and a file system that takes it), "copy" is an
 a start costs the same for every image. Else the image is copied. Images made by hand are always copied; they are given
 what is missing of /etc, /tmp and the like.
 
-What a process sees of the host and what limits hold: `bubblewrap.py`. With `confinement="none"` there is NO protection
-(`unsandboxed.py`): commands run as the caller on the host, and absolute paths reach the host. Only the task's
-directory, HOME and TMPDIR are private; `spec.workdir` is rewritten to where that copy lies.
+What a process sees of the host and what limits hold: `bubblewrap.py`.
 """
 
 import contextlib
@@ -25,10 +23,11 @@ import re
 import secrets
 import signal
 import threading
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
 from urllib.parse import unquote
+
+from loguru import logger
 
 from srft.env.errors import EngineError, InputError, SandboxDied
 from srft.env.local.bubblewrap import BubblewrapGround, check_bubblewrap, has_overlay
@@ -42,55 +41,23 @@ from srft.env.local.episode_folder import (
     remove_tree,
     run_checked,
 )
-from srft.env.local.files import SandboxFiles
-from srft.env.local.rootfs import LocalImage, furnish, image_folder, load_image, locked_image, put_image
-from srft.env.local.unsandboxed import HostGround
-from srft.env.sandbox.contract import SandboxSpec
+from srft.env.local.oci import remove_blobs
+from srft.env.local.rootfs import ETC_NEW, LocalImage, furnish, image_folder, load_image, locked_image, put_image
+from srft.env.sandbox.contract import READ_LIMIT_BYTES, SandboxSpec
 from srft.env.sandbox.owner import is_orphan
-from srft.env.sandbox.shell import Control, ShellSandbox
-
-Confinement = Literal["bubblewrap", "none"]
-
-
-class Ground(Protocol):
-    """What a sandbox's processes stand on."""
-
-    limits_held: frozenset[str]
-
-    @property
-    def files(self) -> SandboxFiles:
-        """Raises SandboxDied."""
-
-    def start(self) -> Control:
-        """Raises EngineError."""
-
-    def open_channel(self) -> FdChannel:
-        """Raises SandboxDied."""
-
-    def copy(self, source: Path, target: Path) -> None:
-        """Copy a tree of the episode as it is now to another place in it, symlinks and all."""
-
-    def end(self) -> None:
-        """No process is left. Idempotent; from any thread."""
+from srft.env.sandbox.shell import ShellSandbox
 
 
 class LocalSandbox(ShellSandbox):
-    """One task on this machine. `bubblewrap.py` says what confines it, `unsandboxed.py` what does not."""
+    """One task on this machine. `bubblewrap.py` says what confines it."""
 
-    def __init__(self, spec: SandboxSpec, *, confinement: Confinement = "bubblewrap") -> None:
+    def __init__(self, spec: SandboxSpec) -> None:
         if spec.user != "root":
             raise InputError(f"user {spec.user!r}: the local sandbox has one user, root; take --sandbox docker")
-        if confinement == "none" and Path(spec.workdir) == Path("/"):
-            raise InputError(
-                "workdir '/': without confinement that is the host's own root (the official grader works there); take "
-                "--sandbox docker or local"
-            )
         self.spec = spec
-        self.confinement: Confinement = confinement
-        self._asked_workdir = spec.workdir
         self._episode: EpisodeFolder | None = None
-        self._ground: Ground | None = None
-        self._env: dict[str, str] = {}
+        self._ground: BubblewrapGround | None = None
+        self._image = LocalImage()
         self._closing = threading.Lock()
 
     @property
@@ -99,10 +66,11 @@ class LocalSandbox(ShellSandbox):
         return self._ground.limits_held if self._ground else frozenset()
 
     def start(self) -> None:
-        if self.confinement == "bubblewrap":
-            check_bubblewrap()
+        check_bubblewrap()
+        if self.spec.network not in ("none", "host"):
+            _tell_no_network(self.spec.network)
         image = load_image(self.spec.image)
-        self._env = image.env
+        self._image = image
         self._episode = EpisodeFolder()
         try:
             self._fill(self._episode, image)
@@ -114,18 +82,6 @@ class LocalSandbox(ShellSandbox):
     def _fill(self, episode: EpisodeFolder, image: LocalImage) -> None:
         """The episode's own copy of the image."""
         source = image_folder(self.spec.image) / "rootfs"
-        if self.confinement == "none":
-            inside = self._asked_workdir.lstrip("/")
-            (episode.rootfs / inside).parent.mkdir(parents=True)
-            for part in {inside, "root"}:
-                if (source / part).is_dir():
-                    # As the caller's own: git refuses to work in another user's repository.
-                    copy = [*copy_command(str(source / part), str(episode.rootfs / part)), "--no-preserve=ownership"]
-                    run_checked(copy)
-            for part in (inside, "root", "tmp"):
-                (episode.rootfs / part).mkdir(exist_ok=True)
-            self.spec = replace(self.spec, workdir=str(episode.rootfs / inside))
-            return
         if image.owner == host_uid() and has_overlay(host_uid(), episodes_folder()):
             episode.overlay(source.resolve())
             episode.give_away(whole=False)
@@ -136,10 +92,13 @@ class LocalSandbox(ShellSandbox):
         episode.give_away(whole=True)
 
     def _begin(self, episode: EpisodeFolder) -> None:
-        kind = BubblewrapGround if self.confinement == "bubblewrap" else HostGround
-        self._ground = kind(self.spec, episode, self._env)
+        own_system = self._image.own_system
+        self._ground = BubblewrapGround(self.spec, episode, self._image.env, own_system=own_system)
         self._control = self._ground.start()
-        if self.confinement == "bubblewrap" and self.spec.network != "none":
+        if own_system:  # engines mount these two over the image's
+            self._ground.files.write("/etc/hosts", ETC_NEW["hosts"].encode(), mode=0o644)
+            self._ground.files.write("/etc/hostname", ETC_NEW["hostname"].encode(), mode=0o644)
+        if self.spec.network == "host":
             with contextlib.suppress(FileNotFoundError):  # a host may do without
                 self._ground.files.write("/etc/resolv.conf", Path("/etc/resolv.conf").read_bytes(), mode=0o644)
         self._live_shell()
@@ -147,21 +106,16 @@ class LocalSandbox(ShellSandbox):
     def _open_channel(self) -> FdChannel:
         return self._running().open_channel()
 
-    def _running(self) -> Ground:
+    def _running(self) -> BubblewrapGround:
         self._live_control().ask(":")
         assert self._ground is not None
         return self._ground
 
     def _path(self, path: str) -> str:
-        """The path that `files` take: absolute; without confinement the asked workdir is where its copy lies."""
-        path = os.path.join(self._asked_workdir, path)
-        inside = os.path.normpath(path)
-        if self.confinement == "none" and Path(inside).is_relative_to(self._asked_workdir):
-            return os.path.join(self.spec.workdir, os.path.relpath(inside, self._asked_workdir))
-        return path
+        return os.path.join(self.spec.workdir, path)
 
-    def read(self, path: str) -> bytes:
-        return self._running().files.read(self._path(path))
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        return self._running().files.read(self._path(path), limit_bytes=limit_bytes)
 
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:
         self._running().files.write(self._path(path), content, mode=mode)
@@ -212,6 +166,16 @@ class LocalSandbox(ShellSandbox):
                 self._episode = None
 
 
+@cache
+def _tell_no_network(network: str) -> None:
+    """Once a process. The host's own network in its place would show the sandbox the host's loopback."""
+    logger.warning(
+        "the local sandbox has no network {}: what asks for it gets no network at all; take --sandbox docker where "
+        "tests need one",
+        network,
+    )
+
+
 def new_image(name: str, *, git_folder: str | None = None) -> str:
     """Make a local image of that name, empty but for a git repository with one empty commit; or leave the one there."""
     if not (image_folder(name) / "rootfs").is_dir():
@@ -251,7 +215,7 @@ def reap_local(*, everything: bool = False) -> list[str]:
     removed = []
     for folder in sorted(episodes_folder().iterdir()):
         owned_by, _, token = folder.name.rpartition("+")
-        if not token or not (everything or is_orphan(unquote(owned_by))):
+        if not token or not (everything or is_orphan(unquote(owned_by), same_machine=True)):
             continue
         with contextlib.suppress(FileNotFoundError):
             for line in (folder / "cgroups").read_text().splitlines():
@@ -262,4 +226,6 @@ def reap_local(*, everything: bool = False) -> list[str]:
                 remove_cgroup(group)
         remove_tree(folder)
         removed.append(f"local episode {token}")
+    if everything and remove_blobs():
+        removed.append("layers of OCI images, as they were fetched")
     return removed

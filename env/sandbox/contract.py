@@ -20,6 +20,10 @@ OUTPUT_LIMIT_BYTES = 1 << 20
 """How much of a command's output is kept by default: half from its head, half from its tail."""
 
 
+READ_LIMIT_BYTES = 256 << 20
+"""How large a file may be that is read out of a sandbox."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a sandbox may use. `None` means no limit."""
@@ -39,6 +43,7 @@ class SandboxSpec:
     init: bash that every new shell runs once, say to activate an environment.
     network: an engine's network name; "none" is no network at all.
     new_privileges: whether a process may gain some, by sudo and the like.
+    platform: the image's, where an engine has it for several or emulates another: linux/amd64. `None`: the engine's.
     labels: who owns it; the reaper and `srft clean` read them.
     """
 
@@ -52,6 +57,7 @@ class SandboxSpec:
     limits: Limits = Limits()
     capabilities: tuple[str, ...] = ()
     new_privileges: bool = False
+    platform: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,8 +97,12 @@ class Sandbox(ABC):
         """Run one bash command (any text: several lines, heredocs, unbalanced quotes). Raises SandboxDied."""
 
     @abstractmethod
-    def read(self, path: str) -> bytes:
-        """The bytes of a regular file. Raises FileNotFoundError, IsADirectoryError, SandboxDied."""
+    def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        """The bytes of a regular file.
+
+        Raises FileNotFoundError, IsADirectoryError, SandboxDied, and OSError (EFBIG) for a file of more bytes than the
+        limit: a sparse one takes no disk there, and would take all memory here.
+        """
 
     @abstractmethod
     def write(self, path: str, content: bytes, *, mode: int | None = None) -> None:

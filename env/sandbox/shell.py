@@ -32,7 +32,7 @@ from typing import NamedTuple
 from srft.env.errors import SandboxDied
 from srft.env.sandbox.channel import Channel, ChannelClosed
 from srft.env.sandbox.contract import OUTPUT_LIMIT_BYTES, CommandResult, Mode, Sandbox
-from srft.env.sandbox.framing import MarkerReader
+from srft.env.sandbox.framing import Marker, MarkerReader
 from srft.env.sandbox.truncation import HeadTail
 
 BASH = ("bash", "--noprofile", "--norc")
@@ -55,6 +55,38 @@ OPENS = re.compile(r"['\"`({\[]")
 LEFT_OPEN = re.compile(rb"unexpected EOF|conditional")
 CONTROL_TIMEOUT_S = 20.0
 
+# What process 1 runs, builtins alone, to kill what a command has left: every process that began after the command was
+# sent, whatever group or session it went into, and kills its like until a look finds none. Spared are the shell, what
+# another program put into the sandbox (no parent inside), and children of processes that were there before.
+_SWEEP = r"""srft_sweep() {
+local since=$1 shell=$2 folder pid above stat found=0; local -a parents begins
+for folder in /proc/[0-9]*; do
+    stat=; IFS= builtin read -r -d '' stat <"$folder/stat"; stat=${stat##*) }; builtin set -- $stat
+    case $1 in ''|Z|X) ;; *) pid=${folder#/proc/}; parents[pid]=$2; begins[pid]=${20} ;; esac
+done
+for pid in "${!parents[@]}"; do
+    [ "$pid" != 1 ] && [ "$pid" != "$shell" ] || continue
+    above=$pid
+    while [ "${begins[above]}" -ge "$since" ]; do
+        above=${parents[above]}
+        case $above in 0) break ;; 1|"$shell") above=ours; break ;; esac
+        [ -n "${parents[above]}" ] || { above=ours; break; }
+    done
+    [ "$above" = ours ] && builtin kill -9 "$pid" && found=1
+done
+return $found
+}; srft_sweep"""
+
+
+_UPTIME = "$srft_s$srft_t"
+TICKS_PER_S = 100
+"""Of /proc/uptime's two decimals, and of the start times in /proc/PID/stat on every Linux."""
+
+
+def _now() -> float:
+    """A clock that goes on while the machine sleeps, as /proc/uptime does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
 
 def _ignore(_chunk: bytes) -> None:
     pass
@@ -68,8 +100,12 @@ class Control:
 
     def ask(self, builtin: str, timeout_s: float = CONTROL_TIMEOUT_S) -> int:
         """The exit code of one builtin. Raises SandboxDied when there is no answer."""
+        return self._ask(builtin, timeout_s).number
+
+    def _ask(self, builtin: str, timeout_s: float, *, said: str = "") -> Marker:
+        """The exit code, and in the place of the directory a word that the shell expands. Raises SandboxDied."""
         nonce = secrets.token_hex(8)
-        script = f"{builtin} 2>/dev/null; builtin printf '\\036%s E %d \\036' {nonce} $?\n"
+        script = f"{builtin} 2>/dev/null; builtin printf '\\036%s E %d %s\\036' {nonce} $? {said or '-'}\n"
         reader = MarkerReader(self._channel, nonce)
         try:
             self._channel.send(script.encode(), timeout_s)
@@ -81,10 +117,27 @@ class Control:
                 "the sandbox is gone: its first process does not answer (killed from outside, out of memory, or the "
                 "engine restarted); the episode cannot go on and may be retried"
             )
-        return marker.number
+        return marker
 
-    def kill_group(self, group: int) -> None:
-        self._kill(f"-- -{group}")
+    def kill_since(self, sent: float, *, group: int, shell: int) -> None:
+        """Kill a command that was sent at that time (of `_now`): its process group, and all that began since.
+
+        Returns when they are gone. shell: the work shell, which is spared unless it is the group.
+        """
+        self.ask(f"kill -9 -- -{group}")
+        uptime = self._ask("IFS='. ' builtin read -r srft_s srft_t _ </proc/uptime", CONTROL_TIMEOUT_S, said=_UPTIME)
+        if not uptime.directory.isdigit():  # no /proc to look into
+            self.kill_all()
+            return
+        # The answer was written before now, so that this is no later than the command's first process.
+        since = int(uptime.directory) - math.ceil((_now() - sent) * TICKS_PER_S)
+        deadline, pause = time.monotonic() + GONE_TIMEOUT_S, 0.001
+        while self.ask(f"{_SWEEP} {since} {shell}"):
+            if time.monotonic() > deadline:  # it forks as fast as it is killed
+                self.kill_all()
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     def kill_all(self) -> None:
         self._kill("-1")
@@ -179,6 +232,7 @@ class Shell:
         nonce = secrets.token_hex(8)
         reader = MarkerReader(self._channel, nonce)
         ran = _Ran(begun=False, died=False, timed_out=False, exit_code=None)
+        sent = _now()
         try:
             self._send(_script(lead, command, nonce, in_subshell=in_subshell))
             begin = reader.read(time.monotonic() + BEGIN_TIMEOUT_S, _ignore, self._check_alive)
@@ -188,7 +242,7 @@ class Shell:
             end = reader.read(time.monotonic() + timeout_s, sink, self._check_alive)
             if end is None:
                 ran = ran._replace(timed_out=True)
-                self._control.kill_group(begin.number)
+                self._control.kill_since(sent, group=begin.number, shell=self._pid)
                 end = reader.read(time.monotonic() + KILL_TIMEOUT_S, sink, self._check_alive)
             if end is not None:
                 self.directory = end.directory or self.directory

@@ -43,13 +43,16 @@ EVAL_TYPES = ("pass_and_fail", "fail_only")
 """swebench's EvalType, whose import takes a second; a test compares the two."""
 
 
+WORKDIR = "/testbed"
+
+
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent may see of a task: no patch, no tests, no hints."""
 
     instance_id: str
     repo: str
     problem_statement: str
-    workdir: str = "/testbed"
+    workdir: str = WORKDIR
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     image_assets: the binary files that a multimodal test patch cannot carry.
     agent_setup: bash that runs in the image before the agent begins, as root: for images whose HEAD is not the task's.
     grading_setup: the same in the grader's fresh container, before the patch is applied. Both are empty for SWE-bench.
+    workdir: the repository's folder in the image, absolute. /testbed in SWE-bench's own images; others have it at /app
+        or /home/<name>, and their rows say so.
     """
 
     instance_id: str
@@ -78,12 +83,18 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     image_assets: dict[str, Any] = {}
     agent_setup: str = ""
     grading_setup: str = ""
+    workdir: str = WORKDIR
     source: str | None = None
     """The task's folder in a task repo: the build context of its Dockerfile. `None` for dataset rows."""
 
     @property
     def view(self) -> TaskView:
-        return TaskView(instance_id=self.instance_id, repo=self.repo, problem_statement=self.problem_statement)
+        return TaskView(
+            instance_id=self.instance_id,
+            repo=self.repo,
+            problem_statement=self.problem_statement,
+            workdir=self.workdir,
+        )
 
     @property
     def dockerfile(self) -> Path | None:
@@ -105,6 +116,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         )
         if self.grading_setup:  # grades of tasks without one keep their keys
             graded_by += (self.grading_setup,)
+        if self.workdir != WORKDIR:
+            graded_by += ("in", self.workdir)
+        if self.dockerfile is not None and self.dockerfile.is_file():
+            from srft.env.docker.build import build_id
+
+            graded_by += ("built from", build_id(self.dockerfile))
         return hashlib.sha256(msgspec.json.encode(graded_by)).hexdigest()[:16]
 
 
@@ -263,6 +280,11 @@ def _task(row: dict[str, Any], where: str) -> Task:
         raise InputError(f"{where}: {error}") from None
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: half a surrogate pair, which is no character ({error}); mend the text") from None
+    if not task.workdir.startswith("/"):
+        raise InputError(
+            f"{where}: workdir: expected the repository's folder in the image as an absolute path, say /app, got "
+            f"{task.workdir!r}; mend it, or leave the column out: it is then {WORKDIR}"
+        )
     if task.eval_type not in EVAL_TYPES:
         raise InputError(
             f"{where}: eval_type: expected one of {', '.join(EVAL_TYPES)}, got {task.eval_type!r}; mend it, or leave "

@@ -75,6 +75,7 @@ def _records() -> dict[str, type[msgspec.Struct]]:
     from srft.harness.doctor.diagnosis import DoctorConfig
     from srft.harness.loop.loop_config import LoopConfig
     from srft.harness.serve.server import ServeCommandConfig
+    from srft.harness.stages.critic_rows import CriticRowsConfig
     from srft.harness.stages.critique import CritiqueConfig
     from srft.harness.stages.export import ExportConfig
     from srft.harness.stages.rows import RowsConfig
@@ -88,6 +89,7 @@ def _records() -> dict[str, type[msgspec.Struct]]:
         "loop": LoopConfig,
         "practice": PracticeConfig,
         "rows": RowsConfig,
+        "critic-rows": CriticRowsConfig,
         "serve": ServeCommandConfig,
         "train": Recipe,
     }

@@ -32,15 +32,28 @@ def critique(
         typer.Option(
             "--critic",
             metavar="NAME|URL|FILE",
-            help="tool_error, edits, exploit, file:F, oracle:F, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
+            help="tool_error, edits, milestones, exploit, file:F, oracle:F, local:DIR (one's own), a judge's URL "
+            "(http://HOST/v1#NAME) or its YAML file.",
         ),
     ] = None,
     tasks: TasksOption = None,
     only: OnlyOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at a time.")] = None,
     round_number: RoundOption = None,
-    only_unresolved: Annotated[
-        bool | None, typer.Option("--only-unresolved", help="Leave the resolved runs out.")
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            "--outcome", metavar="KIND", help="all or unresolved; a judge reads unresolved runs alone, a rule all."
+        ),
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option("--max-usd", metavar="USD", help="Begin no run that would cost more in total.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print runs, tokens, dollars and hours, and ask nobody.")
+    ] = False,
+    batch: Annotated[
+        bool | None, typer.Option("--batch", help="Ask by OpenAI's batch API: within a day, at half the price.")
     ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
@@ -48,12 +61,12 @@ def critique(
 ) -> None:
     """Judge every step of a run's episodes. The same command again goes on, and judges nothing twice.
 
-    Example: `srft critique --run runs/first --critic http://localhost:8000/v1#my-model --set judge.information=outcome`
+    Example: `srft critique --run runs/first --critic http://localhost:8000/v1#my-model --plan`
     """
     from srft.harness.config.config import read_config
     from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
-    from srft.harness.stages.critique import CritiqueConfig
+    from srft.harness.stages.critique import CritiqueConfig, plan_critique
     from srft.harness.stages.critique import critique as critique_runs
     from srft.harness.stages.progress import watch
 
@@ -62,17 +75,26 @@ def critique(
         "only": ids(only),
         "workers": workers,
         "round": round_number,
-        "only_unresolved": only_unresolved,
+        "outcome": outcome,
+        "max_usd": max_usd,
+        "batch.enabled": batch,
     }
     if config is None:
         required(critic, "--critic")
     settings = read_config(CritiqueConfig, file=config, **critic_options(critic, sets or []), **options)
     find_round(required(run, "--run"), settings.round)
+    if plan:
+        with Run(required(run, "--run")) as opened:
+            planned = plan_critique(settings, opened)
+        print_json(planned) if json else print_plan(planned, settings)
+        return
     with stopping() as stop, Run(required(run, "--run")) as opened:
         summary = critique_runs(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary) if json else print_critique(summary)
     if stop.is_set():
         fail(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
+    if summary.waiting:
+        return  # as far as batch.until says
     if not summary.complete:
         fail(f"{summary.failed} of {summary.trajectories} runs failed: the same command again tries them", 1)
 
@@ -122,6 +144,44 @@ def print_critique(summary: Any) -> None:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def print_plan(planned: Any, settings: Any) -> None:
+    """What `--plan` says."""
+    console, cost = Console(), planned.cost
+    table = Table("", "", title=f"Plan of a critique by {planned.critic}", title_justify="left", show_header=False)
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(planned.runs.items())) or "none"
+    table.add_row("runs to judge", outcomes)
+    table.add_row("judged already", f"{planned.resumed:,}")
+    for reason, count in sorted(planned.skipped.items()):
+        table.add_row("left out", f"{count:,} ({reason})")
+    table.add_row("steps", f"{planned.steps:,}")
+    table.add_row("questions", f"{cost.calls:,}")
+    table.add_row("prompt tokens", f"{cost.prompt_tokens:,} (counted by {planned.counted_by})")
+    table.add_row(
+        "reply tokens", f"{cost.reply_tokens:,} (assumed: plan.entry_tokens, .analysis_tokens, .thinking_tokens)"
+    )
+    table.add_row("US dollars", _usd(planned.usd))
+    table.add_row("... by --batch", _usd(planned.usd_by_batch))
+    table.add_row("hours", f"{planned.hours:.2f} with {settings.workers} workers (assumed: plan.*_tokens_per_s)")
+    console.print(table)
+    for line in _remarks_on(planned):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _usd(value: float | None) -> str:
+    return "not known: set judge.openai.usd_per_million_prompt and _completion" if value is None else f"{value:,.2f}"
+
+
+def _remarks_on(planned: Any) -> Iterator[str]:
+    if unknown := planned.runs.get("unknown"):
+        yield f"{unknown} runs have no outcome: no arm that masks trains on them before they are graded (srft evaluate)"
+    if planned.cost.windowed:
+        yield f"{planned.cost.windowed} runs do not fit judge.context_tokens and are asked about in windows"
+    if planned.cost.cut:
+        yield f"{planned.cost.cut} steps are cut to fit judge.context_tokens"
+    for name, error in planned.failing.items():
+        yield f"cannot be asked about: {name}: {error}"
+
+
 def _share(counts: dict[str, int], name: str) -> str:
     return f"{counts.get(name, 0)} ({counts.get(name, 0) / sum(counts.values()):.1%})"
 
@@ -131,6 +191,8 @@ def _lines(summary: Any) -> Iterator[str]:
         f"{summary.trajectories} runs: {summary.judged} judged, {summary.resumed} on file before, "
         f"{summary.failed} failed, {summary.without} without an opinion; {summary.seconds:.1f} s"
     )
+    if summary.waiting:
+        yield f"{summary.waiting} runs wait for a batch: the same command again goes on when it is answered"
     if summary.skipped:
         yield "left out: " + ", ".join(f"{count} ({reason})" for reason, count in sorted(summary.skipped.items()))
     if summary.remarks:

@@ -43,7 +43,7 @@ CriticOption = Annotated[
     typer.Option(
         "--critic",
         metavar="NAME|URL|FILE",
-        help="tool_error, edits, exploit, oracle, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
+        help="tool_error, edits, milestones, exploit, oracle, a judge's URL (http://HOST/v1#NAME) or its YAML file.",
     ),
 ]
 ReplayOption = Annotated[

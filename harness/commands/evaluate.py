@@ -51,9 +51,9 @@ def evaluate(
 
     Example: `srft evaluate --tasks SWE-bench/SWE-bench_Verified --predictions predictions.jsonl --workers 8`
     """
-    from srft.env.backends import choose_backend
-    from srft.harness.config.config import GradingConfig
+    from srft.harness.config.config import GradingConfig, ImagesConfig
     from srft.harness.run.store import Run
+    from srft.harness.stages.backend import open_backend
     from srft.harness.stages.evaluate import Grader, as_json
     from srft.harness.stages.evaluate import evaluate as grade_all
 
@@ -67,12 +67,13 @@ def evaluate(
     with stopping() as stop, Run(asked.run) as opened:
         round_ = opened.at(asked.folder)
         asked.prepare(round_)
-        backend = choose_backend(sandbox_kind(kind))
+        backend = open_backend(sandbox_kind(kind), asked.config.images if asked.config else ImagesConfig())
         grader = Grader(
             backend,
             round_,
             workers=workers or grading.workers,
             timeout_s=timeout_s or grading.timeout_s,
+            container=grading.container,
         )
         with closing(backend), closing(grader), _counting(len(asked.submissions)) as count:
             evaluation = grade_all(asked.submissions, grader, stop=stop, on_grade=count)

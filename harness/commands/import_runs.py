@@ -91,7 +91,7 @@ def _choice(
         raise InputError(f"--outcome {outcome}: expected {', '.join(get_args(Outcome))}")
     chosen: Any = format
     if changes:
-        on_hub = [name.dataset for file in files if not Path(file).exists() and (name := hub_name(file))]
+        on_hub = [it.dataset for file in files if not Path(file).exists() and (it := hub_name(file))]
         name = format if format != "auto" else on_hub[0] if on_hub else "chat"
         if format in FORMATS and named(format) is None:
             raise InputError(f"--set says where rows have what, and {format} is the file of a program; leave one out")

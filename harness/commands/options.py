@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from srft.env.backends import check_kind
 from srft.env.errors import InputError
 
 TasksOption = Annotated[
@@ -34,7 +35,7 @@ RoundOption = Annotated[
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Containers at a time.")]
 SandboxOption = Annotated[
-    str | None, typer.Option("--sandbox", metavar="KIND", help="docker, local, auto; or unsandboxed, at your own risk.")
+    str | None, typer.Option("--sandbox", metavar="KIND", help="docker, local or auto; or MODULE:NAME of your own.")
 ]
 ModeOption = Annotated[str | None, typer.Option("--mode", metavar="MODE", help="stateless or persistent shell.")]
 PromptOption = Annotated[
@@ -102,11 +103,8 @@ def ids(only: str | None) -> tuple[str, ...] | None:
     return None if only is None else tuple(name.strip() for name in only.split(",") if name.strip())
 
 
-def sandbox_kind(sandbox: str | None) -> Any:
-    kinds = ("auto", "docker", "local", "unsandboxed")
-    if sandbox not in kinds:
-        raise InputError(f"--sandbox {sandbox}: expected one of {', '.join(kinds)}")
-    return sandbox
+def sandbox_kind(sandbox: str | None) -> str:
+    return check_kind(sandbox or "", where="--sandbox")
 
 
 def print_json(content: Any) -> None:

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from srft.env.errors import InputError
 from srft.harness.commands.options import (
     ConfigOption,
     CriticsOption,
@@ -31,6 +32,15 @@ def rows(
         ),
     ] = None,
     critic: CriticsOption = None,
+    made_for: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="critic",
+            help="Rows that a critic is trained on: runs as questions, the labels of --critic (or human, oracle) as "
+            "replies.",
+        ),
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest row.")] = None,
     overlong: Annotated[
         str | None, typer.Option("--overlong", metavar="RULE", help="What to do with longer ones: cut, drop, slide.")
@@ -51,34 +61,48 @@ def rows(
     """Make token rows of a run: which tokens are trained, and with what weight. `srft show` prints them.
 
     Example: `srft rows --run runs/first --tokenizer models/base --arm srft,all --critic judge`
+
+    Example: `srft rows --run runs/first --tokenizer models/base --for critic --critic human`
     """
     from srft.harness.config.config import read_config
     from srft.harness.run.find import find_round
     from srft.harness.run.store import Run
+    from srft.harness.run.trained import CRITIC_ROWS
+    from srft.harness.stages.critic_rows import CriticRowsConfig, make_critic_rows
     from srft.harness.stages.rows import RowsConfig, make_rows
 
-    settings = read_config(
-        RowsConfig,
-        file=config,
-        sets=sets or (),
-        **{
-            "tokenizer": tokenizer,
-            "arms": ids(arm),
-            "critics": ids(critic),
-            "rows.max_tokens": max_tokens,
-            "rows.overlong": overlong,
-            "evaluation": ids(evaluation),
-        },
-    )
+    of_critic = _is_for_critic(made_for, arm)
+    options = {
+        "tokenizer": tokenizer,
+        **({"labels": ids(critic)} if of_critic else {"critics": ids(critic), "arms": ids(arm)}),
+        "rows.max_tokens": max_tokens,
+        "rows.overlong": overlong,
+        "evaluation": ids(evaluation),
+    }
     number = find_round(required(run, "--run"), round_number)
-    with Run(required(run, "--run")) as opened:
-        made = make_rows(settings, opened.round(number))
+    if of_critic:
+        learned = read_config(CriticRowsConfig, file=config, sets=sets or (), **options)
+        with Run(required(run, "--run")) as opened:
+            made = {CRITIC_ROWS: make_critic_rows(learned, opened.round(number))}
+    else:
+        settings = read_config(RowsConfig, file=config, sets=sets or (), **options)
+        with Run(required(run, "--run")) as opened:
+            made = make_rows(settings, opened.round(number))
     if json:
         print_json(
             {arm: {"folder": str(it.folder), "new": it.is_new, **_figures(it.manifest)} for arm, it in made.items()}
         )
     else:
         _print_rows(made)
+
+
+def _is_for_critic(made_for: str | None, arm: str | None) -> bool:
+    """Raises InputError."""
+    if made_for not in (None, "critic"):
+        raise InputError(f"--for {made_for}: expected critic, or leave it out for rows that the model is trained on")
+    if made_for and arm:
+        raise InputError(f"--for critic and --arm {arm} exclude each other: an arm is of the model's own rows")
+    return made_for is not None
 
 
 def _figures(manifest: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`srft train`: masked rows to a trained model."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +44,9 @@ def train(
         typer.Option("--evaluation", metavar="TASKS,TASKS", help="Tasks to be evaluated on: refused if trained on."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print memory, time and tokens instead of training.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Take two steps of the longest pack: their peak beside the plan's.")
+    ] = False,
     round_number: RoundOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -63,6 +65,9 @@ def train(
         _print_plan(settings, model=model, rows=_rows(run, rows, arm, round_number) if run or rows else None, json=json)
         return
     folder = _rows(run, rows, arm, round_number)
+    if measure:
+        _print_measured(settings, model=model, rows=folder, json=json)
+        return
     _train(
         folder,
         recipe=settings,
@@ -87,8 +92,7 @@ def _train(
     if model is None:
         raise InputError("--model is missing, and the recipe names none")
     config = TrainConfig(rows=folder, model=model, out=out, recipe=recipe, evaluation=evaluation)
-    alone = "WORLD_SIZE" not in os.environ
-    with stopping() if alone else nullcontext() as stop, Run(run) if run and is_first_process() else nullcontext():
+    with stopping() as stop, Run(run) if run and is_first_process() else nullcontext():
         trained = train_model(config, on_log=_log, stop=stop)
     if trained is None:
         end_at_once("stopped; the same command goes on from the checkpoint", 130)
@@ -141,6 +145,31 @@ def _print_trained(trained: Any, out: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"{out}  (loss.png, training.json)", soft_wrap=True, highlight=False)
+
+
+def _print_measured(recipe: Any, *, model: str | None, rows: Path, json: bool) -> None:
+    from srft.harness.stages.train import is_first_process
+    from srft.train.plan.measure import measure_step
+    from srft.train.rows.rows import RowTable
+
+    if model is None:
+        raise InputError("--model is missing, and the recipe names none")
+    measured = measure_step(RowTable.open(rows), recipe, model=model)
+    if not is_first_process():
+        return
+    if json:
+        print_json(measured)
+        return
+    table = Table("", "", title="Measured", show_header=False)
+    gib = 1 << 30
+    table.add_row("peak of a process", f"{measured.peak_bytes / gib:,.2f} GiB")
+    table.add_row("planned", f"{measured.planned_bytes / gib:,.2f} GiB")
+    table.add_row("a step", f"{measured.step_s:,.2f} s, {measured.tokens:,} tokens")
+    table.add_row("pace", f"{measured.tokens_per_s:,.0f} tokens/s")
+    table.add_row("share of the peak", "-" if measured.mfu is None else f"{measured.mfu:.0%}")
+    table.add_row("longest pack", f"{measured.longest_pack:,} tokens")
+    table.add_row("attention", measured.attention + (", document by document" if measured.apart else ""))
+    Console().print(table)
 
 
 def _print_plan(recipe: Any, *, model: str | None, rows: Path | None, json: bool) -> None:

@@ -17,8 +17,9 @@ import yaml
 from srft.agent.demonstrator.demonstrator import DemonstratorConfig
 from srft.agent.limits import EpisodeLimits
 from srft.agent.models.openai import OpenAIConfig
-from srft.env.backends import Kind
+from srft.env.backends import check_kind
 from srft.env.errors import InputError
+from srft.env.grading.container import OFFICIAL_CAPABILITIES, OFFICIAL_NETWORK, GradingContainer
 from srft.env.identity import ADDS, INSIDE_RUN, MAY_CHANGE, adds_by, decides_by, resolved_path
 from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
@@ -33,35 +34,65 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent's sandboxes are made. `null` is no limit.
 
-    kind: what `auto` came to is kept in run.yaml, and a run that goes on in another kind is refused.
+    kind: auto, docker, local, or MODULE:NAME of a backend of one's own. What `auto` came to is kept in run.yaml, and a
+    run that goes on in another kind is refused.
     """
 
-    kind: Annotated[Kind, MAY_CHANGE] = "auto"
+    kind: Annotated[str, MAY_CHANGE] = "auto"
     mode: Mode = "stateless"
     network: str = "none"
     memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
     cpus: Annotated[float, MORE_THAN_0] | None = None
     pids: Annotated[int, MORE_THAN_0] | None = 1024
 
+    def __post_init__(self) -> None:
+        check_kind(self.kind, where="sandbox.kind")
+
     @property
     def limits(self) -> Limits:
-        memory_bytes = None if self.memory_gib is None else int(self.memory_gib * (1 << 30))
-        return Limits(memory_bytes=memory_bytes, cpus=self.cpus, pids=self.pids)
+        return Limits(memory_bytes=_bytes(self.memory_gib), cpus=self.cpus, pids=self.pids)
 
 
 class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How images are had. Under a disk budget the least recently used of those that srft fetched goes first."""
+    """How images are had. `null` is no limit.
+
+    disk_budget_gib: what images and snapshots may take on the engine's disk; the least recently used of those that srft
+    got go first. pulls_per_minute: requests to registries. platform: as in `docker pull --platform`, say linux/amd64 on
+    a machine with an ARM processor; `null`: the engine's own.
+    """
 
     disk_budget_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
     pulls_per_minute: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    platform: str | None = None
 
 
 class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How patches are graded."""
+    """How patches are graded. `null` is no limit.
+
+    enabled: grade each attempt when it ends. workers: gradings at a time. timeout_s: for one task's tests. memory_gib,
+    cpus, pids: what the tests of one patch may use. network: `bridge` (the engine's default, as the official grader has
+    it), `none`, or a network of the engine's; never the host's. capabilities: of the container beyond the engine's
+    default ones; the official grader gives it SYS_ADMIN.
+    """
 
     enabled: Annotated[bool, ADDS] = True
     workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 2
     timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1800.0
+    memory_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = 8.0
+    cpus: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    pids: Annotated[Annotated[int, MORE_THAN_0] | None, MAY_CHANGE] = 4096
+    network: str = OFFICIAL_NETWORK
+    capabilities: tuple[str, ...] = OFFICIAL_CAPABILITIES
+
+    @property
+    def container(self) -> GradingContainer:
+        """What the tests may use. Raises InputError for the host's network."""
+        limits = Limits(memory_bytes=_bytes(self.memory_gib), cpus=self.cpus, pids=self.pids)
+        return GradingContainer(network=self.network, capabilities=self.capabilities, limits=limits)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * (1 << 30))
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -176,12 +176,15 @@ def model_ids(names: tuple[str, ...], *, base: Path, record: Any) -> list[str]:
 
 
 def critic_id(name: str, *, base: Path, record: Any) -> str:
-    """Who judges: `file` and the content of its labels, `endpoint` and the model's name there, or a rule's name."""
+    """Who judges: `file` and the content of its labels, `endpoint` and the model's name there, `local` and the weights
+    of a trained critic, or a rule's name."""
     kind, _, file = name.partition(":")
     if kind in {"file", "oracle"} and file:
         return f"{kind} {file_id(resolved_path(file, base))}"
     if kind in {"http", "https"}:
         return f"endpoint {name.partition('#')[2] or record.judge.openai.name}"
+    if kind == "local" and file:
+        return f"local {base_model_id(file, base=base, record=record)}"
     return name
 
 

@@ -42,9 +42,8 @@ from srft.agent.records import Action, Step, Trajectory, Usage
 from srft.agent.storable import named
 from srft.critic.judge.judge import add_usage
 from srft.critic.labels.labels import Critic, Critique, StepLabel, Verdict, check_complete
-from srft.env.backends import Backend, choose_backend
+from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError
-from srft.env.git.patch import take_patch
 from srft.env.grading.grade import Grade
 from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import Task, load_tasks
@@ -54,6 +53,7 @@ from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.store import Round
+from srft.harness.stages.backend import open_backend
 from srft.harness.stages.evaluate import Grader, Submission
 from srft.harness.stages.models import check_model, close_model, configured_model
 
@@ -103,7 +103,8 @@ class Session:
         self._points = 0
         self._scratch = tempfile.TemporaryDirectory(prefix="srft-debug-")
         self._round = Round(Path(self._scratch.name))
-        self._grader = Grader(backend, self._round, workers=1, timeout_s=config.grading.timeout_s)
+        asked = config.grading
+        self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
     @classmethod
     def open(cls, config: CollectConfig, *, critics: Callable[[], Critic]) -> Session:
@@ -112,7 +113,7 @@ class Session:
         if len(tasks) != 1:
             raise InputError(f"{config.tasks}: expected one task to debug, got {len(tasks)}; name its id")
         model = HumanModel() if config.model == HUMAN else configured_model(config, tasks)
-        backend = choose_backend(config.sandbox.kind)
+        backend = open_backend(config.sandbox.kind, config.images)
         backend.reap()
         check_model(model)
         return cls(tasks[0], model, backend=backend, config=config, critics=critics)
@@ -284,7 +285,7 @@ class Session:
         """What was changed so far; nothing that runs in the sandbox is disturbed. `None` where an episode ended without
         a patch. Raises PatchError."""
         finished = self.lines.tip.finished
-        return finished.patch if finished else take_patch(self._env.sandbox, self._env.start, kill=False)
+        return finished.patch if finished else self._env.patch(kill=False).text
 
     def tests(self) -> Grade:
         """The official verdict on the diff so far, by the hidden tests in a fresh container."""

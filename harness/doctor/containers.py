@@ -27,7 +27,9 @@ TRIAL_IMAGES = 3
 @contextlib.contextmanager
 def open_engine() -> Iterator[tuple[docker.DockerClient | None, Finding]]:
     """The engine, `None` where none answers, and what was found of it."""
-    where = os.environ.get("DOCKER_HOST") or "the default socket"
+    from srft.env.docker.sandbox import engine_address
+
+    where = engine_address()
     try:
         engine = docker.from_env(timeout=ENGINE_TIMEOUT_S)
         about, info = engine.version(), engine.info()
@@ -152,6 +154,19 @@ def check_local_sandbox() -> Finding:
         return Finding("local sandbox", "error", found, remedy)
     remedy = "make room in SRFT_LOCAL_EPISODES (/var/tmp) and SRFT_LOCAL_IMAGES (~/.cache/srft); or --sandbox docker"
     return _trial("local sandbox", lambda: LocalSandbox(SandboxSpec(image=empty_image())), remedy)
+
+
+def check_oci_programs() -> Finding:
+    """What fetches the images of datasets for the local sandbox."""
+    from srft.env.local.oci import PROGRAMS, missing_programs
+
+    name = "images without an engine"
+    if missing := missing_programs():
+        remedy = (
+            f"`sudo apt-get install {' '.join(missing)}`, or your system's like; Dockerfiles are built without them"
+        )
+        return Finding(name, "warning", f"the local sandbox fetches none: no {' and no '.join(missing)}", remedy)
+    return Finding(name, "ok", f"the local sandbox fetches them with {' and '.join(PROGRAMS)}")
 
 
 def images_folder(engine: docker.DockerClient) -> Path | None:

@@ -22,6 +22,7 @@ from srft.harness.doctor.containers import (
     check_base_image,
     check_container,
     check_local_sandbox,
+    check_oci_programs,
     images_folder,
     open_engine,
     other_images,
@@ -92,6 +93,7 @@ def _findings(asked: Asked) -> Iterator[Finding]:
             yield base
             yield check_container((base_image(),) if base.state == "ok" else other_images(engine), base)
     yield check_local_sandbox()
+    yield check_oci_programs()
     run = Path(asked.run or "runs")
     for what, place, remedy in places(run, images):
         yield check_disk(what, place, remedy)

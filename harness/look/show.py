@@ -81,7 +81,7 @@ def find_run(
     table = open_rows(round_, chosen) if has_rows(round_, chosen) else None
     policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
     used = critics_used([chosen], critics or (table.manifest.critics if table else ()), index.critiques, round_)
-    facts = run_facts(shown.trajectory, outcome, of_run, used, chosen)
+    facts = run_facts(shown.trajectory, outcome, of_run, used, chosen)._replace(tampering=index.tampers(entry))
     reason = left_out(facts, policy)
     return shown._replace(
         left_out=reason,

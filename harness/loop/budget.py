@@ -1,4 +1,4 @@
-"""Budgets: what a run may take in tokens, time and disk, watched while it goes on.
+"""Budgets: what a run may take in tokens, dollars, time and disk, watched while it goes on.
 
 Reads the sizes of a run's files and the usage in its trajectories and labels; writes nothing.
 
@@ -57,7 +57,7 @@ class BudgetWatch:
     def _warn(self, error: InputError) -> None:
         if str(error) not in self._said:
             self._said.add(str(error))
-            logger.warning("budget.tokens: {}; the rest is counted on", error)
+            logger.warning("budget: {}; the rest is counted on", error)
 
     def _look(self, broken: Callable[[InputError], None]) -> None:
         self.spent = self._spent(broken)
@@ -68,6 +68,10 @@ class BudgetWatch:
         limits = self._budget
         if limits.wall_s is not None and (seconds := time.monotonic() - self._began) > limits.wall_s:
             return f"budget.wall_s: {seconds:.0f} s of {limits.wall_s:.0f} s are over"
+        if limits.usd is not None:
+            self._count.look(broken)
+            if (usd := self._count.usd) > limits.usd:
+                return f"budget.usd: USD {usd:,.2f} of {limits.usd:,.2f} are spent"
         if limits.tokens is not None and (tokens := self._count.look(broken)) > limits.tokens:
             return f"budget.tokens: {tokens:,} tokens of {limits.tokens:,} are spent"
         if limits.disk_gib is not None and (size := _bytes_below(self._folder)) > limits.disk_gib * (1 << 30):

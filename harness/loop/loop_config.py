@@ -44,9 +44,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on.
 
     tokens: prompt and reply tokens of teacher, critic and evaluated models, as counted by those who serve them.
-    wall_s: of one command. disk_gib: of the run's folder.
+    usd: what the same cost, as their servers say or by the prices in `collect.openai` and `judge.openai`; models
+    without either count nothing. wall_s: of one command. disk_gib: of the run's folder.
     """
 
+    usd: Annotated[float, MORE_THAN_0] | None = None
     tokens: Annotated[int, MORE_THAN_0] | None = None
     wall_s: Annotated[float, MORE_THAN_0] | None = None
     disk_gib: Annotated[float, MORE_THAN_0] | None = None
@@ -75,9 +77,10 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     context_tokens, reply_tokens: of one request, on average. cached_share: of the prompt, by the prefix cache. (The
     last four are the means of 246 recorded runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one
     of the episodes under way sees.
-    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve the
-    model. judge_usd_per_million_prompt, judge_usd_per_million_completion: what a judge's tokens cost where
-    `judge.openai` names no price.
+    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve
+    the model. unresolved_share: of the runs, which a judge reads (that of the SRFT paper).
+    judge_usd_per_million_prompt, judge_usd_per_million_completion: what a judge's tokens cost where `judge.openai`
+    names no price.
     """
 
     tasks: int = 1000
@@ -93,6 +96,7 @@ class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grading_s: float = 60.0
     image_gib: float = 1.0
     gpus: int = 8
+    unresolved_share: Share = 0.61
     judge_usd_per_million_prompt: float | None = None
     judge_usd_per_million_completion: float | None = None
 
@@ -115,9 +119,9 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds' runs a round trains
     on: `all` up to it, only its own (`new`), or those of the last n. choose: which tasks a round collects on, and how
     often. critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see
-    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end without the loop stopping
-    for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ, which count with the
-    recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
+    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end or leave ungraded without
+    the loop stopping for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ,
+    which count with the recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
     """
 
     KEPT_AS: ClassVar[str] = "loop"

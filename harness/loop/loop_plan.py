@@ -288,12 +288,14 @@ def _episodes(
 
 
 def _critique(config: LoopConfig, runs: int | None) -> StagePlan:
-    """A judge reads every run once a vote: its last context and a little more. A rule reads no tokens."""
+    """A judge reads every run that is not resolved once a vote: its last context and a little more. A rule reads no
+    tokens, and all runs."""
     assumed = config.plan
     if not _is_judge(config) or runs is None:
         return StagePlan(stage="critique", count=runs, of="runs")
+    runs = round(runs * _read_share(config))
     readings = runs * config.judge.votes
-    prompts, replies = readings * 2 * assumed.context_tokens, round(readings * assumed.steps * 40)
+    prompts, replies = readings * 2 * assumed.context_tokens, round(readings * (assumed.steps * 90 + 250))
     prices, _ = _judge_prices(config)
     return StagePlan(
         stage="critique",
@@ -303,6 +305,14 @@ def _critique(config: LoopConfig, runs: int | None) -> StagePlan:
         reply_tokens=replies,
         cost_usd=None if prices is None else (prompts * prices[0] + replies * prices[1]) / 1e6,
     )
+
+
+def _read_share(config: LoopConfig) -> float:
+    """Which share of the runs a judge reads."""
+    only = config.runs.outcome if config.runs is not None and config.rounds == 1 else "all"
+    if config.mask.mask_resolved or only == "unresolved":
+        return 1.0
+    return 0.0 if only == "resolved" else config.plan.unresolved_share
 
 
 def _is_judge(config: LoopConfig) -> bool:

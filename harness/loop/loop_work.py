@@ -156,10 +156,12 @@ class LoopWork:
         if ended.reason:
             raise Incomplete(ended.reason)
         self.check_stop()
-        if ended.failed > self.config.may_fail * ended.episodes:
+        not_graded = ended.evaluation.not_graded if ended.evaluation else 0
+        if ended.failed + not_graded > self.config.may_fail * ended.episodes:
             raise Incomplete(
-                f"{into.path}: {ended.failed} of {ended.episodes} episodes were ended by infrastructure, which "
-                f"may_fail {self.config.may_fail:g} does not allow; the same command tries them again"
+                f"{into.path}: of {ended.episodes} episodes {ended.failed} were ended by infrastructure and "
+                f"{not_graded} could not be graded, which may_fail {self.config.may_fail:g} does not allow; the same "
+                "command tries them again"
             )
         counts = {"episodes": ended.episodes, "finished": ended.finished, "failed": ended.failed}
         return counts | (as_json(ended.evaluation) if ended.evaluation else {})

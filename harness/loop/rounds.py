@@ -300,7 +300,11 @@ class _Round:
 
     def _judging(self, critic: str) -> CritiqueConfig:
         return CritiqueConfig(
-            critic=critic, judge=self.config.judge, round=self.number, tasks=self.rounds.sources.trained
+            critic=critic,
+            judge=self.config.judge,
+            round=self.number,
+            tasks=self.rounds.sources.trained,
+            outcome="all" if self.config.mask.mask_resolved else "auto",
         )
 
     def _judge(self, critic: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from srft.agent.records import Trajectory
-from srft.critic.labels.labels import Evidence, Information
+from srft.critic.labels.labels import SHOWN, Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
@@ -75,11 +75,10 @@ class EvidenceBook:
     def of(self, trajectory: Trajectory | RunEntry) -> Evidence:
         """The evidence on a run. Raises InputError for a test log that cannot be read."""
         run = self._short(trajectory)
-        wants_patch = self.information == "gold_patch"
         return Evidence(
             resolved=self._index.outcome(run).resolved,
             test_log=self._test_log(run) if self.information == "test_log" else None,
-            gold_patch=self._gold_patches.get(run.task_id) if wants_patch else None,
+            gold_patch=self._gold_patches.get(run.task_id) if "gold_patch" in SHOWN[self.information] else None,
         )
 
     def _short(self, run: Trajectory | RunEntry) -> RunEntry:
@@ -89,8 +88,9 @@ class EvidenceBook:
         return self._index.by_id.get(run.id) or msgspec.structs.replace(entry_of(run), stop_reason="submitted")
 
     def missing(self, trajectory: Trajectory | RunEntry) -> str | None:
-        """What the information arm wants and this run does not have."""
-        if self.information == "none":
+        """What the information arm wants and this run does not have. A critic that sees the fix alone has no opinion on
+        a task without one; that is not asked for here."""
+        if self.information in ("none", "outcome_if_known", "fix_alone"):
             return None
         run = self._short(trajectory)
         if self._index.outcome(run).resolved is None:

@@ -31,6 +31,7 @@ from srft.critic.rules.rules import ToolErrorCritic
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
 from srft.env.grading.grade import Outcome as GradeOutcome
+from srft.env.grading.tampering import tampering
 from srft.harness.run.predictions import predictions_on_file
 from srft.harness.run.store import JsonLines, Round
 
@@ -51,7 +52,7 @@ GRADER_FAILED = "the grader failed"
 UNFINISHED = {"infra_error": ENDED_BY_INFRASTRUCTURE, "cancelled": CANCELLED}
 """Stop reasons of episodes that say nothing of the model -> why."""
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when what an entry holds changes, and not its fields alone."""
 
 _MARK_BYTES = 1 << 16
@@ -160,6 +161,8 @@ class RunEntry(Entry, frozen=True, array_like=True):
     """A letter a step: 1 the command failed, 0 it did not, ? not known."""
     tool_error: str = ""
     """The rule `tool_error`'s verdicts, a letter a step (see `CODES`)."""
+    tampering: bool = False
+    """Whether the patch changes the tests' machinery, by its text."""
     partial: dict[str, int] = {}
     """What some of the model's replies came with -> how many came without it."""
 
@@ -247,6 +250,7 @@ class GradeEntry(Entry, frozen=True, array_like=True):
     outcome: GradeOutcome
     timed_out: bool
     grader: str
+    tampering: bool = False
 
 
 def failed_tool(step: Step) -> bool | None:
@@ -275,6 +279,7 @@ def entry_of(run: Trajectory, offset: int = -1) -> RunEntry:
         cut_observations=sum(step.elided_chars > 0 for step in run.steps),
         failed_tools="".join({True: "1", False: "0", None: "?"}[failed_tool(step)] for step in run.steps),
         tool_error=tool_error_codes(run),
+        tampering=bool(tampering(run.patch, repo=run.repo)),
         partial=_partial(run),
     )
 
@@ -314,7 +319,8 @@ def _critique(told: Critique, offset: int) -> CritiqueEntry:
 
 def _grade(grade: Grade, offset: int) -> GradeEntry:
     same = ("patch_hash", "resolved", "outcome", "timed_out", "grader")
-    return GradeEntry(offset=offset, task_id=grade.instance_id, **{name: getattr(grade, name) for name in same})
+    kept = {name: getattr(grade, name) for name in same}
+    return GradeEntry(offset=offset, task_id=grade.instance_id, tampering=bool(grade.tampering), **kept)
 
 
 # ---- one file ----
@@ -604,6 +610,11 @@ class Index:
         """The last grade of the run's patch that is a verdict. Raises InputError."""
         found = self.grades.get((run.task_id, run.patch_hash))
         return None if found is None or found.resolved is None else self.round.grades.at(found.offset)
+
+    def tampers(self, run: RunEntry) -> bool:
+        """Whether the run's patch changes the tests' machinery, by its text or by its grade."""
+        found = self.grades.get((run.task_id, run.patch_hash))
+        return run.tampering or (found is not None and found.tampering)
 
     def attempts_by_task(self) -> dict[str, list[bool]]:
         """Task -> the verdicts on its attempts, in their order; a task without any has an empty list."""

@@ -1,4 +1,4 @@
-"""Tokens in the records of a run, counted while it grows.
+"""Tokens in the records of a run and what they cost, counted while it grows.
 
 Reads trajectories.jsonl and labels.jsonl below a folder, of each record the usage alone; writes nothing.
 
@@ -47,14 +47,15 @@ class _Place:
 class TokenCount:
     """The tokens in the records below a folder. Each file is read on from where the last look ended.
 
-    A file is known by its inode, not its name: what is set aside meanwhile stays counted, and is not counted again.
+    usd: what they cost, of those for which somebody says it. A file is known by its inode, not its name: what is set
+    aside meanwhile stays counted, and is not counted again.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._places: dict[tuple[int, int], _Place] = {}
         self._decoder = msgspec.json.Decoder(_Line)
-        self.tokens = 0
+        self.tokens, self.usd = 0, 0.0
 
     def look(self, broken: Callable[[InputError], None] = refuse) -> int:
         """All tokens so far: prompts and replies. broken: told of a line that is no record, and of a file that cannot
@@ -64,7 +65,8 @@ class TokenCount:
                 path = Path(folder, name)
                 for number, line in self._new_lines(path, broken):
                     try:
-                        self.tokens += _tokens_of(self._decoder.decode(line))
+                        tokens, usd = _sums(self._decoder.decode(line))
+                        self.tokens, self.usd = self.tokens + tokens, self.usd + usd
                     except (msgspec.DecodeError, UnicodeDecodeError) as error:
                         broken(
                             InputError(
@@ -98,6 +100,8 @@ class TokenCount:
             )
 
 
-def _tokens_of(record: _Line) -> int:
-    usages = [record.usage, *(step.usage for step in record.steps)]
-    return sum((it.prompt_tokens or 0) + (it.completion_tokens or 0) for it in usages if it)
+def _sums(record: _Line) -> tuple[int, float]:
+    """(tokens, US dollars) of a record."""
+    usages = [it for it in (record.usage, *(step.usage for step in record.steps)) if it]
+    tokens = sum((it.prompt_tokens or 0) + (it.completion_tokens or 0) for it in usages)
+    return tokens, sum(it.cost_usd or 0.0 for it in usages)

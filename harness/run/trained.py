@@ -55,6 +55,10 @@ class RowsFile(msgspec.Struct, frozen=True, kw_only=True):
         return 1 - self.trained_tokens / self.written_tokens if self.written_tokens else None
 
 
+CRITIC_ROWS = "critic"
+"""In the place of an arm: rows that a critic is trained on."""
+
+
 def rows_folder(round_: Round, arm: str) -> Path:
     return round_.path / "rows" / arm
 
@@ -73,7 +77,7 @@ def rows_on_file(round_: Round) -> dict[str, RowsFile]:
     """Arm -> its rows.json, in the order of the arms' names. Raises InputError."""
     found = {}
     for path in sorted(round_.path.glob("rows/*/rows.json")):
-        if path.parent.name.startswith("."):  # set aside
+        if path.parent.name.startswith(".") or path.parent.name == CRITIC_ROWS:  # set aside; of no arm
             continue
         try:
             found[path.parent.name] = msgspec.json.decode(path.read_bytes(), type=RowsFile)
@@ -88,7 +92,8 @@ def rows_command(round_: Round, arm: str | None) -> str:
     """What makes the rows of an arm."""
     number = round_.path.name.removeprefix("round-")
     round_option = f" --round {int(number)}" if number.isdecimal() and int(number) else ""
-    return f"srft rows --run {round_.path.parent}{round_option} --tokenizer D --arm {arm or 'srft'}"
+    what = "--for critic" if arm == CRITIC_ROWS else f"--arm {arm or 'srft'}"
+    return f"srft rows --run {round_.path.parent}{round_option} --tokenizer D {what}"
 
 
 def open_rows(round_: Round, arm: str) -> RowTable:

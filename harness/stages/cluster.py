@@ -19,6 +19,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,12 +32,13 @@ from srft.agent.records import Step, Trajectory
 from srft.critic.judge.config import JudgeConfig
 from srft.critic.judge.judge import Judge
 from srft.critic.labels.labels import Critique, Evidence
-from srft.env.backends import Backend, choose_backend
+from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError
 from srft.env.grading.grade import Grade, grade
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
-from srft.harness.config.config import CollectConfig, RayConfig, SandboxConfig
+from srft.harness.config.config import CollectConfig, ImagesConfig, RayConfig
+from srft.harness.stages.backend import open_backend
 from srft.harness.stages.episodes import EpisodeRunner
 from srft.harness.stages.models import close_model, configured_model
 
@@ -149,6 +151,7 @@ class RemoteJudge:
             judge.fingerprint,
             judge.settings,
         )
+        self.information = judge.information
 
     def judge(self, trajectory: Trajectory, evidence: Evidence) -> Critique | None:
         critique: Critique | None = self._cluster.call(_judge, self._config, trajectory, evidence)
@@ -167,8 +170,8 @@ class RemoteGrade(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def _backend(config: SandboxConfig) -> Backend:
-    return choose_backend(config.kind)
+def _backend(kind: str, images: ImagesConfig) -> Backend:
+    return open_backend(kind, images)
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,27 +180,34 @@ def _judge_of(config: bytes) -> Judge:
 
 
 def _episode(config: CollectConfig, task: Task, attempt: int) -> Trajectory:
-    backend = _backend(config.sandbox)
+    backend = _backend(config.sandbox.kind, config.images)
     model = configured_model(config, [task])
     runner = EpisodeRunner(config, backend, model, Prompt.load(config.prompt), FORMATS[config.format])
     try:
-        with backend.hold(task):
-            return runner.run(task, attempt, stop=threading.Event())
+        return runner.run(task, attempt, stop=threading.Event())
     finally:
         runner.close()
         close_model(model)
 
 
 def _grade(config: CollectConfig, task: Task, patch: str | None) -> RemoteGrade:
-    backend = _backend(config.sandbox)
+    backend = _backend(config.sandbox.kind, config.images)
 
-    def open_sandbox(spec: SandboxSpec) -> Sandbox:
-        backend.ensure_image(task)
-        return backend.open(spec)
+    with tempfile.TemporaryDirectory(prefix="srft-grading-") as name, ExitStack() as held:
 
-    with tempfile.TemporaryDirectory(prefix="srft-grading-") as name, backend.hold(task):
-        folder = Path(name).resolve()
-        verdict = grade(task, patch, open_sandbox=open_sandbox, log_dir=folder, timeout_s=config.grading.timeout_s)
+        def open_sandbox(spec: SandboxSpec) -> Sandbox:
+            held.enter_context(backend.hold(task))
+            return backend.open(spec)
+
+        folder, asked = Path(name).resolve(), config.grading
+        verdict = grade(
+            task,
+            patch,
+            open_sandbox=open_sandbox,
+            log_dir=folder,
+            timeout_s=asked.timeout_s,
+            container=asked.container,
+        )
         logs = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         log = str(Path(verdict.log_path).resolve().relative_to(folder)) if verdict.log_path else None
     return RemoteGrade(verdict, log, logs)

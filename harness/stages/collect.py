@@ -25,7 +25,7 @@ from srft.agent.formats import FORMATS
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Step
-from srft.env.backends import Backend, choose_backend
+from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import Task, load_tasks
@@ -33,6 +33,7 @@ from srft.harness.config.config import CollectConfig
 from srft.harness.run.predictions import write_predictions
 from srft.harness.run.run_yaml import refuse_another_backend, refuse_another_config, write_config
 from srft.harness.run.store import Round, Run, UnreadableRecord
+from srft.harness.stages.backend import open_backend
 from srft.harness.stages.cluster import Cluster, RemoteEpisodes
 from srft.harness.stages.episodes import EpisodeRunner, first_line
 from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
@@ -125,11 +126,7 @@ def collect(
 
 def _backend(config: CollectConfig, folder: Path) -> Backend:
     """What the episodes run in, without what killed processes left there. Raises InputError, EngineError."""
-    backend = choose_backend(
-        config.sandbox.kind,
-        disk_budget_bytes=_gib(config.images.disk_budget_gib),
-        pulls_per_minute=config.images.pulls_per_minute,
-    )
+    backend = open_backend(config.sandbox.kind, config.images)
     refuse_another_backend(backend.name, folder)
     for left in backend.reap():
         logger.info("removed what a killed process left: {}", left)
@@ -144,10 +141,6 @@ def _cluster(config: CollectConfig, *, is_open: bool) -> AbstractContextManager[
             "ray.address is set, and the model is served in this process, where no other machine can ask it"
         )
     return Cluster(config.ray)
-
-
-def _gib(size: float | None) -> int | None:
-    return None if size is None else int(size * (1 << 30))
 
 
 def _jobs(config: CollectConfig, tasks: list[Task], model: Model) -> list[Job]:
@@ -203,6 +196,7 @@ class _Collection:
             round_,
             workers=config.grading.workers,
             timeout_s=config.grading.timeout_s,
+            container=config.grading.container,
             elsewhere=elsewhere,
         )
         self.reason: SrftError | None = None
@@ -230,8 +224,7 @@ class _Collection:
         """Raises JobFailed where infrastructure ended it."""
         self.progress.add(running=1)
         try:
-            with self.backend.hold(job.task):
-                trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
+            trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
             if trajectory is None or trajectory.stop_reason == "cancelled":
                 return
             self.round.trajectories.append(trajectory)

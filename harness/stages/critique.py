@@ -6,30 +6,32 @@ one critique a line, each as soon as it is there.
     with Run("runs/first") as run:
         summary = critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run, stop=threading.Event())
 
-A run is not judged again where this critic, identified by its fingerprint, has judged it on the evidence that there is
-now: one that was graded anew, or whose reference fix is another, is judged again. Of each critic the last line of a run
-counts, so what is asked for again, after other settings, is written once more, at no cost. What infrastructure ended is
-left out, and so is a run without steps. A critic that fails costs one run, whatever it fails with; the same command
-tries it again. A line of a model's that has no verdict at all is a failure of an earlier version: that run is judged
-again.
+A judge reads what is not resolved, unless `outcome` says `all`: no arm masks resolved runs. A run is not judged again
+where this critic, identified by its fingerprint, has judged it on the evidence that there is now: one that was graded
+anew, or whose reference fix is another, is judged again. Of each critic the last line of a run counts, so what is
+asked for again, after other settings, is written once more, at no cost. What infrastructure ended is left out, and so
+is a run without steps. A critic that fails costs one run, whatever it fails with; the same command tries it again. A
+line of a model's that has no verdict at all is a failure of an earlier version: that run is judged again. `batch.py`
+asks by batch files, `ceiling.py` keeps to an amount of dollars, `critique_plan.py` says before what it will cost.
 """
 
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple, NoReturn
 
 import msgspec
 from loguru import logger
 
+from srft.agent.models.openai import NotAnswered, OpenAIConfig, Send
 from srft.agent.records import Trajectory, Usage
 from srft.critic.judge.config import JudgeConfig
-from srft.critic.judge.judge import Judge, add_usage
+from srft.critic.judge.judge import Judge, JudgeFailed, add_usage
 from srft.critic.labels.labels import (
+    SHOWN,
     Critic,
     Critique,
     Information,
@@ -39,51 +41,64 @@ from srft.critic.labels.labels import (
     evidence_id,
     says_something,
 )
-from srft.env.errors import InfrastructureError, InputError, StorageError
+from srft.env.errors import InfrastructureError, InputError, ModelError, StorageError
 from srft.env.identity import ADDS, MAY_CHANGE, adds_by, decides_by, key
-from srft.harness.config.config import RayConfig
+from srft.harness.config.config import MORE_THAN_0, RayConfig
 from srft.harness.config.identity import critic_id, tasks_id
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.find import find_round
 from srft.harness.run.index import RunEntry
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.run.store import Round, Run, UnreadableRecord
+from srft.harness.stages.batch import Batch, BatchConfig
+from srft.harness.stages.ceiling import Ceiling
 from srft.harness.stages.cluster import Cluster
-from srft.harness.stages.critics import check_critic, open_critic
+from srft.harness.stages.critics import check_critic, closing_critic, open_critic
+from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
+from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
-
-FAILURES_IN_A_ROW = 12
-"""When the critic failed on so many runs in a row, it is not going to get better: the stage stops."""
 
 OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 
 
 class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `srft critique` does.
-
-    critic: `tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
-    endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then stands in the settings `judge`. only: the runs
-    on these tasks. tasks: where the reference fixes come from; those that the run was collected on unless given.
-    round: the newest with trajectories unless given. only_unresolved: leave the resolved runs out. ray: ask a judge
-    from many machines.
-    """
+    """Everything `srft critique` does."""
 
     critic: Annotated[str, decides_by(critic_id)]
+    """`tool_error`, `edits`, `exploit`, `file:FILE`, `oracle` (of the demonstrator's runs), `oracle:FILE`, an
+    endpoint's URL (`http://HOST/v1#NAME`), or `judge`, whose model then is in the settings `judge`."""
     judge: JudgeConfig = JudgeConfig()
+    """How a judge is asked."""
     round: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The round; the newest with trajectories unless given."""
     only: Annotated[tuple[str, ...], ADDS] = ()
+    """The runs on these tasks alone."""
+    outcome: Annotated[Literal["auto", "all", "unresolved"], ADDS] = "auto"
+    """Which runs: `all`, or those that are not known to be resolved (`unresolved`). `auto`: a judge, which costs, reads
+    those that are not resolved; a rule or a file of labels reads all."""
     tasks: Annotated[str | None, adds_by(tasks_id)] = None
+    """Where the reference fixes come from; the tasks that the run was collected on unless given."""
     workers: Annotated[int, msgspec.Meta(gt=0), MAY_CHANGE] = 4
-    only_unresolved: Annotated[bool, ADDS] = False
+    """Runs at a time."""
+    max_usd: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """US dollars that this critic's labels of the round may cost, earlier commands included. No run is begun that would
+    go over it; a larger ceiling goes on."""
+    batch: Annotated[BatchConfig, MAY_CHANGE] = BatchConfig()
+    """Ask by batch files."""
+    plan: Annotated[CritiqueAssumptions, MAY_CHANGE] = CritiqueAssumptions()
+    """What `--plan` and `max_usd` assume."""
     ray: RayConfig = RayConfig()
+    """Ask a judge from many machines."""
 
 
 @dataclass(kw_only=True)
 class Runs(Progress):
-    """How far a critique is. without: runs that the critic has no opinion on."""
+    """How far a critique is. without: runs that the critic has no opinion on. waiting: runs whose questions are in a
+    batch that is not answered yet."""
 
     judged: int = 0
     without: int = 0
+    waiting: int = 0
     mistakes: int = 0
     calls: int = 0
 
@@ -99,19 +114,22 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0
 
     def plus(self, critique: Critique) -> "Spent":
-        usage = add_usage(Usage(**{name: getattr(self, name) for name in Usage.__struct_fields__}), critique.usage)
-        assert usage is not None
-        wall_s = self.wall_s + (critique.wall_s or 0.0)
-        return Spent(calls=self.calls + critique.calls, wall_s=wall_s, **msgspec.structs.asdict(usage))
+        return self.plus_calls(critique.calls, critique.usage, critique.wall_s)
+
+    def plus_calls(self, calls: int, usage: Usage | None, wall_s: float | None = None) -> "Spent":
+        total = add_usage(Usage(**{name: getattr(self, name) for name in Usage.__struct_fields__}), usage)
+        assert total is not None
+        return Spent(calls=self.calls + calls, wall_s=self.wall_s + (wall_s or 0.0), **msgspec.structs.asdict(total))
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What is on file of this critic now, and how it came about.
 
-    trajectories: the runs to be judged: `resumed` (on file before), `judged` (now), `failed`, `without` (the critic has
-    no opinion on them) and those not come to. failures: run -> why. skipped: runs left out, by reason. runs, verdicts:
-    outcome -> how many runs; outcome -> verdict (or "abstained") -> how many steps. remarks: summed over the critiques.
-    spent_now, spent: by this command; by all critiques on file. seconds: this command's.
+    trajectories: the runs to be judged: `resumed` (on file before), `judged` (now), `failed`, `without` (the critic
+    has no opinion on them), `waiting` (for a batch) and those not come to. failures: run -> why. skipped: runs left
+    out, by reason. runs, verdicts: outcome -> how many runs; outcome -> verdict (or "abstained") -> how many steps.
+    remarks: summed over the critiques. spent_now, spent: by this command, runs that failed included; by all critiques
+    on file. seconds: this command's.
     """
 
     critic: str
@@ -122,6 +140,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     failed: int
     without: int
+    waiting: int
     skipped: dict[str, int]
     failures: dict[str, str]
     runs: dict[str, int]
@@ -150,20 +169,107 @@ def critique(
     stop: when set, the runs under way are finished and no other is begun. watch: entered while it goes on.
     """
     round_ = run.round(find_round(run.path, config.round))
-    critic, evidence, subjects = _read(config, round_)
+    batch = _batch(config, round_)
+    critic, evidence, subjects = _read(config, round_, send=batch.send if batch else None)
     evidence.refuse_missing(subjects.missing, run=run.path)
     for told in subjects.again:
         round_.critiques.append(told)
-    if subjects.pending:
+    if subjects.pending and (batch is None or config.batch.until != "written"):
         check_critic(critic)
     if isinstance(critic, Judge):
         critic.until(stop)
-    with _cluster(config, critic) as cluster:
+    with closing_critic(critic), _cluster(config, critic) as cluster:
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
-        stage = _Stage(config, round_, asked, evidence, subjects, stop)
+        ceiling = _ceiling(config, round_, critic, evidence)
+        stage = _Stage(config, round_, asked, evidence, subjects, stop=stop, ceiling=ceiling)
         with watch(stage.progress):
-            stage.run()
+            if batch is not None and isinstance(critic, Judge):
+                _by_batches(stage, batch, critic)
+            elif reason := stage.run():
+                stage.give_up(reason)
         return stage.summary()
+
+
+def _ceiling(config: CritiqueConfig, round_: Round, critic: Critic, evidence: EvidenceBook) -> Ceiling | None:
+    """What keeps to `max_usd`; a rule costs nothing."""
+    if config.max_usd is None or not isinstance(critic, Judge):
+        return None
+    on_file = (told.usage for told in round_.critiques.read() if told.critic == critic.name and told.usage)
+    spent = sum(usage.cost_usd or 0.0 for usage in on_file)
+
+    def estimate(trajectory: Trajectory) -> float | None:
+        try:
+            return cost_of(critic, trajectory, evidence.of(trajectory), config.plan).usd(critic.config)
+        except ModelError:  # it fails without a call
+            return 0.0
+
+    return Ceiling(config.max_usd, spent=spent, estimate=estimate)
+
+
+def plan_critique(config: CritiqueConfig, run: Run) -> CritiquePlan:
+    """What `critique` would ask and what that costs; nobody is asked, nothing is written. Raises InputError."""
+    round_ = run.round(find_round(run.path, config.round))
+    critic, evidence, subjects = _read(config, round_, send=nobody)
+    evidence.refuse_missing(subjects.missing, run=run.path)
+    pending = [it for it in round_.index().standing if it.id in subjects.pending]
+    cost = Cost()
+    failing: dict[str, str] = {}
+    if isinstance(critic, Judge):
+        read = round_.trajectories.read_at(it.offset for it in pending)
+        cost, failing = summed(critic, ((run, evidence.of(run)) for run in read), config.plan)
+    asked = critic.config if isinstance(critic, Judge) else config.judge
+    return CritiquePlan(
+        critic=critic.name,
+        runs=dict(Counter(OUTCOMES[subjects.outcomes[it.id]] for it in pending)),
+        steps=sum(it.steps for it in pending),
+        resumed=len(subjects.outcomes) - len(pending),
+        skipped=dict(subjects.skipped),
+        failing=failing,
+        cost=cost,
+        usd=cost.usd(asked),
+        usd_by_batch=cost.usd(asked, share=config.batch.price_share),
+        hours=hours(cost, config.plan, workers=config.workers),
+        counted_by=asked.openai.tokenizer or "an estimate",
+    )
+
+
+def _batch(config: CritiqueConfig, round_: Round) -> Batch | None:
+    """The files of a judge that is asked by batches. Raises InputError."""
+    if not config.batch.enabled:
+        return None
+    if config.ray.address:
+        raise InputError("critique: a batch is asked from one machine; leave out --batch or ray.address")
+    critic = open_critic(config.critic, judge=config.judge, send=nobody)
+    if not isinstance(critic, Judge):
+        raise InputError(f"critique: {critic.name} asks no server; leave out --batch")
+    return Batch(round_.path / "batch" / critic.fingerprint, config.batch)
+
+
+def _by_batches(stage: "_Stage", batch: Batch, judge: Judge) -> None:
+    """Judge with the answers that there are, put what is to be asked into batches, and begin again when they are there.
+    Raises ModelError."""
+    client, until = judge.client, stage.config.batch.until
+    while not stage.stop.is_set():
+        if until != "written" or not batch.under_way:
+            batch.submit(client)
+        while not batch.fetch(client):
+            if until != "answered":
+                break
+            if stage.stop.wait(stage.config.batch.poll_s):
+                return
+        reason = stage.run()
+        if stage.stop.is_set() or batch.under_way:
+            return
+        if not batch.wanted:
+            if reason:
+                stage.give_up(reason)
+            return
+        batch.write()
+        if until == "written":
+            return
+        batch.submit(client)
+        if until == "submitted":
+            return
 
 
 class Standing(NamedTuple):
@@ -181,12 +287,26 @@ def standing(config: CritiqueConfig, round_: Round) -> Standing:
     return Standing(told_by, is_last_word=not subjects.again)
 
 
-def _read(config: CritiqueConfig, round_: Round) -> tuple[Critic, EvidenceBook, "_Subjects"]:
-    critic = open_critic(config.critic, judge=config.judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks))
+def _read(
+    config: CritiqueConfig, round_: Round, *, send: Send | None = None
+) -> tuple[Critic, EvidenceBook, "_Subjects"]:
+    judge = config.judge
+    if config.batch.enabled and send is not nobody:
+        judge = msgspec.structs.replace(judge, openai=_at_share(judge.openai, config.batch.price_share))
+    critic = open_critic(
+        config.critic, judge=judge, tasks=lambda: tasks_of_round(round_, tasks=config.tasks), send=send
+    )
     information: Information = getattr(critic, "information", "none")
-    gold_patches = _gold_patches(config, round_) if information == "gold_patch" else None
+    gold_patches = _gold_patches(config, round_) if "gold_patch" in SHOWN[information] else None
     evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
     return critic, evidence, _subjects(round_, critic, evidence, config)
+
+
+def _at_share(openai: OpenAIConfig, share: float) -> OpenAIConfig:
+    """The same with a share of its prices."""
+    names = ("usd_per_million_prompt", "usd_per_million_completion", "usd_per_million_cached")
+    prices = {name: value * share for name in names if (value := getattr(openai, name)) is not None}
+    return msgspec.structs.replace(openai, **prices)
 
 
 def _cluster(config: CritiqueConfig, critic: Critic) -> AbstractContextManager[Cluster | None]:
@@ -198,7 +318,7 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
     folder = config_folder(round_)
     if config.tasks is None and kept_config(folder) is None:
         raise InputError(
-            f"{folder}: judge.information is gold_patch, and where the tasks lie is not on file; give --tasks"
+            f"{folder}: the reference fixes are wanted, and where the tasks lie is not on file; give --tasks"
         )
     return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
 
@@ -228,7 +348,7 @@ def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: Cri
     for run in index.standing:
         known_tasks.add(run.task_id)
         outcome = index.outcome(run).resolved
-        if reason := _skipped(run, outcome, config):
+        if reason := _skipped(run, outcome, config, is_judge=isinstance(critic, Judge)):
             subjects.skipped[reason] += 1
             continue
         subjects.outcomes[run.id] = outcome
@@ -283,14 +403,15 @@ def _once_more(told: Critique, name: str) -> Critique:
     return msgspec.structs.replace(told, critic=name, calls=0, usage=None, wall_s=None)
 
 
-def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig) -> str | None:
+def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig, *, is_judge: bool) -> str | None:
     if config.only and run.task_id not in config.only:
         return "not named by --only"
     if run.stop_reason == "infra_error":
         return "ended by the world"
     if not run.steps:
         return "no steps"
-    return "resolved" if config.only_unresolved and outcome else None
+    wants_all = config.outcome == "all" or (config.outcome == "auto" and not is_judge)
+    return "resolved" if outcome and not wants_all else None
 
 
 class _Stage:
@@ -303,7 +424,9 @@ class _Stage:
         critic: Critic,
         evidence: EvidenceBook,
         subjects: _Subjects,
+        *,
         stop: threading.Event,
+        ceiling: Ceiling | None,
     ) -> None:
         self.config, self.round, self.critic, self.evidence = config, round_, critic, evidence
         self.subjects, self.stop = subjects, stop
@@ -312,35 +435,42 @@ class _Stage:
         self.reason: str | None = None
         self.failures: dict[str, str] = {}
         self._spent_now = Spent()
-        self._failed_in_a_row = 0
         self._lock = threading.Lock()
+        self._left = set(subjects.pending)
+        self._ceiling = ceiling
+        self._refused: str | None = None
 
-    def run(self) -> None:
-        """Judge the pending runs, no more of them in memory than there are workers."""
-        running: set[Future[None]] = set()
-        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="critique") as executor:
-            for trajectory in self._pending():
-                while len(running) >= self.config.workers:
-                    running = self._finished(running)
-                if self.stop.is_set():
-                    break
-                running.add(executor.submit(self._judge, trajectory))
-            while running:
-                running = self._finished(running)
+    def run(self) -> str | None:
+        """Judge the pending runs, no more of them in memory than there are workers; why not all, where the ceiling
+        keeps one from being begun."""
+        self._refused = None
+        self.progress.waiting = 0
+        if self._ceiling:
+            self._ceiling.begin()
+        given_up = run_jobs(self._begun(), self._judge, workers=self.config.workers, stop=self.stop, name="critique")
+        if given_up is not None:
+            self.reason = (
+                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {given_up}; fix it and "
+                "give the same command again"
+            )
+        return self._refused
 
-    def _pending(self) -> Iterator[Trajectory]:
+    def _begun(self) -> Iterator[Trajectory]:
+        """The pending runs, each when a worker is free and as far as the ceiling allows."""
         standing = self.round.index().standing
-        yield from self.round.trajectories.read_at(run.offset for run in standing if run.id in self.subjects.pending)
-
-    def _finished(self, running: set[Future[None]]) -> set[Future[None]]:
-        """Wait for one to end; returns the others. Raises what is more than a failure of the critic."""
-        done, others = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        return others
+        for trajectory in self.round.trajectories.read_at(run.offset for run in standing if run.id in self._left):
+            if self._ceiling is not None:
+                while self.progress.running and self._ceiling.waits(trajectory):
+                    if self.stop.wait(POLL_S):
+                        return
+                if refused := self._ceiling.refuses(trajectory):
+                    self._refused = refused
+                    return
+            self.progress.add(running=1)
+            yield trajectory
 
     def _judge(self, trajectory: Trajectory) -> None:
-        self.progress.add(running=1)
+        """Raises JobFailed, InputError, StorageError."""
         try:
             told = self._told(trajectory)
             if told is not None:
@@ -348,24 +478,29 @@ class _Stage:
                     told.labels, steps=len(trajectory.steps), where=f"critic {told.critic} on {trajectory.id}"
                 )
                 self.round.critiques.append(told)
+            self._ended(trajectory, told)
         except (InputError, StorageError):
             raise
+        except NotAnswered:
+            self.progress.add(waiting=1)
         except (InfrastructureError, UnreadableRecord) as error:
+            failed = error if isinstance(error, JudgeFailed) else JudgeFailed("")
+            self._count(Spent().plus_calls(failed.calls, failed.usage), trajectory)
             if not self.stop.is_set():  # a critic that was stopped while it waited has not failed
-                self._failed(trajectory, str(error))
-            return
+                self._fail(trajectory, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours over one run's answer costs that run, never the others
             logger.opt(exception=error).debug("{}", trajectory.id)
-            self._failed(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
-            return
+            self._count(Spent(), trajectory)
+            self._fail(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
         finally:
             self.progress.add(running=-1)
+
+    def _ended(self, trajectory: Trajectory, told: Critique | None) -> None:
+        self._left.discard(trajectory.id)
         if told is None:
             self.progress.add(done=1, without=1)
             return
-        with self._lock:
-            self._failed_in_a_row = 0
-            self._spent_now = self._spent_now.plus(told)
+        self._count(Spent().plus(told), trajectory)
         tokens = (told.usage.prompt_tokens or 0) + (told.usage.completion_tokens or 0) if told.usage else 0
         mistakes = sum(label.verdict == "mistake" for label in told.labels)
         self.progress.add(done=1, judged=1, steps=len(told.labels), mistakes=mistakes, calls=told.calls, tokens=tokens)
@@ -382,19 +517,27 @@ class _Stage:
         nothing = [StepLabel(step=step.index, verdict=None) for step in trajectory.steps]
         return critique_by(self.critic, trajectory, labels=nothing, evidence=given)
 
-    def _failed(self, trajectory: Trajectory, error: str) -> None:
-        logger.warning("{} attempt {} ({}): {}", trajectory.task_id, trajectory.attempt, trajectory.id, error)
+    def _count(self, spent: Spent, trajectory: Trajectory) -> None:
+        """Add what a run has cost."""
+        usage = Usage(**{name: getattr(spent, name) for name in Usage.__struct_fields__})
+        with self._lock:
+            self._spent_now = self._spent_now.plus_calls(spent.calls, usage, spent.wall_s)
+        if self._ceiling is not None:
+            self._ceiling.ended(trajectory.id, spent.cost_usd if spent.calls else 0.0)
+
+    def give_up(self, reason: str) -> None:
+        """Begin nothing more, for this reason."""
+        self.reason = self.reason or reason
+        self.stop.set()
+
+    def _fail(self, trajectory: Trajectory, error: str) -> NoReturn:
+        subject = f"{trajectory.task_id} attempt {trajectory.attempt}"
+        logger.warning("{} ({}): {}", subject, trajectory.id, error)
         self.progress.add(done=1, failed=1)
         with self._lock:
-            self.failures[f"{trajectory.task_id} attempt {trajectory.attempt}"] = error
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row < FAILURES_IN_A_ROW or self.reason is not None:
-                return
-            self.reason = (
-                f"the critic failed on {FAILURES_IN_A_ROW} runs in a row, the last time with: {error}; fix it and "
-                "give the same command again"
-            )
-        self.stop.set()
+            self._left.discard(trajectory.id)
+            self.failures[subject] = error
+        raise JobFailed(subject, error)
 
     def summary(self) -> Summary:
         spent, remarks = Spent(), Counter[str]()
@@ -417,6 +560,7 @@ class _Stage:
             judged=self.progress.judged,
             failed=self.progress.failed,
             without=self.progress.without,
+            waiting=self.progress.waiting,
             skipped=dict(self.subjects.skipped),
             failures=self.failures,
             runs=runs,

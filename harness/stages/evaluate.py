@@ -12,6 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -19,7 +20,8 @@ from typing import Any, Literal, Self
 import msgspec
 
 from srft.env.backends import Backend
-from srft.env.grading.grade import Grade, grade, grade_key
+from srft.env.grading.container import GradingContainer
+from srft.env.grading.grade import OFFICIAL, Grade, grade, grade_key
 from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 from srft.harness.config.config import CollectConfig
@@ -71,7 +73,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 class Grader:
     """Grades patches on some threads, each pair of task and patch once. Enter it to use it.
 
-    elsewhere: gives the verdict in place of this machine.
+    container: what the tests may use. elsewhere: gives the verdict in place of this machine.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Grader:
         *,
         workers: int,
         timeout_s: float,
+        container: GradingContainer = OFFICIAL,
         elsewhere: Callable[[Task, str | None], Grade] | None = None,
     ) -> None:
         self._backend = backend
         self._elsewhere = elsewhere
         self._round = round_
         self._timeout_s = timeout_s
+        self._container = container
         self._lock = threading.Lock()
         self._known = {grade.key: grade for grade in round_.grades.read() if self._is_final(grade)}
         self._running: dict[str, Future[Grade]] = {}
@@ -99,11 +103,11 @@ class Grader:
     def known(self, submission: Submission) -> Grade | None:
         """The verdict that is on file."""
         with self._lock:
-            return self._known.get(grade_key(submission.task, submission.patch))
+            return self._known.get(grade_key(submission.task, submission.patch, self._container))
 
     def submit(self, submission: Submission) -> Future[Grade]:
         """The verdict, now or later. The future raises StorageError when it cannot be kept."""
-        key = grade_key(submission.task, submission.patch)
+        key = grade_key(submission.task, submission.patch, self._container)
         with self._lock:
             if key in self._known:
                 done: Future[Grade] = Future()
@@ -125,18 +129,20 @@ class Grader:
                 self._running.pop(key, None)
 
     def _here(self, task: Task, patch: str | None) -> Grade:
-        with self._backend.hold(task):
+        with ExitStack() as held:
+
+            def open_sandbox(spec: SandboxSpec) -> Sandbox:
+                held.enter_context(self._backend.hold(task))
+                return self._backend.open(spec)
+
             return grade(
                 task,
                 patch,
-                open_sandbox=lambda spec: self._open(task, spec),
+                open_sandbox=open_sandbox,
                 log_dir=self._round.logs,
                 timeout_s=self._timeout_s,
+                container=self._container,
             )
-
-    def _open(self, task: Task, spec: SandboxSpec) -> Sandbox:
-        self._backend.ensure_image(task)
-        return self._backend.open(spec)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from srft.env.backends import Kind, choose_backend
+from srft.env.backends import choose_backend
 from srft.env.errors import InputError
 from srft.env.practice import Counts, PracticeConfig, PracticeSummary, make_practice
 from srft.harness.run.locks import take
@@ -35,7 +35,7 @@ def practice(
     config: PracticeConfig,
     out: Path,
     *,
-    sandbox: Kind,
+    sandbox: str,
     stop: threading.Event,
     watch: Callable[[Making], AbstractContextManager[object]] = nullcontext,
 ) -> PracticeSummary:

@@ -92,7 +92,7 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
         arm: key("rows", made_of[arm], renderer.fingerprint, ROWS_VERSION, settings) for arm in policies
     }
     folder = round_.path / "rows"
-    kept = {arm: table for arm in policies if (table := _kept(folder / arm, fingerprints[arm]))}
+    kept = {arm: table for arm in policies if (table := kept_rows(folder / arm, fingerprints[arm]))}
     missing = {arm: policy for arm, policy in policies.items() if arm not in kept}
     made: dict[str, Manifest] = {}
     if missing:
@@ -102,7 +102,7 @@ def make_rows(config: RowsConfig, round_: Round, *, earlier: Sequence[Round] = (
     return {arm: Rows(folder / arm, made[arm] if arm in made else kept[arm], is_new=arm in made) for arm in policies}
 
 
-def _kept(folder: Path, fingerprint: str) -> Manifest | None:
+def kept_rows(folder: Path, fingerprint: str) -> Manifest | None:
     """The manifest of rows that were made of the same; `None` where there are none."""
     if not (folder / "rows.json").exists():
         return None
@@ -169,10 +169,14 @@ def runs_with_facts(
     `chosen_runs`."""
     index = round_.index()
     for trajectory in round_.finished(in_order=True):
-        of_run, outcome = critiques.get(trajectory.id, []), index.outcome(index.by_id[trajectory.id]).resolved
+        entry = index.by_id[trajectory.id]
+        of_run, outcome = critiques.get(trajectory.id, []), index.outcome(entry).resolved
         facts = {arm: run_facts(trajectory, outcome, of_run, critics, arm) for arm in arms}
-        is_chosen = chosen is None or trajectory.id in chosen
-        yield RunToRender(trajectory, {arm: one._replace(is_chosen=is_chosen) for arm, one in facts.items()})
+        is_chosen, tampering = chosen is None or trajectory.id in chosen, index.tampers(entry)
+        whole: dict[str, RunFacts] = {
+            arm: one._replace(is_chosen=is_chosen, tampering=tampering) for arm, one in facts.items()
+        }
+        yield RunToRender(trajectory, whole)
 
 
 def run_facts(

@@ -23,12 +23,12 @@ from srft.env.tasks.task import load_tasks
 from srft.harness.config.config import read_config
 from srft.harness.config.identity import base_model_id, tasks_ids
 from srft.harness.run.store import Round
-from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
+from srft.harness.run.trained import CRITIC_ROWS, arms_on_file, has_rows, rows_command, rows_folder
 from srft.harness.serve.memory import out_of_memory
 from srft.train.fit.finetune import Trained, finetune
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By, refuse_contamination
-from srft.train.rows.rows import RowTable
+from srft.train.rows.rows import VERDICTS, RowTable
 
 
 def _rows_id(folder: Path, *, base: Path, record: Any) -> str:
@@ -63,8 +63,8 @@ SMALLER = (
 
 
 def rows_to_train(round_: Round, arm: str | None) -> Path:
-    """The rows of an arm, or of the only one there is. Raises InputError."""
-    found = arms_on_file(round_)
+    """The rows of an arm or for a critic, or the only ones there are. Raises InputError."""
+    found = [*arms_on_file(round_), *([CRITIC_ROWS] if has_rows(round_, CRITIC_ROWS) else [])]
     if arm is None and len(found) == 1:
         arm = found[0]
     if arm not in found:
@@ -90,7 +90,26 @@ def train(
             table.manifest.task_ids, table.manifest.repos, evaluation=load_tasks(name), by=config.contamination
         )
     with out_of_memory(f"training {config.out}", do=SMALLER):
-        return finetune(table, config.recipe, model=config.model, out=config.out, on_log=on_log, stop=stop)
+        return finetune(
+            table,
+            config.recipe,
+            model=config.model,
+            out=config.out,
+            judged=_judged(config.rows, table),
+            on_log=on_log,
+            stop=stop,
+        )
+
+
+def _judged(folder: Path, table: RowTable) -> RowTable | None:
+    """Rows whose runs have verdicts, for the losses by verdict: these, else those of another arm of the same round, so
+    that arms which read no labels are measured too."""
+    for place in (folder, folder.parent / "srft", *sorted(folder.parent.glob("*"))):
+        if (place / "rows.json").exists() and (place / VERDICTS).exists():
+            found = table if place == folder else RowTable.open(place)
+            if found.verdicts and found.manifest.vocabulary == table.manifest.vocabulary:
+                return found
+    return None
 
 
 def is_first_process() -> bool:

@@ -18,6 +18,7 @@ from srft.env.errors import SrftError
 from srft.train.fit.finetune import Trained, read_trained
 
 PR_SET_PDEATHSIG = 1
+SHUTDOWN_S = 1800
 
 
 class TrainingFailed(SrftError):
@@ -29,8 +30,7 @@ def train_in_process(
 ) -> Trained | None:
     """Train, or go on, or find it done; `None` where it was stopped. Raises TrainingFailed.
 
-    stop: when set, the step under way is finished and a checkpoint written; under torchrun the processes end at once,
-    and the last checkpoint is what there is.
+    stop: when set, the step under way is finished and a checkpoint written.
     """
     command = [*_launcher(processes), "train", "--rows", str(rows), "--model", model, "--out", str(out)]
     command += ["--recipe", recipe, *(part for text in sets for part in ("--set", text)), "--json"]
@@ -54,7 +54,8 @@ def train_in_process(
 def _launcher(processes: int) -> list[str]:
     if processes == 1:
         return [sys.executable, "-m", "srft.harness.cli"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # By default torchrun kills processes that take longer than 30 s to finish a step and write a checkpoint.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--shutdown-timeout={SHUTDOWN_S}"]
     return [*torchrun, f"--nproc-per-node={processes}", "-m", "srft.harness.cli"]
 
 

@@ -1,6 +1,7 @@
 """What the agent's tests share: a chat server over a real socket, a container, a task, the recorded runs."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,15 +15,16 @@ from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task, load_tasks
 from tests import tiny
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-RUNS = DATA / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
+DATA = Path(os.environ.get("SRFT_SHARED") or Path(__file__).parents[3] / "shared", "data")
+"""For tests that choose their parameters by what lies there; others take the fixture `shared_data`."""
 
 
 @pytest.fixture(scope="session")
-def recorded_runs() -> Path:
-    if not RUNS.exists():
-        pytest.skip("the recorded runs are not on this machine (../shared/data/trajectories)")
-    return RUNS
+def recorded_runs(shared_data: Path) -> Path:
+    path = shared_data / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path
 
 
 @pytest.fixture(scope="session")

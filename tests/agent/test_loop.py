@@ -391,8 +391,19 @@ def test_a_patch_that_the_agent_made_impossible_is_no_infrastructure(episode):
     assert run.detail.startswith("PatchError: ")
 
 
-def test_an_agent_that_removes_the_repository_is_no_infrastructure(episode):
-    assert episode([bash("rm -rf /testbed"), SUBMIT]).stop_reason == "submitted"
+def test_an_agent_that_removes_the_folder_has_deleted_its_files(episode):
+    run = episode([bash("rm -rf /testbed"), SUBMIT])
+    assert (run.stop_reason, run.detail) == ("submitted", None)
+    assert run.patch.count("deleted file mode") == 2
+
+
+def test_what_a_patch_leaves_out_is_told(episode):
+    """Names that are not UTF-8 and a repository made anew cost nothing."""
+    run = episode([bash("echo 42 >answer.txt; touch $'caf\\xe9'; mkfifo p; rm -rf .git; git init -q"), SUBMIT])
+    assert (run.stop_reason, run.failure) == ("submitted", None)
+    assert run.detail == "left out of the patch: 1 neither file nor link (p)"
+    assert '"b/caf\\351"' in run.patch
+    assert "+42" in run.patch
 
 
 def test_a_prompt_for_another_format_is_refused(episode):

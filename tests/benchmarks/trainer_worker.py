@@ -9,11 +9,10 @@ from pathlib import Path
 
 from trainer_turns import Turns
 
-from srft.train.fit.finetune import load_model, training_arguments
+from srft.train.fit.arguments import training_arguments
+from srft.train.fit.finetune import make_trainer
 from srft.train.fit.recipe import Recipe
 from srft.train.fit.schedule import Schedule
-from srft.train.fit.trainer import MaskedTrainer
-from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowTable
 
 
@@ -33,15 +32,8 @@ def main() -> None:
     )
     schedule = Schedule(table, options["packs"], packs_per_step=recipe.packs_per_step)
     arguments = training_arguments(recipe, out=Path(options["out"]), steps=schedule.steps, evaluates=False)
-    renderer = Renderer.load(options["model"])
-    trainer = MaskedTrainer(
-        load_model(options["model"], recipe, renderer, table, on_gpu=False),
-        arguments,
-        train=schedule,
-        held_out=None,
-        processing_class=renderer.tokenizer,
-        callbacks=[turns],
-    )
+    trainer = make_trainer(table, recipe, schedule, None, arguments=arguments, model=options["model"])
+    trainer.add_callback(turns)
     trainer.train()
 
 

@@ -285,6 +285,95 @@ def test_a_judged_run():
     ]
 
 
+def test_only_the_first_step_of_a_streak_is_harmful_by_the_other_reading():
+    measured = report(["gmmgm"], ["gmmmg"])
+    score = measured.critics["critic"]
+    assert (score.precision, score.recall) == (2 / 3, 2 / 3)
+    assert (score.starts.harmful_steps, score.starts.precision, score.starts.recall) == (2, 1 / 3, 1 / 2)
+    propagating, not_propagating = measured.ideals["propagating"], measured.ideals["not_propagating"]
+    assert (propagating.labelled.f1, propagating.starts.precision, propagating.starts.recall) == (1, 2 / 3, 1)
+    assert (not_propagating.starts.f1, not_propagating.labelled.precision, not_propagating.labelled.recall) == (
+        1,
+        1,
+        2 / 3,
+    )
+    assert score.starts.first_error_accuracy == score.first_error_accuracy == 1
+
+
+def test_a_pair_is_compared_on_the_runs_of_both():
+    truth = {name: labelled("mgmg") for name in "abc"}
+    said = {
+        "judge@one": {"a": labelled("mgmg"), "b": labelled("mggg")},
+        "judge@two": {"a": labelled("mmgg"), "b": labelled("mggg"), "c": labelled("gggg")},
+    }
+    [pair] = calibrate(judged_runs(truth, said)).pairs
+    assert (pair.first, pair.second, pair.runs) == ("judge@one", "judge@two", 2)
+    assert (pair.disagreed, pair.first_right) == (2, 2)
+    difference, interval = pair.differences["recall"]
+    assert difference == pytest.approx(3 / 4 - 2 / 4)
+    # Without a: 1/2 - 1/2; without b: 1 - 1/2.
+    assert interval == pytest.approx(jackknife_interval(1 / 4, numpy.array([0, 1 / 2])))
+    assert pair.differences["precision"][0] == pytest.approx(1 - 2 / 3)
+
+
+def test_a_pair_without_a_shared_run_has_no_difference():
+    said = {"x": {"a": labelled("m")}, "y": {"b": labelled("m")}}
+    [pair] = calibrate(judged_runs({"a": labelled("m"), "b": labelled("m")}, said)).pairs
+    assert (pair.runs, pair.differences, pair.disagreed) == (0, {}, 0)
+
+
+def test_people_agree_on_the_steps_that_both_labelled():
+    people = {
+        "anna": {"r": labelled("mgmg-"), "only": labelled("m")},
+        "ben": {"r": labelled("mmgg"), "s": labelled("g")},
+    }
+    judged = judged_runs({"r": labelled("mgmg")}, {"c": {"r": labelled("mgmg")}})
+    [pair] = calibrate(judged, people=people).people
+    assert (pair.first, pair.second, pair.runs, pair.steps, pair.kappa) == ("anna", "ben", 1, 4, 0)
+    assert calibrate(judged).people == ()
+    apart = {"anna": {"r": labelled("m--")}, "ben": {"r": labelled("-gm")}}
+    [pair] = calibrate(judged, people=apart).people
+    assert (pair.runs, pair.steps, pair.kappa) == (0, 0, None)
+
+
+def test_what_two_people_said_of_one_run_is_put_together(tmp_path):
+    """The second one's line must not hide the first one's."""
+    said = [("anna", "mg--"), ("ben", "-m-r"), ("anna", "mgu-"), ("cora", "----")]
+    lines = [
+        Critique(
+            trajectory_id="r",
+            task_id="t",
+            critic=name,
+            fingerprint="f",
+            source="human",
+            labels=tuple(labelled(letters).values()),
+        )
+        for name, letters in said
+    ]
+    (tmp_path / "labels.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    truth = read_truth(tmp_path / "labels.jsonl")
+    # Of step 1 anna spoke last.
+    assert {step: label.verdict for step, label in truth.runs["r"].items()} == {
+        0: "mistake",
+        1: "good",
+        2: "unnecessary",
+        3: "recover",
+    }
+    assert list(truth.people) == ["ben", "anna", "cora"]
+
+
+def test_runs_that_nobody_labelled_are_counted(tmp_path):
+    rows = [
+        {"traj_id": name, "step_count": 2, "incorrect_stages": [], "solved": solved}
+        for name, solved in (("a", 1), ("b", 0))
+    ]
+    write_lines(tmp_path / "bench.jsonl", *({**row, "solved": bool(row["solved"])} for row in rows))
+    truth = read_truth(tmp_path / "bench.jsonl")
+    assert (sorted(truth.runs), truth.unlabelled) == (["a", "b"], 1)
+    judged = judged_runs(truth.runs, {"c": {"a": labelled("gg"), "b": labelled("gg")}})
+    assert [run.id for run in judged.runs["c"]] == ["a"]
+
+
 def test_published_figures(shared_data):
     folder = shared_data / "step_labels"
     if not folder.is_dir():
@@ -305,3 +394,8 @@ def test_published_figures(shared_data):
     flag_all = measured.baselines["flag_all"]
     assert (flag_all.runs, flag_all.steps, flag_all.harmful_steps) == (1000, 8509, 2710)
     assert f"{flag_all.precision:.2f} {flag_all.recall:.0f} {flag_all.f1:.3f}" == "0.32 1 0.483"
+    # A judge that calls only each streak's first step a mistake obeys a rule of its own and finds 30 % of these.
+    by_rule = measured.ideals["not_propagating"].labelled
+    assert f"{by_rule.precision:.0f} {by_rule.recall:.3f} {by_rule.f1:.3f}" == "1 0.299 0.460"
+    other = measured.ideals["propagating"].starts
+    assert f"{other.precision:.3f} {other.recall:.0f} {other.f1:.3f}" == "0.299 1 0.460"

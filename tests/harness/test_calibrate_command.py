@@ -99,7 +99,7 @@ def test_one_critic_as_json(command, step_labels):
 def test_all_critics_as_json(command, step_labels):
     said = command("--labels", step_labels, "--predictions", step_labels / "apb_critics", "--json")
     measured = json.loads(said)
-    assert sorted(measured) == ["agreement", "baselines", "critics"]
+    assert sorted(measured) == ["agreement", "baselines", "critics", "ideals", "pairs", "people"]
     assert {name: round(one["f1"], 3) for name, one in measured["critics"].items()} == {
         "DeepSeek-V3.2-Thinking": 0.636,
         "Gemini-3-Flash-Preview-Thinking": 0.766,
@@ -137,6 +137,60 @@ def test_a_run_against_a_file(command, run_path, tmp_path):
     assert (judge["runs"], judge["steps"], judge["harmful_steps"], judge["precision"]) == (2, 2, 0, 0)
     judge = json.loads(command(*options, "--harmful", "mistake, unnecessary"))["critics"]["judge"]
     assert (judge["harmful_steps"], judge["precision"]) == (2, 1)
+
+
+def test_one_critic_under_two_prompts_is_two(command, run_path):
+    with Run(run_path) as run:
+        other = msgspec.structs.replace(critique("a", "mmm", critic="judge", source="model"), fingerprint="g")
+        run.round(0).critiques.append(other)
+    measured = json.loads(command("--run", run_path, "--labels", "human", "--json"))
+    assert {name: one["recall"] for name, one in measured["critics"].items()} == {"judge@f": 0.5, "judge@g": 1}
+    [pair] = measured["pairs"]
+    assert (pair["first"], pair["second"], pair["differences"]["recall"][0]) == ("judge@f", "judge@g", -0.5)
+    last = json.loads(command("--run", run_path, "--labels", "human", "--critic", "judge", "--json"))
+    assert last["recall"] == 1
+    first = json.loads(command("--run", run_path, "--labels", "human", "--critic", "judge@f", "--json"))
+    assert first["recall"] == 0.5
+
+
+def test_two_people_and_what_a_critic_was_trained_on(command, run_path, capfd):
+    with Run(run_path) as run:
+        run.round(0).critiques.append(critique("a", "g-m", critic="anna", source="human"))
+        trained = critique("a", "ggm", critic="own", source="model")
+        run.round(0).critiques.append(msgspec.structs.replace(trained, remarks={"trained_on_this_task": 1}))
+    measured = json.loads(command("--run", run_path, "--labels", "human", "--critic", "own", "--json"))
+    assert measured["people"] == [
+        {"first": "human", "second": "anna", "runs": 1, "steps": 2, "kappa": 1.0, "interval": None}
+    ]
+    said = command("--run", run_path, "--labels", "human", "--critic", "own")
+    assert "human and anna agree with kappa 1.000 () on 2 steps of 1 runs." in said
+
+
+def test_critics_beside_outcomes(command, tmp_path):
+    with Run(tmp_path / "run") as run:
+        for place, (id_, letters) in enumerate({"a": "ggg", "b": "gmm", "c": "ggu", "d": "mmm"}.items()):
+            made = msgspec.structs.replace(trajectory(id_, [0, 1, 0]), recorded_resolved=place % 2 == 0)
+            run.round(0).trajectories.append(made)
+            run.round(0).critiques.append(critique(id_, letters, critic="judge", source="model"))
+            run.round(0).critiques.append(critique(id_, "ggg", critic="lenient", source="rule"))
+    found = json.loads(command("--run", run.path, "--labels", "outcome", "--json"))
+    assert {name: one["separation"]["auc"] for name, one in found.items()} == {"judge": 1, "lenient": 0.5}
+    assert found["judge"]["verdicts"]["unresolved"] == {"good": 1, "mistake": 5}
+    # Of 12 steps the rule calls 4 a mistake, the judge 5, both 2.
+    assert found["judge"]["agreement"] == pytest.approx((7 / 12 - (20 + 56) / 144) / (1 - (20 + 56) / 144))
+    said = command("--run", run.path, "--labels", "outcome")
+    assert "lenient: kappa with tool_error .000" in said
+    assert "it does not tell resolved runs from unresolved ones here, so do not mask by it." in said
+    with Run(run.path) as opened:
+        for id_, reached in {"a": 1, "b": 3, "c": 2, "d": 4}.items():
+            told = critique(id_, "ggg", critic="milestones", source="rule")
+            opened.round(0).critiques.append(
+                msgspec.structs.replace(told, remarks={"milestones": 4, "reached": reached})
+            )
+    found = json.loads(command("--run", run.path, "--labels", "outcome", "--critic", "milestones", "--json"))
+    assert found["milestones"]["separation"]["auc"] == 0  # by its milestones: the unresolved runs came further
+    with pytest.raises(InputError, match="no verdicts by nobody on any of its runs"):
+        command("--run", run.path, "--labels", "outcome", "--critic", "nobody")
 
 
 @pytest.mark.parametrize(

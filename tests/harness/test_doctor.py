@@ -15,7 +15,7 @@ import pytest
 
 from srft.agent.models.openai import OpenAIConfig
 from srft.harness.commands.doctor import print_diagnosis
-from srft.harness.doctor.containers import check_container, engine_remedy
+from srft.harness.doctor.containers import check_container, check_oci_programs, engine_remedy
 from srft.harness.doctor.diagnosis import Diagnosis, Use, uses_of
 from srft.harness.doctor.finding import Finding
 from srft.harness.doctor.machine import check_disk, check_run_folder
@@ -147,6 +147,18 @@ def test_neither_engine_nor_bubblewrap_is_the_end(srft, dead_engine, tmp_path) -
     )
 
 
+def test_what_fetches_images_without_an_engine(tmp_path, monkeypatch) -> None:
+    for name in ("skopeo", "umoci"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert check_oci_programs().found == "the local sandbox fetches them with skopeo and umoci"
+    (tmp_path / "umoci").unlink()
+    found = check_oci_programs()
+    assert (found.state, found.found) == ("warning", "the local sandbox fetches none: no umoci")
+    assert found.remedy.startswith("`sudo apt-get install umoci`, or")
+
+
 def test_a_socket_elsewhere_is_the_remedy(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
@@ -161,7 +173,7 @@ def test_a_socket_elsewhere_is_the_remedy(tmp_path, monkeypatch) -> None:
 def test_a_live_engine_starts_a_container(srft, base_image) -> None:
     findings, uses, _ = diagnosed(srft("doctor", "--json"))
     assert [findings[name]["state"] for name in ("engine", "base image", "container")] == ["ok", "ok", "ok"]
-    assert findings["container"]["found"] == "starts and obeys"
+    assert findings["container"]["found"] == "starts and obeys, holds the limits of memory, pids"
     assert uses["view"]["works"]
 
 

@@ -12,36 +12,33 @@ Under `torchrun` every process calls it; the first one writes.
 
 from __future__ import annotations
 
-import math
+import json
 import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy
 import torch
 from loguru import logger
+from torch import distributed
 from torch.distributed.tensor import DTensor
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from srft.critic.distil import FormConfig
 from srft.env.errors import InputError
 from srft.env.identity import identity, key
-from srft.train.fit.attention import choose_attention, refuse_other_layers
-from srft.train.fit.loss import install_loss
+from srft.train.fit.arguments import training_arguments
+from srft.train.fit.base import load_model
 from srft.train.fit.plot import plot_losses
-from srft.train.fit.recipe import Lora, Recipe
+from srft.train.fit.recipe import Recipe
+from srft.train.fit.saving import save_model
 from srft.train.fit.schedule import Schedule
+from srft.train.fit.slices import Slices
 from srft.train.fit.trainer import MaskedTrainer
 from srft.train.fit.weights import ADAPTER, WEIGHTS, weights_id
 from srft.train.rows.render import Renderer
@@ -58,8 +55,17 @@ BEGUN = ".begun"
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """training.json.
 
-    fingerprint: a hash of rows, recipe and the base model's weights. task_ids, repos: what was trained on, for the
-    contamination guard. log: one entry a logged step, as the trainer gives it. figures: what it came to.
+    fingerprint: a hash of rows, recipe and the base model's weights.
+    model: what was trained, a folder by its whole path.
+    rows: the folder of the rows.
+    arm: whose rows they are.
+    recipe: with which settings.
+    versions: of the libraries.
+    task_ids, repos: what was trained on, for the contamination guard.
+    held_out_tasks: what was not.
+    form: of a critic, how runs are shown to it.
+    figures: what it came to; with judged held-out runs, what it did to the steps of each verdict.
+    log: one entry a logged step, as the trainer gives it.
     """
 
     schema_version: int = 1
@@ -72,6 +78,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     task_ids: list[str]
     repos: list[str]
     held_out_tasks: list[str]
+    form: FormConfig | None = None
     figures: dict[str, float | int | None]
     log: list[dict[str, float]]
 
@@ -82,48 +89,42 @@ def finetune(
     *,
     model: str,
     out: Path,
+    judged: RowTable | None = None,
     on_log: Callable[[dict[str, Any], int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Trained | None:
     """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged.
 
-    on_log: called with the logged figures, the step and the number of steps. stop: when set, the step under way is
-    finished and a checkpoint written; not under torchrun, whose processes would stop at different steps.
+    judged: rows whose runs have verdicts, for the losses by verdict; those trained on unless given. on_log: called with
+    the logged figures, the step and the number of steps. stop: when set in any process, the step under way is finished
+    and a checkpoint written.
     """
     fingerprint = _fingerprint(table, recipe, model)
     _refuse_itself(model, out)
-    if (done := read_trained(out)) is not None and done.fingerprint == fingerprint:
-        return done
     set_seed(recipe.seed)  # before the model: adapters begin at random
     held_out = held_out_tasks(table.task_ids, share=recipe.held_out, seed=recipe.seed)
     schedule, aside = _schedules(table, recipe, held_out)
     arguments = training_arguments(recipe, out=out, steps=schedule.steps, evaluates=aside is not None)
-    renderer = Renderer.load(table.manifest.tokenizer)
-    with arguments.main_process_first(local=False):
-        if arguments.process_index == 0:
-            make_way(out, fingerprint)
-    trainer = MaskedTrainer(
-        load_model(model, recipe, renderer, table, on_gpu=arguments.device.type == "cuda"),
-        arguments,
-        train=schedule,
-        held_out=aside,
-        processing_class=renderer.tokenizer,
-        callbacks=[
-            _Checkpoints(fingerprint, sharded=recipe.fsdp),
-            *([_Report(on_log)] if on_log else []),
-            *([_Stop(stop)] if stop else []),
-        ],
-    )
-    checkpoint = last_checkpoint(arguments, fingerprint)
+    done, checkpoint = _found(out, arguments, fingerprint)
+    if done is not None:
+        return done
+    trainer = make_trainer(table, recipe, schedule, aside, arguments=arguments, model=model)
+    slices = Slices.of(judged or table, seed=recipe.seed, share=recipe.held_out) if held_out else None
+    begun = _Begin(trainer, slices, kept=out / "checkpoints" / "before.json", sharded=recipe.fsdp)
+    for callback in (begun, _Checkpoints(fingerprint), *([_Report(on_log)] if on_log else []), _Stop(stop)):
+        trainer.add_callback(callback)
     arguments.eval_on_start &= checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < schedule.steps:
         return None
     held_out_loss = trainer.evaluate()["eval_loss"] if aside is not None else None
-    trainer.save_model(str(out))
+    by_verdict = slices.figures(begun.before, slices.losses(trainer)) if slices else {}
+    if by_verdict:
+        trainer.log({name: value for name, value in by_verdict.items() if isinstance(value, float)})
+    save_model(trainer, out, kind=recipe.weights)
     trained = Trained(
         fingerprint=fingerprint,
-        model=model,
+        model=str(Path(model).resolve()) if Path(model).is_dir() else model,
         rows=str(table.folder),
         arm=table.manifest.arm,
         recipe=recipe,
@@ -131,13 +132,74 @@ def finetune(
         task_ids=table.manifest.task_ids,
         repos=table.manifest.repos,
         held_out_tasks=sorted(held_out),
-        figures=_figures(trainer, schedule, held_out_loss),
+        form=table.manifest.form,
+        figures=_figures(trainer, schedule, held_out_loss) | by_verdict,
         log=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
         _write(trained, out)
     trainer.accelerator.wait_for_everyone()
     return trained
+
+
+def make_trainer(
+    table: RowTable,
+    recipe: Recipe,
+    schedule: Schedule,
+    aside: Schedule | None,
+    *,
+    arguments: TrainingArguments,
+    model: str,
+) -> MaskedTrainer:
+    """The model loaded, and what trains it. Raises InputError."""
+    renderer = Renderer.load(table.manifest.tokenizer)
+    several = schedule.packs_several or recipe.micro_batch > 1
+    loaded = load_model(model, recipe, renderer, table, several=several, on_gpu=arguments.device.type == "cuda")
+    return MaskedTrainer(
+        loaded.model,
+        arguments,
+        forward=loaded.forward,
+        train=schedule,
+        held_out=aside,
+        processing_class=renderer.tokenizer,
+    )
+
+
+def _found(out: Path, arguments: TrainingArguments, fingerprint: str) -> tuple[Trained | None, str | None]:
+    """What the first process finds in the folder, which it makes ready: this training done, or its last checkpoint.
+
+    Raises InputError, in all processes, where one of them does not see the folder.
+    """
+    found: list[Any] = [None, None, None]
+    if arguments.process_index == 0:
+        try:
+            done = read_trained(out)
+            if done is not None and done.fingerprint == fingerprint:
+                found = [done, None, None]
+            else:
+                make_way(out, fingerprint)
+                found = [None, last_checkpoint(arguments, fingerprint), None]
+        except InputError as error:
+            found = [None, None, error]
+    if arguments.world_size > 1:
+        distributed.broadcast_object_list(found, src=0)
+    done, checkpoint, refusal = found
+    if refusal is not None:
+        raise refusal
+    if done is None and arguments.world_size > 1:
+        _refuse_other_disks(out, fingerprint)
+    return done, checkpoint
+
+
+def _refuse_other_disks(out: Path, fingerprint: str) -> None:
+    begun = out / BEGUN
+    sees: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(sees, begun.exists() and begun.read_text() == fingerprint)
+    if not all(sees):
+        raise InputError(
+            f"--out {out}: the processes {', '.join(str(rank) for rank, is_seen in enumerate(sees) if not is_seen)} do "
+            "not see the folder that the first one made; name one on a disk that all machines share"
+        )
 
 
 def _schedules(table: RowTable, recipe: Recipe, held_out: frozenset[str]) -> tuple[Schedule, Schedule | None]:
@@ -230,114 +292,22 @@ def _figures(trainer: MaskedTrainer, schedule: Schedule, held_out_loss: float | 
 def held_out_tasks(task_ids: Sequence[str], *, share: float, seed: int) -> frozenset[str]:
     """Tasks whose rows are kept aside, at least one where a share is asked for, and never all.
 
+    Each task by its own name, whatever other tasks there are: arms of one run, and rounds of one loop, keep the same
+    ones aside.
+
     >>> len(held_out_tasks(["a", "b", "a", "c"], share=0.1, seed=0))
     1
     """
-    tasks = sorted(set(task_ids))
-    count = min(math.ceil(share * len(tasks)), len(tasks) - 1)
-    chosen = numpy.random.default_rng(seed).permutation(len(tasks))[:count]
-    return frozenset(tasks[number] for number in chosen)
+    tasks = sorted(set(task_ids), key=lambda task: _place(task, seed))
+    if not share or len(tasks) < 2:
+        return frozenset()
+    count = sum(_place(task, seed) < share for task in tasks)
+    return frozenset(tasks[: min(max(count, 1), len(tasks) - 1)])
 
 
-def load_model(name: str, recipe: Recipe, renderer: Renderer, table: RowTable, *, on_gpu: bool) -> torch.nn.Module:
-    """The model as it is trained. Raises InputError where it does not go with the rows."""
-    own = Renderer.load(name).vocabulary if name != table.manifest.tokenizer else renderer.vocabulary
-    if own != table.manifest.vocabulary:
-        raise InputError(
-            f"--model {name}: its tokenizer is not the one that {table.folder} was made with "
-            f"({table.manifest.tokenizer}); make the rows again with --tokenizer {name}"
-        )
-    attention = choose_attention(recipe.attention, on_gpu=on_gpu)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, recipe.weights))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model {name}: cannot be loaded ({' '.join(str(error).split())[:300]})") from None
-    refuse_other_layers(model.config)
-    install_loss(model, attention=attention)
-    _stop_at(model, renderer.stop_ids)
-    return model if recipe.lora is None else with_adapter(model, recipe.lora)
-
-
-def _stop_at(model: PreTrainedModel, end_ids: Sequence[int]) -> None:
-    """Have servers stop where the model was taught to: its own configuration may name another token."""
-    known = model.generation_config.eos_token_id
-    ids = [] if known is None else [known] if isinstance(known, int) else list(known)
-    if missing := [end_id for end_id in end_ids if end_id not in ids]:
-        model.generation_config.eos_token_id = [*ids, *missing]
-
-
-def with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
-    from peft import LoraConfig, get_peft_model
-
-    modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise InputError(f"lora.modules: {modules}: {error}") from None
-
-
-def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool) -> TrainingArguments:
-    """The recipe in transformers' words. Raises InputError for what this machine or recipe cannot do."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    at_once = processes * recipe.micro_batch
-    if recipe.packs_per_step % at_once:
-        raise InputError(
-            f"recipe: packs_per_step {recipe.packs_per_step} cannot be divided among {processes} processes with "
-            f"micro_batch {recipe.micro_batch} each; make it a multiple of {at_once}"
-        )
-    if recipe.logger != "none" and not find_spec(recipe.logger):
-        raise InputError(f"recipe: logger {recipe.logger} is not installed; install it, or say logger: none")
-    evaluates = evaluates and recipe.evaluate_every is not None
-    return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=recipe.micro_batch,
-        gradient_accumulation_steps=recipe.packs_per_step // at_once,
-        max_steps=steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        optim=recipe.optimizer,
-        bf16=recipe.compute == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=recipe.gradient_checkpointing and not recipe.fsdp,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        eval_strategy="steps" if evaluates else "no",
-        eval_on_start=evaluates,
-        eval_steps=recipe.evaluate_every,
-        save_strategy="steps" if recipe.save_every else "no",
-        save_steps=recipe.save_every or steps,
-        save_total_limit=recipe.checkpoints,
-        logging_steps=recipe.log_every,
-        logging_nan_inf_filter=False,  # a loss that is not a number is an error here, not a gap in the curve
-        report_to=recipe.logger,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-        seed=recipe.seed,
-        **(_sharded(recipe) if recipe.fsdp else {}),
-    )
-
-
-def _sharded(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "fsdp": True,
-        "fsdp_config": {
-            "version": 2,
-            "activation_checkpointing": recipe.gradient_checkpointing,
-            "state_dict_type": "FULL_STATE_DICT",
-            "cpu_ram_efficient_loading": True,
-        },
-    }
+def _place(task_id: str, seed: int) -> float:
+    """Evenly between 0 and 1, by name and seed."""
+    return int.from_bytes(sha256(f"{seed}:{task_id}".encode()).digest()[:8]) / 2**64
 
 
 def last_checkpoint(arguments: TrainingArguments, fingerprint: str) -> str | None:
@@ -354,30 +324,57 @@ def last_checkpoint(arguments: TrainingArguments, fingerprint: str) -> str | Non
     return str(newest)
 
 
-class _Checkpoints(TrainerCallback):
-    """Marks a checkpoint when it is whole. Looks that what is to be sharded is."""
+class _Begin(TrainerCallback):
+    """Just before the first step: the probe, what is to be sharded is, and the losses by verdict before training.
 
-    def __init__(self, fingerprint: str, *, sharded: bool) -> None:
-        self._fingerprint = fingerprint
-        self._sharded = sharded
+    kept: where those are kept for a training that goes on after a stop.
+    """
+
+    def __init__(self, trainer: MaskedTrainer, slices: Slices | None, *, kept: Path, sharded: bool) -> None:
+        self._trainer, self._slices, self._kept, self._sharded = trainer, slices, kept, sharded
+        self.before: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         is_sharded = any(isinstance(weight, DTensor) for weight in model.parameters())
         assert is_sharded == self._sharded, f"fsdp is {self._sharded}, and weights are sharded: {is_sharded}"
+        self._trainer.probe()
+        if self._slices is None:
+            return
+        if state.global_step:
+            self.before = json.loads(self._kept.read_text()) if self._kept.exists() else {}
+            return
+        self.before = self._slices.losses(self._trainer)
+        if state.is_world_process_zero:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            self._kept.write_text(json.dumps(self.before))
+
+
+class _Checkpoints(TrainerCallback):
+    """Marks a checkpoint when it is whole."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.world_size > 1:
+            distributed.barrier()  # each process writes a part of it
         if state.is_world_process_zero:
             Path(args.output_dir, f"checkpoint-{state.global_step}", WHOLE).write_text(self._fingerprint)
 
 
 class _Stop(TrainerCallback):
-    """Writes a checkpoint and ends the training when it is asked to."""
+    """Writes a checkpoint and ends the training when a process is asked to: all of them, at the same step."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event | None) -> None:
         self._stop = stop
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._stop.is_set() and state.global_step < state.max_steps:
+        asked = self._stop is not None and self._stop.is_set()
+        if args.world_size > 1:
+            of_any = torch.tensor(int(asked), device=args.device)
+            distributed.all_reduce(of_any, op=distributed.ReduceOp.MAX)
+            asked = bool(of_any.item())
+        if asked and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
 
 

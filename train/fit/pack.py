@@ -41,27 +41,29 @@ class Batch(NamedTuple):
 
 
 def pack(lengths: Sequence[int], *, max_tokens: int | None) -> list[list[int]]:
-    """Row numbers by pack: best fit, the longest first. `max_tokens=None`: every row is a pack of its own.
+    """Row numbers by pack: best fit in the order given. `max_tokens=None`: every row is a pack of its own.
 
-    A row that is longer than `max_tokens` has a pack to itself: the rows' own limit is the one that cuts.
+    Each row goes into the fullest pack that has room for it. In an order by length that would pack a little tighter,
+    but the same rows together in each epoch, long with long: what a step learns from would go by length. A row that is
+    longer than `max_tokens` has a pack to itself: the rows' own limit is the one that cuts.
 
     >>> pack([5, 3, 4, 2], max_tokens=7)
-    [[0, 3], [2, 1]]
+    [[0, 3], [1, 2]]
     """
     if max_tokens is None:
         return [[number] for number in range(len(lengths))]
     packs: list[list[int]] = []
     open_packs: list[tuple[int, int]] = []  # (room, pack), the least room first
-    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
-        place = bisect_left(open_packs, (lengths[number], -1))
+    for number, length in enumerate(lengths):
+        place = bisect_left(open_packs, (length, -1))
         if place == len(open_packs):
             room, chosen = max_tokens, len(packs)
             packs.append([])
         else:
             room, chosen = open_packs.pop(place)
         packs[chosen].append(number)
-        if room - lengths[number] > 0:
-            insort(open_packs, (room - lengths[number], chosen))
+        if room - length > 0:
+            insort(open_packs, (room - length, chosen))
     return packs
 
 

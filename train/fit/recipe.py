@@ -1,6 +1,6 @@
 """Recipes: how a model is trained. YAML files in `recipes/`, or the user's own.
 
-recipe = read_recipe("smollm2-135m-cpu")
+recipe = load_recipe("smollm2-135m-cpu")    # of srft.harness.stages.train
 recipe.packs_per_step, recipe.learning_rate
 """
 
@@ -22,7 +22,13 @@ Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Low-rank adapters (peft's names). modules: "all-linear", or the names of the layers that get one."""
+    """Low-rank adapters, in peft's names.
+
+    rank: of the two matrices of each adapter.
+    alpha: an adapter's output counts alpha / rank times.
+    dropout: of an adapter's input.
+    modules: "all-linear", or the names of the layers that get one.
+    """
 
     rank: Count = 16
     alpha: Count = 32
@@ -33,10 +39,14 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `--plan` cannot read off the rows and the machine.
 
-    gpus: processes, one a GPU. gpu: one of `plan.GPUS`; both are this machine's unless given. mfu: the share of the
-    peak that is reached. tokens_per_s: a pace measured before, of all processes together; it wins over FLOPs.
-    rows, row_tokens, trained_share: of rows that are not made yet. model: the architecture in the words of its
-    config.json, `type` first, where that file is not at hand.
+    gpus: processes, one a GPU; this machine's unless given.
+    gpu: one of `machine.GPUS`; this machine's unless given.
+    mfu: the share of the peak that is reached.
+    tokens_per_s: a pace measured before, of all processes together; it wins over FLOPs.
+    rows: how many, where they are not made yet.
+    row_tokens: of each of those.
+    trained_share: of their tokens.
+    model: the architecture in the words of its config.json, `type` first, where that file is not at hand.
     """
 
     gpus: Count | None = None
@@ -52,13 +62,38 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that `srft train` does, the rows and the model apart.
 
-    model: the base model the recipe is meant for; `--model` wins. lora: `null` trains all weights. weights: the type
-    in which they are held; compute: that of the forward and backward passes. attention: "auto" takes flash-attention
-    where it is there, else one fused call a document.
-    pack_tokens: rows are put side by side up to this length; `null` packs none. packs_per_step: in one optimizer step,
-    over all processes; micro_batch: packs that a process takes through the model at once. steps: `null` goes over the
-    rows `epochs` times. held_out: the share of the tasks whose rows are not trained on but give the held-out loss.
-    evaluate_every, save_every: steps. fsdp: shard weights, gradients and optimizer over the processes (FSDP2).
+    about: for people.
+    model: the base model the recipe is meant for; `--model` wins.
+    lora: adapters; `null` trains all weights.
+    weights: the type of the saved model, and of weights that are not trained; what is trained is held in float32.
+    compute: the type of the forward and backward passes.
+    attention: "auto" takes flash-attention where it is installed, else "documents": torch's fused call, document by
+        document. Or a name of transformers: flash_attention_2, _3, _4, sdpa, eager, kernels-community/...
+    router_loss: of models with experts, the weight of the loss that balances their load; `null` leaves it out.
+    gradient_checkpointing: keep each layer's input alone, and compute the layer again in the backward pass.
+    activation_offload: with gradient_checkpointing, keep those inputs in the host's memory.
+    liger: the kernels of liger-kernel for norms, rotations and MLPs (a GPU).
+    pack_tokens: rows are put side by side up to this length; `null` packs none.
+    packs_per_step: in one optimizer step, over all processes.
+    micro_batch: packs that a process takes through the model at once.
+    epochs: how often to go over the rows.
+    steps: optimizer steps in the place of epochs.
+    learning_rate: its peak.
+    schedule: of the learning rate, after the warm-up.
+    warmup_steps: over which the learning rate grows to its peak.
+    weight_decay: AdamW's.
+    max_grad_norm: longer gradients are cut to it.
+    optimizer: a name of transformers' (`optim`).
+    held_out: the share of the tasks whose rows are not trained on but give the held-out loss.
+    evaluate_every: steps between two held-out losses; `null` takes it at the end alone.
+    save_every: steps between two checkpoints; `null` writes none.
+    checkpoints: how many are kept.
+    log_every: steps between two logged losses.
+    logger: where they are sent besides.
+    fsdp: shard weights, gradients and optimizer over the processes (FSDP2).
+    seed: of adapters, dropout, the order of the rows, and which tasks are held out.
+    trainer: further settings of transformers' TrainingArguments, by its names (`srft.train.fit.arguments` has the
+        few that are refused).
     plan: for `--plan` alone; training does not read it.
     """
 
@@ -68,7 +103,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weights: Literal["float32", "bfloat16"] = "float32"
     compute: Literal["float32", "bfloat16"] = "bfloat16"
     attention: str = "auto"
+    router_loss: Positive | None = None
     gradient_checkpointing: bool = False
+    activation_offload: Annotated[bool, MAY_CHANGE] = False
+    liger: bool = False
     pack_tokens: Count | None = 32768
     packs_per_step: Count = 8
     micro_batch: Count = 1
@@ -88,6 +126,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     logger: Annotated[Literal["none", "tensorboard", "wandb", "trackio"], MAY_CHANGE] = "none"
     fsdp: bool = False
     seed: int = 0
+    trainer: dict[str, Any] = {}
     plan: Annotated[Assumptions, MAY_CHANGE] = Assumptions()
 
 

@@ -3,8 +3,9 @@
     schedule = Schedule.of(table, recipe, places=trained_rows)
     schedule.steps, schedule[0]                  # a Batch
 
-Each epoch packs the rows in an order of its own and goes through the packs in another; both come from the seed alone,
-never from the number of processes. Epochs follow each other without a gap, so that every step but the last has
+Each epoch packs the rows in an order of its own, and goes through the packs in another: who is packed with whom, and
+which packs make a step, change from epoch to epoch and do not go by length. Both orders come from the seed alone, never
+from the number of processes. Epochs follow each other without a gap, so that every step but the last has
 `packs_per_step` packs; the last is filled up with packs of weight 0. A run that goes on after a stop just skips the
 packs that are done.
 """
@@ -65,6 +66,17 @@ class Schedule(Dataset[Batch]):
         names = [f"row {place} (run {row.run_id})" for place, row in zip(numbers, rows, strict=True)]
         batch = flatten(rows, names=names)
         return batch if number < self.real else batch._replace(weight_K=torch.zeros_like(batch.weight_K))
+
+    def longest_alone(self) -> Schedule:
+        """As many packs, each of them the longest there is: what a step takes at most."""
+        inputs_N = self._table.used_tokens_N - 1
+        longest = max(self._packs, key=lambda of_pack: int(inputs_N[list(of_pack)].sum()))
+        return Schedule(self._table, [longest] * self._length, packs_per_step=self._length // self.steps)
+
+    @property
+    def packs_several(self) -> bool:
+        """Whether any pack has more than one row."""
+        return any(len(of_pack) > 1 for of_pack in self._packs)
 
     def tokens(self) -> int:
         """Input tokens of the whole schedule, fillers apart."""

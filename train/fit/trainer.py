@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,7 +30,9 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from srft.env.errors import InputError, SrftError
+from srft.train.fit.loss import LossForward
 from srft.train.fit.pack import Batch
+from srft.train.fit.probe import probe_loss
 from srft.train.fit.schedule import Schedule
 
 
@@ -37,15 +41,22 @@ class TrainingDiverged(SrftError):
 
 
 class MaskedTrainer(Trainer):
-    """model: with `install_loss` done to it. train, held_out: what to go through."""
+    """model: with `install_loss` done to it, which gave `forward`. train, held_out: what to go through."""
 
     # The loss is divided by the weight of the whole step, so not once more by the number of micro-batches.
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, model: Any, arguments: TrainingArguments, *, train: Schedule, held_out: Schedule | None, **options: Any
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        *,
+        forward: LossForward,
+        train: Schedule,
+        held_out: Schedule | None,
+        **options: Any,
     ) -> None:
-        self.schedule, self.held_out = train, held_out
+        self.forward, self.schedule, self.held_out = forward, train, held_out
         super().__init__(
             model,
             arguments,
@@ -87,11 +98,36 @@ class MaskedTrainer(Trainer):
         return SequentialSampler(self.schedule)
 
     def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
-        batch: Batch = inputs["batch"]
+        return {"batch": self.moved(inputs["batch"])}
+
+    def moved(self, batch: Batch) -> Batch:
+        """To where the model is."""
         moved: dict[str, Any] = {
             name: value.to(self.args.device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
         }
-        return {"batch": batch._replace(**moved)}
+        return batch._replace(**moved)
+
+    @contextmanager
+    def measuring(self) -> Iterator[Any]:
+        """The model as it is called in training, without gradients and dropout."""
+        model: Any = self.model_wrapped if self.args.world_size > 1 else self.model
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
+            yield model
+        model.train(was_training)
+        self._logged_s = time.monotonic()
+
+    def probe(self) -> None:
+        """Compare the loss with the model's own, where and as training will. Raises InputError."""
+        with self.measuring() as model:
+            probe_loss(
+                model,
+                self.forward,
+                several=self.schedule.packs_several or self.args.per_device_train_batch_size > 1,
+                is_sharded=bool(self.args.fsdp),
+                device=self.args.device,
+            )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """The weight of the whole optimizer step: all of its micro-batches, on all processes."""
@@ -159,17 +195,13 @@ class MaskedTrainer(Trainer):
         """The held-out loss: one weighted mean over all trained tokens of the held-out rows."""
         assert self.held_out is not None
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        model: Any = self.model_wrapped if self.args.world_size > 1 else self.model
-        model.eval()
-        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
+        with self.measuring() as model:
             for number in range(self.accelerator.process_index, len(self.held_out), self.accelerator.num_processes):
-                batch = self._prepare_inputs({"batch": self.held_out[number]})["batch"]
+                batch = self.moved(self.held_out[number])
                 loss = model(batch=batch).double()
                 total += torch.stack([loss, batch.weight_K.sum(dtype=torch.float64)])
-        model.train()
         loss_sum, weight_sum = self.accelerator.reduce(total).tolist()
         metrics = {f"{metric_key_prefix}_loss": loss_sum / weight_sum}
-        self._logged_s = time.monotonic()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -10,20 +10,24 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from srft.env.errors import InputError
-from srft.train.fit.finetune import with_adapter
+from srft.train.fit.base import freeze_others, held_type, model_class, with_adapter
 from srft.train.fit.recipe import Recipe
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 class Shape(NamedTuple):
-    """A model in figures. query, keys: the widths of all heads together.
+    """A model in figures.
 
-    matmul: parameters of the layers' matrices, adapters apart; adapters: LoRA's parameters. base_bytes: of what is
-    frozen; trained_bytes: of what is trained, each in the type it is held in.
+    intermediate: the width of the feed-forward that a token goes through, of its experts together.
+    query, keys: the widths of all heads together.
+    matmul: parameters of the text model's matrices, adapters apart.
+    active: those of them that a token goes through.
+    adapters: LoRA's parameters.
+    base_bytes, trained_bytes: of what is frozen and of what is trained, each in the type it is held in.
     """
 
     layers: int
@@ -35,6 +39,7 @@ class Shape(NamedTuple):
     vocabulary: int
     parameters: int
     matmul: int
+    active: int
     adapters: int
     trained: int
     trained_tensors: int
@@ -81,11 +86,16 @@ def measure(config: PreTrainedConfig, recipe: Recipe) -> Shape:
     text = config.get_text_config()
     with torch.device("meta"):
         try:
-            model: Any = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, recipe.weights))
+            model: Any = model_class(config).from_config(config, dtype=getattr(torch, held_type(recipe)))
         except (TypeError, ValueError) as error:
             raise InputError(f"model: cannot be built ({' '.join(str(error).split())[:200]})") from None
         head, table = model.get_output_embeddings().weight, model.get_input_embeddings().weight
-        matmul = sum(w.numel() for w in model.parameters() if w.dim() > 1 and w is not head and w is not table)
+        freeze_others(model)
+        layers = {
+            name: weight
+            for name, weight in model.named_parameters()
+            if weight.dim() > 1 and weight is not head and weight is not table and weight.requires_grad
+        }
         base = sum(weight.numel() for weight in model.parameters())
         if recipe.lora is not None:
             model = with_adapter(model, recipe.lora)
@@ -97,13 +107,14 @@ def measure(config: PreTrainedConfig, recipe: Recipe) -> Shape:
     return Shape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
-        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        intermediate=_intermediate(text),
         heads=heads,
         query=heads * head_dim,
         keys=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
         vocabulary=text.vocab_size,
         parameters=parameters,
-        matmul=matmul,
+        matmul=sum(weight.numel() for weight in layers.values()),
+        active=round(sum(weight.numel() * _used_share(name, text) for name, weight in layers.items())),
         adapters=parameters - base,
         trained=sum(weight.numel() for weight in trained),
         trained_tensors=len(trained),
@@ -112,3 +123,27 @@ def measure(config: PreTrainedConfig, recipe: Recipe) -> Shape:
         head_is_trained=head.requires_grad,
         has_experts=any(getattr(text, name, None) for name in EXPERTS),
     )
+
+
+def _experts(text: Any) -> tuple[int, int]:
+    """How many there are in a layer, and how many a token goes through."""
+    number = next((int(getattr(text, name)) for name in EXPERTS if getattr(text, name, None)), 1)
+    return number, min(int(getattr(text, "num_experts_per_tok", None) or number), number)
+
+
+def _used_share(name: str, text: Any) -> float:
+    """Of a matrix, what one token goes through: of an expert's, the share of the experts that it is sent to."""
+    number, used = _experts(text)
+    return used / number if ".experts." in name else 1.0
+
+
+def _intermediate(text: Any) -> int:
+    plain = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    number, used = _experts(text)
+    if number == 1:
+        return int(plain)
+    own = getattr(text, "moe_intermediate_size", None) or plain
+    shared = (
+        getattr(text, "shared_expert_intermediate_size", None) or (getattr(text, "n_shared_experts", None) or 0) * own
+    )
+    return int(used * own + shared)

@@ -24,8 +24,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of one process.
 
     copies: weights cast to the type of the computation. communication: layers gathered by FSDP, or DDP's buckets.
-    activations: what the recipe asks for, one of activations_kept and activations_checkpointed. head: the loss and the
-    gradient of the head. peak: without accumulation, gradients come while activations go, and the larger counts.
+    activations: what the recipe asks for, activations_kept or activations_checkpointed, without what is offloaded to
+    the host. head: the loss and the gradient of the head. peak: without accumulation, gradients come while activations
+    go, and the larger counts.
     """
 
     weights_bytes: int
@@ -56,7 +57,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 def _widths(recipe: Recipe) -> tuple[int, int]:
     """Bytes of a number in a matrix product, and in the stream between the layers (that of the weights)."""
     computed = 2 if "bfloat16" in (recipe.compute, recipe.weights) else 4
-    stream = 4 if recipe.weights == "float32" and not (recipe.fsdp and recipe.compute == "bfloat16") else 2
+    held = "float32" if recipe.lora is None and not recipe.fsdp else recipe.weights
+    stream = 4 if held == "float32" and not (recipe.fsdp and recipe.compute == "bfloat16") else 2
     return computed, stream
 
 
@@ -87,28 +89,33 @@ def activation_bytes(recipe: Recipe, shape: Shape, tokens: int, *, checkpointed:
     return tokens * (shape.layers * stream * shape.hidden + layer + last)
 
 
-def _head_bytes(recipe: Recipe, shape: Shape, trained_tokens: int) -> int:
-    """What `loss._HeadLoss` holds at its peak, the larger of two.
+def offloaded_bytes(recipe: Recipe, shape: Shape, tokens: int) -> int:
+    """The layers' inputs, where they lie in the host's memory until they are needed."""
+    return tokens * shape.layers * _widths(recipe)[1] * shape.hidden if recipe.activation_offload else 0
 
-    Forward: the head cast, its gradient in float32 where it is trained, and a chunk of logits, raw and three times in
-    float32. Backward: that gradient, scaled into a copy, and in the type of the computation. Beside them all the while
-    hidden states and their gradients.
+
+def _head_bytes(recipe: Recipe, shape: Shape, trained_tokens: int) -> int:
+    """What `loss._HeadLoss` holds at its peak.
+
+    The head cast, its gradient in float32 where it is trained (once: it becomes the weight's own), and a chunk of
+    logits, raw and three times in float32. Under FSDP the gathered head is in the type of the computation, and so is
+    the copy of the gradient that is sent. Beside them all the while hidden states and their gradients.
     """
     computed, stream = _widths(recipe)
     weight = shape.vocabulary * shape.hidden
     cast = weight * computed if computed != stream else 0
     hidden = trained_tokens * shape.hidden * (stream + 2 * computed)
-    chunk = min(CHUNK_BYTES, 4 * trained_tokens * shape.vocabulary)
+    rows = min(trained_tokens, 2 * shape.hidden, CHUNK_BYTES["cuda"] // (4 * shape.vocabulary))
+    chunk = 4 * max(1, rows) * shape.vocabulary
     logits = chunk * 3 + chunk * computed // 4
     gradient = weight * 4 if shape.head_is_trained else 0
-    scaled = gradient + weight * computed if shape.head_is_trained else 0
-    return hidden + max(cast + gradient + logits, gradient + scaled)
+    sent = weight * computed if shape.head_is_trained and recipe.fsdp and computed == 2 else 0
+    return hidden + max(cast + gradient + logits, gradient + sent)
 
 
 def trained_bytes(recipe: Recipe, shape: Shape) -> int:
-    """What is trained, in the type that it is held in: accelerate holds sharded weights that are trained in float32
-    whenever the computation is in bfloat16."""
-    return 4 * shape.trained if recipe.fsdp and recipe.compute == "bfloat16" else shape.trained_bytes
+    """What is trained, which is held in float32 whatever the type that the base model is loaded in."""
+    return 4 * shape.trained
 
 
 def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
@@ -118,12 +125,12 @@ def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
     tokens = work.longest_pack * recipe.micro_batch
     kept, checkpointed = (activation_bytes(recipe, shape, tokens, checkpointed=again) for again in (False, True))
     activations = checkpointed if recipe.gradient_checkpointing else kept
+    activations -= offloaded_bytes(recipe, shape, tokens)
     head = _head_bytes(recipe, shape, math.ceil(tokens * work.trained_tokens / work.tokens))
     trained = trained_bytes(recipe, shape)
     weights = (shape.base_bytes + trained) // shards
     is_accumulated = recipe.packs_per_step > gpus * recipe.micro_batch
-    # Between the micro-batches of a step accelerate leaves each process its gradient of all weights, unsharded.
-    gradients = trained if is_accumulated else trained // shards
+    gradients = trained // shards  # after each micro-batch (`sync_each_batch`)
     states = OPTIMIZER_STATES.get(recipe.optimizer, 2)
     optimizer = states * trained // shards + (4 * shape.trained_tensors if states else 0)
     # Autocast keeps its casts of trained weights to the end of the forward pass; of frozen ones only what is saved.
@@ -158,11 +165,12 @@ def flops_of(recipe: Recipe, shape: Shape, work: Work) -> float:
     Kaplan et al. (arXiv 2001.08361), section 2.1: 2N a token forward, 4N backward, of which 2N for the weights'
     gradients, so that frozen weights cost 4N in all and adapters 6N. Attention as in Chowdhery et al. (PaLM, arXiv
     2204.02311), appendix B, 12 * layers * width * length a token, halved because causal kernels skip the other half;
-    lengths are the documents'. The head counts on trained tokens alone. Checkpointing adds a forward of the layers.
+    lengths are the documents'. Of experts those count that a token is sent to. The head counts on trained tokens alone.
+    Checkpointing adds a forward of the layers.
     """
     is_full = recipe.lora is None
     attention = 2 * shape.layers * shape.query * work.squares  # forward
-    layers = (6 if is_full else 4) * shape.matmul * work.tokens + 6 * shape.adapters * work.tokens
-    again = 2 * (shape.matmul + shape.adapters) * work.tokens + attention if recipe.gradient_checkpointing else 0
+    layers = (6 if is_full else 4) * shape.active * work.tokens + 6 * shape.adapters * work.tokens
+    again = 2 * (shape.active + shape.adapters) * work.tokens + attention if recipe.gradient_checkpointing else 0
     head = (6 if shape.head_is_trained else 4) * shape.vocabulary * shape.hidden * work.trained_tokens
     return float(layers + 3 * attention + again + head)

@@ -154,16 +154,19 @@ def _advice(recipe: Recipe, shape: Shape, work: Work, *, gpus: int, usable: int)
         peaks[words] = memory_of(changed, shape, cut, gpus=processes).peak_bytes
         return peaks[words]
 
+    again = msgspec.structs.replace(recipe, gradient_checkpointing=True)
     if not recipe.gradient_checkpointing:
-        try_out("gradient_checkpointing: true", msgspec.structs.replace(recipe, gradient_checkpointing=True))
+        try_out("gradient_checkpointing: true", again)
+    if not recipe.activation_offload:
+        offloads = msgspec.structs.replace(again, activation_offload=True)
+        try_out("gradient_checkpointing: true with activation_offload: true", offloads)
     if recipe.micro_batch > 1:
         try_out("micro_batch: 1", msgspec.structs.replace(recipe, micro_batch=1))
     tokens = work.longest_pack // 2
     while tokens >= 1024 and try_out(f"rows and pack_tokens of at most {tokens:,}", recipe, tokens=tokens) > usable:
         tokens //= 2
     sharded = msgspec.structs.replace(recipe, fsdp=True)
-    # Not of adapters: their head is a unit of its own under FSDP, which the loss does not gather; the first step fails.
-    processes = 2 * gpus if recipe.lora is None else 65
+    processes = 2 * gpus
     while processes <= 64 and try_out(_fsdp_on(processes), sharded, processes=processes) > usable:
         processes *= 2
     lower = [words for words, peak in peaks.items() if peak <= usable] or sorted(peaks, key=lambda w: peaks[w])[:1]
@@ -191,8 +194,10 @@ def _assumptions(recipe: Recipe, shape: Shape, machine: Machine, table: RowTable
         )
     if recipe.optimizer not in OPTIMIZER_STATES:
         said.append(f"optimizer {recipe.optimizer}: counted as AdamW's two states in the weights' type")
-    if recipe.fsdp and recipe.compute == "bfloat16":
-        said.append("fsdp: trained weights are held in float32 whatever `weights` says (accelerate casts them up)")
+    if recipe.lora is None and recipe.weights == "bfloat16":
+        said.append("weights: what is trained is held in float32, and saved in bfloat16")
     if shape.has_experts:
-        said.append("experts: time and activations as though each token passed through all: an upper bound")
+        said.append(f"experts: a token goes through {shape.active / shape.matmul:.0%} of the layers' weights")
+    if recipe.attention not in ("auto", "documents") and not recipe.attention.startswith(("flash", "kernels")):
+        said.append(f"attention {recipe.attention}: its masks and scores are not counted")
     return said

@@ -13,13 +13,10 @@ import msgspec
 
 from srft.train.fit.recipe import Recipe
 from srft.train.plan.architecture import Shape
-from srft.train.plan.footprint import OPTIMIZER_STATES, Memory, Work, trained_bytes
+from srft.train.plan.footprint import OPTIMIZER_STATES, Memory, Work, offloaded_bytes, trained_bytes
 
 GPUS_A_NODE = 8
 """What a machine has at most, as far as a plan knows."""
-
-WRITTEN_WITHIN_S = 1800
-"""torch's time limit of the processes that wait while the first one writes."""
 
 GIB = 1 << 30
 
@@ -43,17 +40,20 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
 
 def storage_of(recipe: Recipe, shape: Shape, work: Work, memory: Memory, *, gpus: int, on_gpu: bool) -> Storage:
     """gpus: processes. on_gpu: whether they have GPUs; else the training itself is in the host's memory."""
-    model = trained_bytes(recipe, shape)  # what is trained is what is saved: all weights, or the adapter
-    states = OPTIMIZER_STATES.get(recipe.optimizer, 2) * model
-    checkpoint = model * (2 if recipe.fsdp else 1) + states
+    trained = trained_bytes(recipe, shape)
+    # A whole model is saved in the recipe's type, an adapter in the one that it is trained in.
+    model = trained if recipe.lora is not None else shape.trained * (2 if recipe.weights == "bfloat16" else 4)
+    states = OPTIMIZER_STATES.get(recipe.optimizer, 2) * trained
+    checkpoint = trained + states + (shape.base_bytes if recipe.fsdp else 0)  # shards hold the frozen weights too
     saves = math.ceil(work.steps / recipe.save_every) if recipe.save_every else 0
     kept = min(saves, recipe.checkpoints)
     most = min(saves, recipe.checkpoints + 1)
     nodes = math.ceil(gpus / GPUS_A_NODE) if on_gpu else 1
     processes = min(gpus, GPUS_A_NODE) if on_gpu else gpus
-    loaded = shape.base_bytes + (model if recipe.lora is None or recipe.fsdp else shape.trained_bytes)
-    gathered = max(model, states) if recipe.fsdp else model
-    host = max(processes * loaded, gathered) if on_gpu else processes * memory.peak_bytes
+    loaded = shape.base_bytes + trained
+    loading = loaded if recipe.fsdp else processes * loaded  # sharded: by the first process alone
+    offloaded = processes * offloaded_bytes(recipe, shape, work.longest_pack * recipe.micro_batch)
+    host = max(loading, loaded, offloaded) if on_gpu else processes * memory.peak_bytes
     storage = Storage(
         model_bytes=model,
         checkpoint_bytes=checkpoint,
@@ -65,14 +65,8 @@ def storage_of(recipe: Recipe, shape: Shape, work: Work, memory: Memory, *, gpus
     )
     said = [
         _disk(recipe, storage),
-        _host(recipe, storage, processes=processes, loaded=processes * loaded, gathered=gathered, on_gpu=on_gpu),
+        _host(recipe, storage, processes=processes, is_offloaded=offloaded > loading, on_gpu=on_gpu),
     ]
-    if recipe.fsdp and most:
-        pace = checkpoint / WRITTEN_WITHIN_S / 1e6
-        said.append(
-            f"a checkpoint is written by one process while the others wait, {WRITTEN_WITHIN_S:,} s at most: the disk "
-            f"must take {pace:,.0f} MB/s"
-        )
     if nodes > 1:
         said.append(
             f"nodes: {nodes} of {GPUS_A_NODE} GPUs (a plan takes no machine to have more). `srft loop` trains on one: "
@@ -83,25 +77,24 @@ def storage_of(recipe: Recipe, shape: Shape, work: Work, memory: Memory, *, gpus
 
 
 def _disk(recipe: Recipe, storage: Storage) -> str:
-    is_cast = recipe.fsdp and recipe.compute == "bfloat16" and recipe.weights == "bfloat16"
-    kind = "float32, as sharded weights are held" if is_cast else "in the type that it is trained in"
-    what = "the adapter" if recipe.lora is not None else "the model"
-    text = f"disk: {what} saved {_gib(storage.model_bytes)} ({kind})"
+    what = "the adapter" if recipe.lora is not None else f"the model in {recipe.weights}"
+    text = f"disk: {what} saved {_gib(storage.model_bytes)}"
     if not storage.checkpoints:
         return f"{text}; no checkpoints (save_every: null)"
-    files = "model.safetensors, pytorch_model_fsdp.bin and the optimizer" if recipe.fsdp else "weights and optimizer"
+    files = "weights and optimizer, each process its shard" if recipe.fsdp else "weights and optimizer"
     number = f"{storage.checkpoints} at a time (checkpoints: {recipe.checkpoints} are kept, and one more while written)"
     return f"{text}; a checkpoint {_gib(storage.checkpoint_bytes)} ({files}), {number}"
 
 
-def _host(recipe: Recipe, storage: Storage, *, processes: int, loaded: int, gathered: int, on_gpu: bool) -> str:
+def _host(recipe: Recipe, storage: Storage, *, processes: int, is_offloaded: bool, on_gpu: bool) -> str:
     host = _gib(storage.host_bytes)
     if not on_gpu:
         return f"host memory: {host}: {processes} x the peak, as the training is on the processor"
-    if recipe.fsdp and gathered > loaded:
-        return f"host memory: {host}: the first process gathers weights and then the optimizer to write a checkpoint"
-    cast = ", cast to float32 there," if recipe.fsdp and recipe.compute == "bfloat16" else ""
-    return f"host memory: {host}: each of {processes} processes of a machine loads the whole model{cast} before its GPU"
+    if is_offloaded:
+        return f"host memory: {host}: the layers' inputs of {processes} processes (activation_offload)"
+    if recipe.fsdp:
+        return f"host memory: {host}: the first process alone loads the model, in float32 where it is trained"
+    return f"host memory: {host}: each of {processes} processes of a machine loads the whole model before its GPU"
 
 
 def _gib(count: int) -> str:

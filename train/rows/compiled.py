@@ -33,12 +33,12 @@ _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "para
 _SAFE: dict[tuple[type, str], bool] = {}
 _USER = {"role": "user", "content": "a"}
 _SAID = {"role": "assistant", "content": "b", "tool_calls": None}
-_TRIALS: tuple[list[dict[str, Any]], ...] = (
+_TRIALS: list[list[dict[str, Any]]] = [
     [],
     [_USER],
     [{"role": "system", "content": "c"}, _USER, _SAID, _USER],
-    *([_USER, {**_SAID, key: "d"}, _USER, {**_SAID, key: "e"}] for key in _REASONING),
-)
+]
+_TRIALS += [[_USER, {**_SAID, key: "d"}, _USER, {**_SAID, key: "e"}] for key in _REASONING]
 
 
 class CompiledTemplate:

@@ -51,9 +51,10 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     arm: which policy. good, unnecessary, mistake, recover: the weight of a step with that verdict. unlabelled: of a
     step without a verdict, or with one whose confidence is below `min_confidence`. min_confidence: of a verdict that
-    counts, where not every one does. mask_resolved: weigh the steps of resolved runs by verdict too. train: which part
-    of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the submission of
-    an unresolved run in the masked arms, `None`: as its verdict says. seed: of the arm `random`.
+    counts, where not every one does. mask_resolved: weigh the steps of resolved runs by verdict too. train: which
+    part of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the
+    submission of an unresolved run in the masked arms, `None`: as its verdict says. labelled_share: the least share
+    of a run's steps that must have a verdict for the run to count as labelled. seed: of the arm `random`.
     """
 
     arm: Arm = "srft"
@@ -66,6 +67,7 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mask_resolved: bool = False
     train: Literal["thought_and_action", "action"] = "thought_and_action"
     failed_submit: Weight | None = None
+    labelled_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
     seed: int = 0
 
     def weight_of(self, verdict: Verdict) -> float:
@@ -75,7 +77,8 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class RunFacts(NamedTuple):
     """What the mask of a run depends on. steps: how many it has. is_chosen: whether it is among the runs of its task
-    that are trained on (`RowSettings.per_task`)."""
+    that are trained on (`RowSettings.per_task`). tampering: whether its patch changes the tests' machinery, so that its
+    verdict says little (`srft.env.grading.tampering`)."""
 
     run_id: str
     steps: int
@@ -83,6 +86,7 @@ class RunFacts(NamedTuple):
     labels: Mapping[int, StepLabel]
     stop_reason: StopReason = "submitted"
     is_chosen: bool = True
+    tampering: bool = False
 
 
 def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"] | None:
@@ -103,7 +107,8 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
 
     An episode that the world ended or a person broke off says nothing of the model.
     A run of unknown outcome belongs to no arm that treats resolved and unresolved runs differently. A masked arm needs
-    labels for a run that it would mask: without any, the run would be trained whole under the name of `srft`.
+    labels for a run that it would mask: with too few of them, it would be trained whole under the name of `srft`.
+    A resolved run whose patch tampers with the tests is no example of a solution.
     """
     if facts.stop_reason in ("infra_error", "cancelled"):
         return facts.stop_reason
@@ -119,9 +124,16 @@ def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
         return "unresolved"
     if policy.arm == "unresolved_masked" and facts.resolved:
         return "resolved"
-    if _is_masked(facts, policy) and not facts.labels:
+    if facts.resolved and facts.tampering:
+        return "tampering"
+    if _is_masked(facts, policy) and not _is_labelled(facts, policy):
         return "unlabelled"
     return None
+
+
+def _is_labelled(facts: RunFacts, policy: MaskPolicy) -> bool:
+    judged = sum(label.verdict is not None for label in facts.labels.values())
+    return judged > 0 and judged >= policy.labelled_share * facts.steps
 
 
 def _is_masked(facts: RunFacts, policy: MaskPolicy) -> bool:

@@ -260,7 +260,7 @@ class Renderer:
         normalizer = self._backend.normalizer
         expected = [normalizer.normalize_str(turn.reply) if normalizer else turn.reply for turn in turns]
         if self._missing_bytes is None:
-            doubtful = range(len(turns))
+            doubtful = list(range(len(turns)))
         else:  # what has none of the missing bytes is given back
             utf8 = [text.encode() for text in expected]
             doubtful = [n for n, text in enumerate(utf8) if text.translate(None, self._missing_bytes) != text]

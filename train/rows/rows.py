@@ -13,6 +13,7 @@ however many arms are made of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from srft.agent.records import Trajectory
+from srft.critic.distil import FormConfig
 from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
 from srft.train.rows.mask import MaskPolicy, Part, RunFacts, label_source, left_out, step_weights, token_weights
@@ -35,12 +37,15 @@ from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Part of rows' fingerprints: raise it when the same renderings and weights give other rows (cutting, sliding,
 duplicates, the weights of tokens). What renders has a version of its own, and so have the rules that label."""
 
 BATCH_RUNS = 16
 """Runs whose texts are encoded together."""
+
+VERDICTS = "verdicts.json"
+"""The file in a folder of rows with the labels of its runs: run -> step -> verdict."""
 
 SCHEMA = pyarrow.schema(
     {
@@ -119,6 +124,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     which fewer histories would be rewritten, where some were.
     written_tokens: those the model wrote; trained_tokens: those of them with a weight above 0; weight: their sum.
     tokenizer: where it was loaded from; vocabulary: a hash of it without its template, which a model must share.
+    form: how runs are shown and verdicts written, in rows for a critic.
     """
 
     schema_version: int = 1
@@ -144,6 +150,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     keeps_history: str | None = None
     mask_sources: dict[str, int] = {}
     critics: list[str] = []
+    form: FormConfig | None = None
     task_ids: list[str] = []
     repos: list[str] = []
 
@@ -162,11 +169,13 @@ def write_rows(
     *,
     fingerprints: Mapping[str, str],
     critics: Sequence[str] = (),
+    form: FormConfig | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> dict[str, Manifest]:
     """Write `<folder>/<arm>/` for every arm. A run that cannot be rendered is counted, not fatal.
 
-    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. The manifest keeps both.
-    Raises StorageError.
+    fingerprints: arm -> a hash of everything that went in. critics: whose labels went in. form: of rows for a critic.
+    left_out: what was left out before. The manifest keeps all of these. Raises StorageError.
     """
     arms: dict[str, _ArmWriter] = {}
     try:
@@ -188,7 +197,9 @@ def write_rows(
             with suppress(OSError):  # on a full disk it fails too, and would hide what happened
                 writer.close()
     for writer in arms.values():
-        writer.manifest.critics = list(critics) if label_source(writer.manifest.policy.arm) == "critic" else []
+        is_theirs = form is not None or label_source(writer.manifest.policy.arm) == "critic"
+        writer.manifest.critics, writer.manifest.form = list(critics) if is_theirs else [], form
+        writer.count_left_out(left_out or {})
     return {arm: writer.finish() for arm, writer in arms.items()}
 
 
@@ -269,6 +280,7 @@ class _ArmWriter:
         self._tasks: set[str] = set()
         self._repos: set[str] = set()
         self._seen: set[bytes] = set()
+        self._verdicts: dict[str, dict[int, str]] = {}
         self._sink = pyarrow.OSFile(str(folder / "rows.arrow"), "wb")
         self._stream = pyarrow.ipc.new_stream(self._sink, SCHEMA)
 
@@ -296,6 +308,10 @@ class _ArmWriter:
         self._count(trajectory, kept, weight_S)
         if kept:
             self._stream.write_batch(_batch(trajectory, kept))
+            judged: dict[int, str] = {
+                step: label.verdict for step, label in facts.labels.items() if label.verdict is not None
+            }
+            self._verdicts |= {trajectory.id: judged} if judged else {}
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
         if not used_tokens(weight_T):
@@ -332,6 +348,10 @@ class _ArmWriter:
             self._tasks.add(trajectory.task_id)
             self._repos.add(trajectory.repo)
 
+    def count_left_out(self, reasons: Mapping[str, int]) -> None:
+        self._left_out.update(reasons)
+        self.manifest.runs += sum(reasons.values())
+
     def close(self) -> None:
         """Write the file's end. A second time does nothing. Raises OSError."""
         if self._sink.closed:
@@ -349,6 +369,7 @@ class _ArmWriter:
         if manifest.remarks.get("history_rewritten"):
             manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
+        (self.folder / VERDICTS).write_bytes(msgspec.json.encode(self._verdicts))
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"
         temporary.write_bytes(content)
@@ -432,6 +453,16 @@ class RowTable(Sequence[Row]):
         """(N,) each row's used tokens, without reading the rows."""
         used: NDArray[numpy.int64] = self._table["used_tokens"].to_numpy()
         return used
+
+    def highest_token_id(self) -> int:
+        """Of all rows."""
+        return max(int(chunk.column("input_ids").values.to_numpy().max()) for chunk in self._chunks)
+
+    @functools.cached_property
+    def verdicts(self) -> dict[str, dict[int, str]]:
+        """Run -> step -> verdict, of the labels that the arm uses."""
+        path = self.folder / VERDICTS
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[int, str]]) if path.exists() else {}
 
     @property
     def task_ids(self) -> list[str]:

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from srft.agent.formats import FORMATS
+from srft.agent.formats.text import TextFormat
 from srft.agent.records import Step
 from srft.train.rows.prepare import PreparedRun
 from srft.train.rows.template import MARK, Kind, Messages, RenderError, answers
@@ -257,7 +258,7 @@ def _forms(value: str) -> Iterator[str]:
         yield value.replace(quote, f"\\{quote}")
 
 
-_FENCED = re.compile(r"```[\w-]*[^\S\n]*\n.*?\n?```", re.DOTALL)
+_FENCED = re.compile(r"(`{3,})[\w-]*[^\S\n]*\n.*?\n?\1`*", re.DOTALL)
 
 
 def action_span(step: Step, reply: str) -> tuple[int, int] | None:
@@ -274,7 +275,9 @@ def action_span(step: Step, reply: str) -> tuple[int, int] | None:
         begin = reply.find(step.content) + len(step.content) if step.content in reply else 0
         return begin, len(reply)
     if step.action.format in ("xml", "json"):  # from the first call on, where there are several
-        begin, end = FORMATS[step.action.format].span(reply)
+        text_format = FORMATS[step.action.format]
+        assert isinstance(text_format, TextFormat)
+        begin, end = text_format.span(reply)
         return (begin, end) if begin < end else (0, len(reply))
     found = list(_FENCED.finditer(reply))
     return found[-1].span() if found else (0, len(reply))

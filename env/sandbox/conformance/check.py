@@ -1,76 +1,54 @@
-"""What a promise of the Sandbox contract is checked with.
+"""What the promises of the Sandbox contract are written with: a pytest class, its fixture, and what it expects.
 
-Reads and writes nothing outside the sandboxes. `commands.py` has the promises, `suite.py` checks them all; a
-backend with promises of its own writes them in the same way.
+Reads and writes nothing outside the sandboxes. `commands.py` and `files.py` have the promises; a backend with promises
+of its own writes them in the same way.
 
-    @check_started("a command's exit code is bash's")       # in a sandbox of each mode
-    def exit_codes(sandbox: Sandbox) -> None:
-        expect_run(sandbox, "exit 3", output="", exit_code=3)
-
-    exit_codes.verify(open_sandbox)     # PromiseBroken: output and exit code of 'exit 3': expected ('', 3), got ('', 0)
+    class MorePromises(Promises):
+        @in_modes()                                  # a sandbox of each mode, started
+        def test_exit_codes(self, sandbox):
+            expect_run(sandbox, "exit 3", output="", exit_code=3)
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from srft.env.sandbox.contract import CommandResult, Mode, Sandbox
 
-Opener = Callable[[Mode], Sandbox]
 BOTH_MODES: tuple[Mode, ...] = ("stateless", "persistent")
 
 TIMEOUT_S = 60.0
 """For commands that end by themselves: a backend that needs it all has hung."""
 
 
-class PromiseBroken(AssertionError):
-    """A check's expectation was not met; the message says what was expected and what came."""
+class Promises:
+    """Tests of a backend, which says how one of its sandboxes is opened."""
+
+    def open_sandbox(self, mode: Mode) -> Sandbox:
+        """A sandbox of the backend under test, not started; the tests of `init`, `env` and `limits` set its spec."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how a sandbox is opened: define open_sandbox")
+
+    @pytest.fixture
+    def sandbox(self, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+        """A started sandbox, as the test's `in_modes` asks for it."""
+        mode, fields = request.param
+        sandbox = self.open_sandbox(mode)
+        sandbox.spec = replace(sandbox.spec, mode=mode, **fields)
+        with sandbox:
+            yield sandbox
 
 
-@dataclass(frozen=True)
-class Check:
-    """One promise of the contract. `verify` returns when it is kept and raises when it is not."""
-
-    name: str
-    promise: str
-    verify: Callable[[Opener], None]
-
-
-def check(promise: str) -> Callable[[Callable[[Opener], None]], Check]:
-    """Make a check of a function of an opener."""
-
-    def made(verify: Callable[[Opener], None]) -> Check:
-        return Check(verify.__name__, promise, verify)
-
-    return made
-
-
-def check_started(promise: str, *modes: Mode, **spec_fields: Any) -> Callable[[Callable[[Sandbox], None]], Check]:
-    """Make a check of a function of a started sandbox, in these modes (both when none is named)."""
-
-    def made(verify: Callable[[Sandbox], None]) -> Check:
-        def verify_in_modes(open_sandbox: Opener) -> None:
-            for mode in modes or BOTH_MODES:
-                with _opened(open_sandbox, mode, **spec_fields) as sandbox:
-                    verify(sandbox)
-
-        return Check(verify.__name__, promise, verify_in_modes)
-
-    return made
-
-
-@contextlib.contextmanager
-def _opened(open_sandbox: Opener, mode: Mode, **spec_fields: Any) -> Iterator[Sandbox]:
-    sandbox = open_sandbox(mode)
-    sandbox.spec = replace(sandbox.spec, mode=mode, **spec_fields)
-    with sandbox:
-        yield sandbox
+def in_modes(*modes: Mode, **spec_fields: Any) -> pytest.MarkDecorator:
+    """Run a test in a sandbox of each of these modes (both when none is named), with these fields of its spec."""
+    chosen = modes or BOTH_MODES
+    return pytest.mark.parametrize("sandbox", [(mode, spec_fields) for mode in chosen], indirect=True, ids=chosen)
 
 
 def expect(what: str, got: object, expected: object) -> None:
     if got != expected or type(got) is not type(expected):
-        raise PromiseBroken(f"{what}: expected {_short(expected)}, got {_short(got)}")
+        raise AssertionError(f"{what}: expected {_short(expected)}, got {_short(got)}")
 
 
 def _short(value: object) -> str:
@@ -83,7 +61,7 @@ def expect_raises(kind: type[Exception], what: str, call: Callable[[], object]) 
         got = call()
     except kind:
         return
-    raise PromiseBroken(f"{what}: expected {kind.__name__}, got {_short(got)}")
+    raise AssertionError(f"{what}: expected {kind.__name__}, got {_short(got)}")
 
 
 def expect_run(sandbox: Sandbox, command: str, output: str, exit_code: int = 0) -> CommandResult:

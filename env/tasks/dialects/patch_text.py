@@ -36,7 +36,7 @@ class _Line(NamedTuple):
     text: str
 
 
-def _lines(patch: str) -> Iterator[_Line]:
+def lines_of(patch: str) -> Iterator[_Line]:
     """The lines of a diff with what they are: a removed line `-- a/x` looks like a header, and only counting tells."""
     old = new = 0
     for text in patch.split("\n")[: -1 if patch.endswith("\n") else None]:
@@ -57,7 +57,7 @@ def changed_files(patch: str) -> list[ChangedFile]:
     """The files whose text a diff changes, in its order; renames and modes without a hunk are left."""
     files = []
     source: str | None = None
-    for kind, text in _lines(patch):
+    for kind, text in lines_of(patch):
         if kind == "header" and text.startswith("--- "):
             source = _path(text[4:], "a/")
         elif kind == "header" and text.startswith("+++ "):
@@ -75,7 +75,7 @@ def reverse(patch: str) -> str:
     out: list[str] = []
     removed: list[str] = []
     added: list[str] = []
-    for kind, text in _lines(patch):
+    for kind, text in lines_of(patch):
         if kind == "body" and text[:1] in ("-", "+"):
             # Lines that the diff adds are those that its reverse removes, which come first.
             (added if text[0] == "-" else removed).append(("+" if text[0] == "-" else "-") + text[1:])

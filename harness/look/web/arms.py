@@ -118,7 +118,7 @@ class Masks:
 
     def of(self, entry: RunEntry) -> Mask:
         told, outcome = self._place.told(entry.id), self._place.outcome(entry)
-        state = (tuple(told), outcome, self.policy)
+        state = (tuple(told), outcome, self.policy, self._place.index.tampers(entry))
         known = self._known.get(entry.id)
         if known is None or known[0] != state:
             known = self._known[entry.id] = (state, self._mask(entry, told, outcome))
@@ -126,7 +126,8 @@ class Masks:
 
     def _mask(self, entry: RunEntry, told: list[CritiqueEntry], outcome: bool | None) -> Mask:
         labels = _LazyLabels(lambda: self._labels(entry, told))
-        facts = RunFacts(entry.id, entry.steps, outcome, labels, entry.stop_reason)
+        tampering = self._place.index.tampers(entry)
+        facts = RunFacts(entry.id, entry.steps, outcome, labels, entry.stop_reason, tampering=tampering)
         if reason := left_out(facts, self.policy):
             return Mask(reason, None, None)
         weight_S = step_weights(facts, self.policy)

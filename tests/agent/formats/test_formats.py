@@ -89,10 +89,92 @@ def test_submit(fmt, reply):
         ("```bash\nls", "Expected exactly one ```bash block, found 0."),
         ("```python\nls\n```", "Expected exactly one ```bash block, found 0."),
         ("```bash\n \n```", "The ```bash block is empty; expected a command in it."),
+        ("```bash\n```", "The ```bash block is empty; expected a command in it."),
     ],
 )
 def test_backtick_refuses(content, message):
     assert refusal("backtick", Reply(content=content)) == message
+
+
+README = "cat >README.md <<'EOF'\n# Use\n{fence}\nimport x\n```\nEOF"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"```bash\n{README.format(fence='```python')}\n```", "In the ```bash block stands '```python', so it is"),
+        (f"```bash\n{README.format(fence='```')}\n```", "Behind the ```bash block stands '```', so it is"),
+        ("```bash\nls\n```bash\npwd\n```", "In the ```bash block stands '```bash', so it is"),
+        ("```bash\nls\n``` and so on", "In the ```bash block stands '``` and so on', so it is"),
+        ("```bash\nls\n```\nIt prints\n```\na.py\n```", "Behind the ```bash block stands '```', so it is"),
+        ("````bash\necho '\n````\n```\n````", "Behind the ```bash block stands '```', so it is"),
+    ],
+)
+def test_backtick_never_cuts_a_command_at_a_fence_of_its_own(content, said):
+    assert refusal("backtick", Reply(content=content)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (f"````bash\n{README.format(fence='```')}\n````", README.format(fence="```")),
+        ("`````bash\n````\n```\n`````  \n", "````\n```"),
+        ("```bash\ncat <<'E'\n  ```python\n  ```\nE\n```", "cat <<'E'\n  ```python\n  ```\nE"),
+        ("```python\nx\n```\nNow:\n```bash\nls\n```", "ls"),
+        ("```bash\r\nls -la\r\ncd x\r\n```\r\n", "ls -la\ncd x"),
+        ("```bash\nprintf 'a\r\nb'\n```", "printf 'a\r\nb'"),
+    ],
+)
+def test_backtick_reads_what_has_one_end(content, command):
+    action = FORMATS["backtick"].parse(Reply(content=content))
+    assert (action.tool, action.arguments) == ("bash", {"command": command})
+
+
+@given(st.lists(st.sampled_from(["ls", "```", "```bash", "````bash", "````", "```python", "cat <<'E'", "E", "", "\r"])))
+@example(["```bash", "cat <<'E'", "```", "E", "```"])
+def test_backtick_reads_all_up_to_the_last_fence_or_nothing(lines):
+    """Whatever is read ends where no other fence follows, and holds none that could have ended it."""
+    text = "\n".join(lines)
+    try:
+        command = FORMATS["backtick"].parse(Reply(content=text)).arguments.get("command", "submit")
+    except FormatError:
+        return
+    behind = text.rpartition(command)[2] if command != "submit" else ""
+    assert len(re.findall(r"(?m)^```", behind)) <= 1
+    assert "```bash" not in command.split("\n") or "````bash" in lines
+
+
+def test_replies_that_never_end_are_refused_quickly():
+    assert refusal("backtick", Reply(content="```bash\nx" * 100_000)).endswith("found 0.")
+    assert refusal("backtick", Reply(content="```bash\nx\n```\n" * 50_000)).endswith("found 50000.")
+
+
+@pytest.mark.parametrize(
+    ("inner", "cut"),
+    [
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE\n</parameter>\n</function>"),
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE"),
+        ("</parameter></function>", "\nE\n</parameter>\n</function>"),
+        ("<function=x>\n<parameter=y>\nz\n</parameter>\n</function>", "\nE</parameter> </function> Done."),
+    ],
+)
+def test_xml_never_cuts_a_value_at_a_call_of_its_own(inner, cut):
+    content = f"<function=bash>\n<parameter=command>\ncat >t <<'E'\n{inner}{cut}"
+    assert re.match(r"Behind the call of bash stands (</parameter>|more), so", refusal("xml", Reply(content=content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        ("<function=bash>\r\n<parameter=command>\r\nls\r\ncd x\r\n</parameter>\r\n</function>\r\n", "ls\ncd x"),
+        ("<function=bash>\n<parameter=command>\nprintf 'a\r\nb'\n</parameter>\n</function>", "printf 'a\r\nb'"),
+        ("<function=bash><parameter=command>grep '<parameter=x>' a</parameter></function>\n", "grep '<parameter=x>' a"),
+        ("<function=bash><parameter=command>ls</parameter></function> Then I look.", "ls"),
+    ],
+)
+def test_xml_reads_what_has_one_end(content, command):
+    action = FORMATS["xml"].parse(Reply(content=content))
+    assert (action.tool, action.arguments) == ("bash", {"command": command})
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from srft.agent.tools.edit import Editor
-from srft.agent.tools.files import MAX_FILE_BYTES
+from srft.agent.tools.edit import Editor, _only_occurrence
+from srft.agent.tools.files import MAX_FILE_BYTES, Refused
 from srft.env.docker.sandbox import DockerSandbox
 from srft.env.errors import SandboxDied
 
@@ -204,6 +206,38 @@ def test_a_text_that_is_not_there_and_one_that_is_everywhere(editor, sandbox):
         "old_text stands 20 times in /tmp/a.py, at lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...; "
         "add lines around it until it is the only one."
     )
+
+
+def test_a_long_search_is_quick_and_counts_so_far(editor, sandbox):
+    """A pattern matcher would compare 4 MiB times 20 kB, with all other threads waiting."""
+    sandbox.write("/tmp/a.py", b"x" * (4 << 20))
+    text, ok = edit(editor, "replace", old_text="x" * 20_000 + "y", new_text="z")
+    assert (text.startswith("old_text does not stand in /tmp/a.py;"), ok) == (True, False)
+    text, ok = edit(editor, "replace", old_text="x" * 20_000, new_text="z")
+    assert text.startswith("old_text stands at least 1000 times in /tmp/a.py, at lines 1, 1, 1,")
+
+
+PIECES = st.lists(st.sampled_from(["a", "b", "\n", "\r\n", "\r", "é"]), max_size=8).map("".join)
+
+
+@given(PIECES, PIECES)
+@example("\r", "a\r\n")
+@example("\r\r\n", "a\r\r\n")
+@example("aa", "aaa")
+def test_an_occurrence_is_what_stands_there_with_either_newline(old, text):
+    """Against every slice of the text: those that are the same but for CRLF, and that split none."""
+    spans = [
+        (begin, end)
+        for begin in range(len(text) + 1)
+        for end in range(begin + 1, len(text) + 1)
+        if text[begin:end].replace("\r\n", "\n") == old.replace("\r\n", "\n")
+        and not any(text[at - 1 : at + 1] == "\r\n" for at in (begin, end) if at > 0)
+    ]
+    if len(spans) == 1:
+        assert _only_occurrence(old, text, "a.py") == spans[0]
+    elif old:
+        with pytest.raises(Refused, match=f"stands {len(spans)} times" if spans else "does not stand"):
+            _only_occurrence(old, text, "a.py")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import gzip
 import json
 
 import msgspec
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from srft.agent.records import Step, Trajectory
@@ -170,6 +172,95 @@ def test_files_that_cannot_be_read(tmp_path, write):
     damaged.write_bytes(gzip.compress(b'{"record_id": "a", "step_labels": {}}\n' * 9)[:-9])
     with pytest.raises(InputError, match=r"a.jsonl.gz:\d+: the gzip file is damaged"):
         list(read_label_lines(damaged))
+
+
+TRACED = {
+    "traj_id": "mini-gpt-1",
+    "agent": "mini-SWE-agent",
+    "model": "OpenAI/GPT-5",
+    "task_name": "django__django-1",
+    "solved": False,
+    "step_count": 4,
+    "stages": [{"stage_id": 1, "start_step_id": 1, "end_step_id": 4}],
+    "incorrect_stages": [
+        {"stage_id": 1, "incorrect_step_ids": [2], "unuseful_step_ids": [1, 2], "steps": [{"action": "ls"}]},
+        {"stage_id": 2, "incorrect_step_ids": [4], "unuseful_step_ids": None, "reasoning": "wrong file"},
+    ],
+}
+"""A row of CodeTraceBench, made up, with its columns."""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "text"])
+def test_code_trace_bench(tmp_path, kind):
+    row = TRACED if kind != "text" else {**TRACED, "incorrect_stages": json.dumps(TRACED["incorrect_stages"])}
+    path = tmp_path / f"bench.{'parquet' if kind == 'parquet' else 'jsonl'}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    else:
+        path.write_text(json.dumps(row) + "\n")
+    [line] = read_label_lines(path)
+    # Steps are counted from 1 there; a step that is in both lists is a mistake.
+    assert [line.labels[step].verdict for step in range(4)] == ["unnecessary", "mistake", "good", "mistake"]
+    assert line.labels[3].reason == "wrong file"
+    assert (line.run, line.task, line.model, line.steps) == ("mini-gpt-1", "django__django-1", "OpenAI/GPT-5", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdicts"),
+    [
+        ({"incorrect_stages": [], "solved": True}, ["good"] * 4),
+        ({"incorrect_stages": [], "solved": False}, []),
+        ({"incorrect_stages": None, "solved": None}, []),
+        ({"incorrect_stages": "", "solved": None}, []),
+    ],
+)
+def test_a_failed_run_without_a_fault_was_labelled_by_nobody(tmp_path, change, verdicts):
+    (tmp_path / "bench.jsonl").write_text(json.dumps(TRACED | change))
+    [line] = read_label_lines(tmp_path / "bench.jsonl")
+    assert [label.verdict for label in line.labels.values()] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_count": 3}, "bench.jsonl:1: incorrect_stages: incorrect_step_ids has 4; the run has steps 1 to 3"),
+        (
+            {"incorrect_stages": [{"stage_id": 1, "unuseful_step_ids": [0]}]},
+            "unuseful_step_ids has 0; the run has steps 1 to 4",
+        ),
+        ({"incorrect_stages": "[{"}, "bench.jsonl:1: incorrect_stages: "),
+        ({"step_count": -1}, "bench.jsonl:1: .*step_count"),
+        ({"incorrect_stages": [{"incorrect_step_ids": ["2"]}]}, "incorrect_step_ids"),
+    ],
+)
+def test_a_bad_row_of_code_trace_bench_is_named(tmp_path, change, message):
+    (tmp_path / "bench.jsonl").write_text(json.dumps(TRACED | change))
+    with pytest.raises(InputError, match=message):
+        list(read_label_lines(tmp_path / "bench.jsonl"))
+
+
+def test_code_trace_bench_on_runs(tmp_path):
+    other = TRACED | {"traj_id": "mini-claude-1", "model": "Anthropic/Claude", "incorrect_stages": [], "solved": True}
+    (tmp_path / "one.jsonl").write_text(json.dumps(TRACED))
+    (tmp_path / "two.jsonl").write_text(json.dumps(TRACED) + "\n" + json.dumps(other))
+    run = trajectory(task_id="django__django-1", roles="suauauaua")
+    one, two = (FileCritic(tmp_path / name) for name in ("one.jsonl", "two.jsonl"))
+    assert verdicts(one.judge(run, Evidence())) == ["unnecessary", "mistake", "good", "mistake"]
+    assert verdicts(two.judge(msgspec.structs.replace(run, model="claude"), Evidence())) == ["good"] * 4
+    assert verdicts(two.judge(msgspec.structs.replace(run, id="mini-claude-1"), Evidence())) == ["good"] * 4
+    assert two.judge(msgspec.structs.replace(run, task_id="other"), Evidence()) is None
+    with pytest.raises(InputError, match="2 labelled runs are on the task django__django-1, and which of them"):
+        two.judge(run, Evidence())
+    with pytest.raises(InputError, match=r"labels 4 steps, but the run t1 \(django__django-1\) has 2"):
+        one.judge(trajectory(task_id="django__django-1", roles="suaua"), Evidence())
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    (tmp_path / "bench.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match=r"bench\.parquet: not a readable parquet file"):
+        list(read_label_lines(tmp_path / "bench.parquet"))
+    with pytest.raises(InputError, match=r"gone\.parquet: cannot be read"):
+        list(read_label_lines(tmp_path / "gone.parquet"))
 
 
 def test_published_labels_on_their_own_runs(shared_data):

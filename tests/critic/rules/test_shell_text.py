@@ -108,3 +108,29 @@ def test_every_text_has_an_answer(text):
 @pytest.mark.parametrize("part", ["$(", "`", "<(", "(", '"$(', "bash -c '", "sudo ", "{ ", "eval ", "<<A "])
 def test_depth_is_bounded(part):
     commands(part * 3000)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "[[ -f a && $x > tests/b.py ]] && rm c",
+            [("[[", "-f", "a", "&&", "$x", ">", "tests/b.py", "]]"), ("rm", "c")],
+        ),
+        ("[[ ( a == b ) || c < d ]]; ls", [("[[", "(", "a", "==", "b", ")", "||", "c", "<", "d", "]]"), ("ls",)]),
+        ("(( n > tests )); ls", [("ls",)]),
+        ("if ((a>b)); then ls; fi", [("ls",)]),
+        ("for ((i=0;i<3;i++)); do rm q; done", [("rm", "q")]),
+        ("((ls) ; (rm x))", [("ls",), ("rm", "x")]),  # two subshells
+        ("( (ls) ); rm x", [("ls",), ("rm", "x")]),
+        ("files=(a.py 'b c' $(git log)) ; ls", [("git", "log"), ("ls",)]),
+        ("files+=( x\n y )\nls", [("ls",)]),
+        ("x=(", []),
+        ("((", []),
+        ("[[ a", [("[[", "a")]),
+    ],
+)
+def test_tests_arithmetic_and_arrays_hold_no_commands(text, found):
+    commands_ = commands(text)
+    assert [command.words for command in commands_] == found
+    assert all(command.writes == () for command in commands_)

@@ -3,18 +3,25 @@
 from pathlib import Path
 
 import pytest
+from swebench.task import repo
 
-from srft.env.docker.build import ANSWER_FILES, make_context
+from srft.env.docker.build import make_context
 from srft.env.errors import ImageError
 from srft.env.local.images import _Plan, read_dockerfile
+
+HIDDEN = [*repo.AS_FILE.values(), *repo.OPTIONAL_FILE.values(), repo.TESTS_FILE]
+HIDDEN.remove("problem_statement.md")
+KEPT = ["Dockerfile", "note.txt", "project/test_assets/a.png", "project/tests.json"]
 
 
 @pytest.fixture
 def dockerfile(tmp_path: Path) -> Path:
     """In a task's folder with answers, a link to one, and files of these names that are the project's own."""
     folder = tmp_path / "task"
-    (folder / "project").mkdir(parents=True)
-    for name in [*ANSWER_FILES, "note.txt", "project/tests.json"]:
+    for name in ("project/test_assets", "test_assets/images"):
+        (folder / name).mkdir(parents=True)
+    kept = ["note.txt", "project/tests.json", "project/test_assets/a.png"]
+    for name in [*HIDDEN, *kept, "test_assets/expected.png", "test_assets/images/b.png"]:
         (folder / name).write_text(name)
     (folder / "link").symlink_to("gold.patch")
     (folder / "Dockerfile").write_text("FROM base\nCOPY . /all/\n")
@@ -25,7 +32,7 @@ def test_an_engines_build_context_has_no_answers(dockerfile: Path, tmp_path: Pat
     context = tmp_path / "context"
     make_context(context, dockerfile)
     kept = sorted(str(path.relative_to(context)) for path in context.rglob("*") if path.is_file())
-    assert [name for name in kept if not name.startswith("certs/")] == ["Dockerfile", "note.txt", "project/tests.json"]
+    assert [name for name in kept if not name.startswith("certs/")] == KEPT
 
 
 def copied(dockerfile: Path) -> list[str]:
@@ -36,10 +43,12 @@ def copied(dockerfile: Path) -> list[str]:
 
 
 def test_a_local_build_context_has_no_answers(dockerfile: Path) -> None:
-    assert copied(dockerfile) == ["/all/Dockerfile", "/all/note.txt", "/all/project/tests.json"]
+    assert copied(dockerfile) == [f"/all/{name}" for name in KEPT]
 
 
-@pytest.mark.parametrize("name", [*sorted(ANSWER_FILES), "link", "./gold.patch"])
+@pytest.mark.parametrize(
+    "name", [*HIDDEN, repo.ASSETS_SUBDIR, "test_assets/expected.png", "test_assets/images", "link", "./gold.patch"]
+)
 def test_a_local_build_does_not_copy_an_answer_by_its_name(dockerfile: Path, name: str) -> None:
     dockerfile.write_text(f"FROM base\nCOPY {name} /x\n")
     with pytest.raises(ImageError, match="not in the build context"):

@@ -1,26 +1,30 @@
 """Images on a real engine: tiny ones, built from the base image or pulled from a registry of our own."""
 
 import doctest
-import gzip
-import hashlib
-import io
 import json
+import re
 import secrets
-import tarfile
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
 import docker
 import pytest
 
-from srft.env.docker import images
+from srft.env.docker import build, disk_budget, images, layers, pull
 from srft.env.docker.images import ImageStore
+from srft.env.docker.sandbox import DockerSandbox, reap
+from srft.env.docker.snapshots import KEPT
 from srft.env.errors import EngineError, ImageError
+from srft.env.sandbox.contract import SandboxSpec
 from srft.env.tasks.task import Task
+from tests.env.docker.registry import Refusal, Registry, refusal
 from tests.env.waiting import wait_until
 
 pytestmark = pytest.mark.engine
@@ -112,8 +116,9 @@ def size_bytes(engine: docker.DockerClient, image: str) -> int:
     return size
 
 
-def test_the_docstrings_tell_the_truth() -> None:
-    assert doctest.testmod(images).failed == 0
+@pytest.mark.parametrize("module", [build, disk_budget, layers, pull])
+def test_the_docstrings_tell_the_truth(module: ModuleType) -> None:
+    assert doctest.testmod(module)[:1] == (0,)
 
 
 def test_a_build_from_the_tasks_folder(
@@ -202,7 +207,7 @@ def test_a_pull_that_fails(engine: docker.DockerClient, state_file: Path) -> Non
     assert message.startswith(f"image {NO_REGISTRY}: not on this engine, and pulling it failed (")
     assert "connection refused" in message
     assert message.endswith(
-        "check its name and the way to its registry (docker login, proxy), or load or build it under that name"
+        "check its name and the way to its registry (network, proxy), or load or build it under that name"
     )
 
 
@@ -214,69 +219,16 @@ def test_no_engine(tmp_path: Path) -> None:
         ImageStore(dead)
 
 
-class Registry(ThreadingHTTPServer):
-    """A registry of one image with one layer. It answers the first requests for its manifest with `refusals`."""
-
-    def __init__(self, refusals: list[tuple[int, bytes]]) -> None:
-        super().__init__(("127.0.0.1", 0), RegistryRequest)
-        self.refusals = refusals
-        self.manifests_asked = 0
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w") as tar:
-            member = tarfile.TarInfo(f"hello-{secrets.token_hex(4)}")
-            member.size = 5
-            tar.addfile(member, io.BytesIO(b"hello"))
-        rootfs = {"type": "layers", "diff_ids": [digest(layer.getvalue())]}
-        described = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs, "history": [{}]}
-        config, packed = json.dumps(described).encode(), gzip.compress(layer.getvalue())
-        kind = "application/vnd.docker."
-        self.kind = f"{kind}distribution.manifest.v2+json"
-        entries = [(f"{kind}container.image.v1+json", config), (f"{kind}image.rootfs.diff.tar.gzip", packed)]
-        first, *rest = [{"mediaType": of, "size": len(blob), "digest": digest(blob)} for of, blob in entries]
-        manifest = {"schemaVersion": 2, "mediaType": self.kind, "config": first, "layers": rest}
-        self.manifest = json.dumps(manifest).encode()
-        self.blobs = {digest(blob): blob for blob in (config, packed)}
-        self.image = f"localhost:{self.server_address[1]}/srft/hello:1"
-
-
-class RegistryRequest(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        registry = self.server
-        assert isinstance(registry, Registry)
-        status, kind, content = 200, "application/octet-stream", b"{}"
-        if "/manifests/" in self.path:
-            registry.manifests_asked += 1
-            kind, content = registry.kind, registry.manifest
-            if registry.refusals:
-                (status, content), kind = registry.refusals.pop(0), "application/json"
-        elif "/blobs/" in self.path:
-            content = registry.blobs[self.path.rpartition("/")[2]]
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Docker-Content-Digest", digest(content))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(images, "ROOM_WAIT_S", 0.0)
 
 
 @pytest.fixture
-def registry(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    monkeypatch.setattr(images, "PULL_BACKOFF_S", 0.01)
-    server = Registry([])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def registry(engine: docker.DockerClient) -> Iterator[Registry]:
+    with Registry() as server:
+        yield server
     if present(engine, server.image):
         engine.images.remove(server.image)
 
@@ -284,36 +236,117 @@ def registry(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> It
 def test_a_pull(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
     store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
     with store.hold(make_task(registry.image)):
-        store.ensure(make_task(registry.image))
         assert present(engine, registry.image)
         assert list(json.loads(state_file.read_text())) == [registry.image]
-    store._evict(keep="-")
+        assert store.evicted == []
+    assert store.budget is not None
+    store.budget.shrink(keep="-")
     assert store.evicted == [registry.image]
     assert not present(engine, registry.image)
 
 
-TOO_MANY = (429, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "you have reached your pull rate limit"}]}')
-DENIED = (403, b'{"errors": [{"code": "DENIED", "message": "no access for you"}]}')
+TOO_MANY = refusal(429, "TOOMANYREQUESTS", "you have reached your pull rate limit")
+DENIED = refusal(403, "DENIED", "no access for you")
+UNKNOWN = refusal(404, "MANIFEST_UNKNOWN", "manifest unknown")
+FOREIGN = Refusal(500, b"oops")
 
 
-def test_a_registry_that_is_busy(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
-    # The engine itself asks more than once for each pull.
-    registry.refusals = [TOO_MANY] * 2
+@pytest.mark.parametrize("what", ["manifests", "blobs"])
+def test_a_registry_that_is_busy(
+    engine: docker.DockerClient, registry: Registry, state_file: Path, what: Literal["manifests", "blobs"]
+) -> None:
+    """Layers are refused in the stream of an answer that began well. The engine asks more than once for each pull."""
+    registry.refuse(what, TOO_MANY, times=4)
     ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
     assert present(engine, registry.image)
 
 
-def test_a_registry_that_stays_busy(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
-    registry.refusals = [TOO_MANY] * 100
-    with pytest.raises(ImageError, match="you have reached your pull rate limit"):
-        ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
-    assert registry.manifests_asked >= images.PULL_ATTEMPTS
+@pytest.mark.parametrize(
+    ("what", "refused", "attempts", "told"),
+    [
+        (
+            "manifests",
+            TOO_MANY,
+            4,
+            "the registry's rate limit: .*you have reached your pull rate limit.*docker login raises",
+        ),
+        ("blobs", TOO_MANY, 4, "the registry's rate limit: .*you have reached your pull rate limit.*pulls_per_minute"),
+        ("manifests", DENIED, 1, "no access: .*no access for you.*; check its name, and log in"),
+        ("blobs", DENIED, 1, "no access: .*no access for you.*; check its name, and log in"),
+        ("manifests", UNKNOWN, 1, "not in its registry: .*manifest unknown.*; check its name and tag"),
+        ("blobs", UNKNOWN, 1, "not in its registry: .*unknown blob.*; check its name and tag"),
+        (
+            "manifests",
+            FOREIGN,
+            4,
+            "the registry or the way to it fails: .*500 Internal Server Error.*; try again later",
+        ),
+        ("manifests", Refusal(cut=True), 4, "the registry or the way to it fails: .*unexpected EOF.*; try again later"),
+    ],
+)
+def test_a_registry_that_goes_on_refusing(
+    engine: docker.DockerClient,
+    registry: Registry,
+    state_file: Path,
+    what: Literal["manifests", "blobs"],
+    refused: Refusal,
+    attempts: int,
+    told: str,
+) -> None:
+    registry.refuse(what, refused, times=1000)
+    waited: list[float] = []
+    store = ImageStore(engine, state_file=state_file)
+    store._pulls.take = lambda: waited.append(0.0)  # type: ignore[method-assign]
+    with pytest.raises(ImageError) as raised:
+        store.ensure(make_task(registry.image))
+    tried = f" {attempts} times" if attempts > 1 else ""
+    start = f"image {registry.image}: not on this engine, and pulling it{tried} failed ("
+    assert str(raised.value).startswith(start)
+    assert re.match(told, str(raised.value).removeprefix(start)), raised.value
+    assert len(waited) == attempts
+    assert not state_file.exists()
 
 
-def test_a_registry_that_refuses(engine: docker.DockerClient, registry: Registry, state_file: Path) -> None:
-    registry.refusals = [DENIED] * 100
-    with pytest.raises(ImageError, match=r"pulling it failed \(.*denied.*\); check its name"):
-        ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
+def test_a_platform_that_the_image_is_not_made_for(engine: docker.DockerClient, state_file: Path) -> None:
+    with Registry(architectures=("arm64", "s390x")) as registry:
+        with pytest.raises(
+            ImageError, match=r"not for this machine's platform: no matching manifest.*images\.platform"
+        ):
+            ImageStore(engine, state_file=state_file).ensure(make_task(registry.image))
+        store = ImageStore(engine, state_file=state_file, platform="linux/arm64")
+        store.ensure(make_task(registry.image))
+        assert engine.images.get(registry.image).attrs["Architecture"] == "arm64"
+        engine.images.remove(registry.image)
+
+
+ENGINES_WORDS = {
+    "no space left on the engine's disk": ["failed to register layer: write /usr/lib/x: no space left on device"],
+    "no access": [
+        "unauthorized: authentication required",
+        "pull access denied for x, repository does not exist or may require 'docker login'",
+    ],
+    "not in its registry": ["manifest for x:1 not found: manifest unknown"],
+    "the registry's rate limit": ["toomanyrequests: You have reached your unauthenticated pull rate limit"],
+    "the registry or the way to it fails": [
+        'Get "https://r/v2/": net/http: TLS handshake timeout',
+        'Get "https://r/v2/": context deadline exceeded',
+        "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer",
+        "received unexpected HTTP status: 503 Service Unavailable",
+    ],
+    "the registry's certificate is not trusted": ["x509: certificate signed by unknown authority"],
+    "the registry cannot be reached": ['Get "https://r/v2/": dial tcp: lookup r: no such host'],
+    "not for this machine's platform": [
+        "image with reference x was found but does not match the specified platform: wanted linux/arm64"
+    ],
+    "": ["something else"],
+}
+
+
+def test_the_words_of_engines() -> None:
+    found = {name: [pull.failure_of(reason).name for reason in reasons] for name, reasons in ENGINES_WORDS.items()}
+    assert found == {name: [name] * len(reasons) for name, reasons in ENGINES_WORDS.items()}
+    passing = {failure.name for failure in pull.FAILURES if failure.passes}
+    assert passing == {"the registry's rate limit", "the registry or the way to it fails"}
 
 
 def test_the_least_recently_used_goes(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
@@ -388,18 +421,18 @@ def test_layers_count_once(engine: docker.DockerClient, buildable: MakeTask, sta
     store = ImageStore(engine, state_file=state_file)
     store.ensure(first)
     store.ensure(second)
-    layers = [store._layers_of(task.image) or {} for task in (first, second)]
-    assert [sum(of_one.values()) for of_one in layers] == [size_bytes(engine, task.image) for task in (first, second)]
+    of_both = [layers.layers_of(engine.api, task.image) for task in (first, second)]
+    assert [sum(of_one.values()) for of_one in of_both] == [size_bytes(engine, task.image) for task in (first, second)]
     base = size_bytes(engine, images.DEFAULT_BASE_IMAGE)
-    assert images._union_bytes(layers) == base + 3 * MIB
+    assert disk_budget.union_bytes(of_both) == base + 3 * MIB
 
 
 def test_prefetch_stays_a_little_ahead(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
     tasks = [buildable(f"ahead-{number}") for number in range(4)]
-    with ImageStore(engine, state_file=state_file, disk_budget_bytes=0) as store:
+    with ImageStore(engine, state_file=state_file, disk_budget_bytes=1 << 50) as store:
         store.prefetch([tasks[0], tasks[0], *tasks[1:]], ahead=2)
         wait_until(lambda: present(engine, tasks[1].image))
-        time.sleep(1)
+        time.sleep(0.5)
         assert [present(engine, task.image) for task in tasks] == [True, True, False, False]
         with store.hold(tasks[0]):
             wait_until(lambda: present(engine, tasks[2].image))
@@ -424,8 +457,8 @@ def test_prefetch_goes_on_after_a_failure(engine: docker.DockerClient, buildable
         store.prefetch([make_task(NO_REGISTRY), task], ahead=1)
         wait_until(lambda: present(engine, task.image))
         assert list(store.prefetch_failures) == [NO_REGISTRY]
-        with store.hold(make_task(NO_REGISTRY)), pytest.raises(ImageError):
-            store.ensure(make_task(NO_REGISTRY))
+        with pytest.raises(ImageError), store.hold(make_task(NO_REGISTRY)):
+            raise AssertionError("it is not there to be held")
 
 
 def test_close_ends_the_prefetch(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
@@ -435,3 +468,217 @@ def test_close_ends_the_prefetch(engine: docker.DockerClient, buildable: MakeTas
         wait_until(lambda: present(engine, tasks[0].image))
     wait_until(lambda: not any(thread.name == "prefetch" for thread in threading.enumerate()))
     assert not present(engine, tasks[2].image)
+
+
+def test_an_edited_dockerfile_or_context_is_built_again(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = buildable("edited", commands="COPY . /all/\nRUN echo first > /which\n")
+    assert task.dockerfile is not None
+    folder = task.dockerfile.parent
+    (folder / "note.txt").write_text("one\n")
+    store = CountingStore(engine, state_file=state_file)
+    seen: list[tuple[str, int, bool]] = []
+
+    def look() -> None:
+        before = fingerprints[-1] if fingerprints else None
+        store.ensure(task)
+        fingerprints.append(task.fingerprint)
+        said = printed(engine, task, "cat /which /all/note.txt").replace("\n", " ").strip()
+        seen.append((said, store.builds, fingerprints[-1] == before))
+
+    fingerprints: list[str] = []
+    look()
+    look()
+    first = engine.images.get(task.image).id
+    task.dockerfile.write_text(task.dockerfile.read_text().replace("echo first", "echo second"))
+    look()
+    assert not _is_there(engine, first)
+    (folder / "note.txt").write_text("two\n")
+    look()
+    (folder / "tests.json").write_text("an answer, which no build gets")
+    look()
+    (folder / ".dockerignore").write_text("ignored*\n")
+    look()
+    (folder / "ignored.txt").write_text("not in the build\n")
+    look()
+    (folder / "note.txt").chmod(0o755)
+    look()
+    assert seen == [
+        ("first one", 1, False),
+        ("first one", 1, True),
+        ("second one", 2, False),
+        ("second two", 3, False),
+        ("second two", 3, True),
+        ("second two", 4, False),
+        ("second two", 4, True),
+        ("second two", 5, False),
+    ]
+
+
+def _is_there(engine: docker.DockerClient, image_id: str | None) -> bool:
+    return any(image["Id"] == image_id for image in engine.api.images())
+
+
+def test_an_image_that_another_built_is_left_alone(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path
+) -> None:
+    task = buildable("by-hand")
+    assert task.dockerfile is not None
+    engine.api.tag(images.DEFAULT_BASE_IMAGE, *task.image.split(":"))
+    store = CountingStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(task)
+    assert (store.builds, store.evicted) == (0, [])
+
+
+def test_what_buildkit_knows(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=1 << 50)
+    before = build._cache_ids(engine.api)
+    mounted = "RUN --mount=type=cache,target=/kept echo from $BASE_IMAGE > /which\nCOPY certs/ /certs/\n"
+    task = buildable("buildkit", commands=f"ARG BASE_IMAGE\n{mounted}")
+    store.ensure(task)
+    assert printed(engine, task, "cat /which; ls -A /certs | grep keep") == f"from {images.DEFAULT_BASE_IMAGE}\n.keep\n"
+    labels = engine.images.get(task.image).labels
+    assert labels == {build.BUILT_LABEL: "built", build.ID_LABEL: build.made_of(engine.api, task.dockerfile)}
+    assert build._cache_ids(engine.api) <= before  # or what the image leaves there when it goes would not count
+    broken = buildable(
+        "buildkit-broken", commands="RUN --mount=type=tmpfs,target=/t echo the compiler is missing; exit 7\n"
+    )
+    with pytest.raises(
+        ImageError, match=r"exit code: 7; its last line was: the compiler is missing\); mend the Dockerfile"
+    ):
+        store.ensure(broken)
+
+
+def scrubbed(client: docker.DockerClient, task: Task, *, bytes_: int) -> str:
+    """A snapshot as a pool keeps it."""
+    with DockerSandbox(SandboxSpec(image=task.image, workdir="/"), client=client) as sandbox:
+        sandbox.run(f"head -c {bytes_} /dev/urandom >/snapped")
+        snapshot = sandbox.snapshot()
+        sandbox.disown(snapshot)
+    return snapshot
+
+
+def test_a_snapshot_counts_and_goes_before_its_image(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path
+) -> None:
+    first, second, third = (buildable(f"snapped-{n}", size_mib=3) for n in range(3))
+    base = size_bytes(engine, images.DEFAULT_BASE_IMAGE)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=base + 10 * MIB)
+    store.ensure(first)
+    store.ensure(second)
+    kept = [scrubbed(engine, task, bytes_=MIB) for task in (first, second)]
+    ids = [engine.images.get(task.image).id for task in (first, second)]
+    store.ensure(third)  # 6 MiB, and 2 of the snapshots, and 3: one snapshot is enough
+    assert [_is_there(engine, one) for one in (*kept, *ids)] == [False, True, True, True]
+    assert store.evicted == []
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=base + 4 * MIB)
+    assert store.budget is not None
+    store.budget.shrink(keep=third.image)
+    assert store.evicted == [first.image, second.image]
+    assert [_is_there(engine, one) for one in (*kept, *ids)] == [False] * 4
+    assert not [one for one in engine.api.images(all=True) if one["Id"] in ids]  # not even without a name
+
+
+def test_a_snapshot_in_use_keeps_its_image(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("snapped-used", size_mib=1)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(task)
+    snapshot = scrubbed(engine, task, bytes_=1)
+    assert store.budget is not None
+    with DockerSandbox(SandboxSpec(image=snapshot, workdir="/"), client=engine) as sandbox:
+        store.budget.shrink(keep="-")
+        assert (store.evicted, sandbox.run("echo alive").output) == ([], "alive\n")
+        own = sandbox.snapshot()
+        store.budget.shrink(keep="-")
+        sandbox.restore(own)
+        assert sandbox.run("echo alive").output == "alive\n"
+    store.budget.shrink(keep="-")
+    assert (store.evicted, _is_there(engine, snapshot)) == ([task.image], False)
+
+
+def test_srft_clean_knows_kept_snapshots(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("snapped-left")
+    ImageStore(engine, state_file=state_file).ensure(task)
+    script = f"""
+import docker
+from srft.env.docker.sandbox import DockerSandbox
+from srft.env.sandbox.contract import SandboxSpec
+with DockerSandbox(SandboxSpec(image={task.image!r}, workdir="/")) as sandbox:
+    snapshot = sandbox.snapshot()
+    sandbox.disown(snapshot)
+    print(snapshot)
+"""
+    snapshot = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    assert any(name.startswith(f"{KEPT}:") for name in engine.images.get(snapshot).tags)
+    assert f"snapshot {snapshot[7:19]}" in reap(client=engine)
+    assert not _is_there(engine, snapshot)
+
+
+def test_another_process_holds_an_image(engine: docker.DockerClient, buildable: MakeTask, state_file: Path) -> None:
+    task = buildable("held-elsewhere", size_mib=1)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
+    store.ensure(task)
+    script = f"""
+import sys
+from pathlib import Path
+from srft.env.docker.image_record import ImageRecord
+with ImageRecord(Path({str(state_file)!r})).held({task.image!r}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    assert store.budget is not None
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        store.budget.shrink(keep="-")
+        assert store.evicted == []
+        other.kill()
+    store.budget.shrink(keep="-")
+    assert store.evicted == [task.image]
+
+
+def test_who_finds_no_room_waits_for_it(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "ROOM_WAIT_S", 60.0)
+    first, second, third = (buildable(f"room-{n}", size_mib=2) for n in range(3))
+    base = size_bytes(engine, images.DEFAULT_BASE_IMAGE)
+    store = ImageStore(engine, state_file=state_file, disk_budget_bytes=base + 5 * MIB)
+    with ThreadPoolExecutor(1) as pool:
+        with store.hold(first):
+            store.ensure(second)
+            with store.hold(second):
+                coming = pool.submit(store.ensure, third)
+                wait_until(lambda: store.budget is not None and len(store.budget._waiting) == 1)
+                assert not coming.done()
+        coming.result(timeout=60)
+    assert (store.evicted, present(engine, third.image)) == ([second.image], True)
+
+
+def test_what_is_larger_than_the_budget_comes_all_the_same(
+    engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "ROOM_WAIT_S", 600.0)
+    task = buildable("too-large", size_mib=1)
+    ImageStore(engine, state_file=state_file, disk_budget_bytes=1).ensure(task)  # nothing to wait for
+    assert present(engine, task.image)
+
+
+def test_sizes_of_layers() -> None:
+    def step(size: int, by: str) -> dict[str, object]:
+        return {"Size": size, "CreatedBy": by}
+
+    classic = [step(9, "/bin/sh -c #(nop) ADD file:1 in / "), step(0, "/bin/sh -c #(nop)  CMD [bash]")]
+    runs = [
+        step(0, "/bin/sh -c mkdir /x"),
+        step(0, "/bin/sh -c #(nop) WORKDIR /x"),
+        step(4, "RUN |1 A=1 /bin/sh -c make"),
+    ]
+    assert layers.layer_sizes(classic, 1) == [9]
+    assert layers.layer_sizes([*classic, *runs], 3) == [9, 0, 4]
+    assert layers.layer_sizes([*classic, *runs], 4) == [9, 0, 0, 4]
+    assert layers.layer_sizes([*classic, *runs], 1) is None
+    assert layers.layer_sizes(classic, 3) is None

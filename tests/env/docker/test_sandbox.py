@@ -12,11 +12,13 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from loguru import logger
 
 from srft.env.docker.sandbox import LABEL, OWNER_LABEL, DockerSandbox, engine, reap
 from srft.env.errors import EngineError, ImageError, SandboxDied
 from srft.env.sandbox.contract import Limits, SandboxSpec
 from srft.env.sandbox.owner import owner
+from tests.env.docker.engine_proxy import EngineProxy, changed_json
 from tests.env.waiting import wait_until
 
 IMAGE = "srft/base:bookworm"
@@ -36,6 +38,15 @@ def client() -> docker.DockerClient:
 def sandbox() -> Iterator[DockerSandbox]:
     with DockerSandbox(SandboxSpec(image=IMAGE)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged, from warnings on."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
+    yield lines
+    logger.remove(sink)
 
 
 def exists(client: docker.DockerClient, container: str) -> bool:
@@ -81,10 +92,11 @@ def leave(client: docker.DockerClient, owned_by: str) -> str:
 
 
 def test_reap_removes_what_dead_processes_left(client: docker.DockerClient) -> None:
-    host, pid, start_time = owner().split(":")
-    reused_pid = f"{host}:{pid}:{int(start_time) - 1}"
-    dead = [leave(client, f"{host}:{2**22 + 1}:1"), leave(client, reused_pid)]
-    living = [leave(client, owner()), leave(client, f"another-{host}:{2**22 + 1}:1"), leave(client, "nonsense")]
+    host, boot, namespace, pid, start_time = owner().split(":")
+    reused_pid = f"{host}:{boot}:{namespace}:{pid}:{int(start_time) - 1}"
+    dead = [leave(client, f"{host}:{boot}:{namespace}:{2**22 + 1}:1"), leave(client, reused_pid)]
+    elsewhere = [f"another-{host}:{boot}:{namespace}:{2**22 + 1}:1", f"{host}:{boot}:{namespace}0:{2**22 + 1}:1"]
+    living = [leave(client, owned_by) for owned_by in (owner(), *elsewhere, "nonsense")]
     image = client.api.commit(dead[0], changes=f"LABEL {LABEL}=1 {OWNER_LABEL}={reused_pid}")["Id"]
     try:
         removed = reap()
@@ -92,7 +104,7 @@ def test_reap_removes_what_dead_processes_left(client: docker.DockerClient) -> N
         assert f"container {dead[1][:12]} ({IMAGE})" in removed
         assert f"snapshot {image.removeprefix('sha256:')[:12]}" in removed
         assert [exists(client, container) for container in dead] == [False, False]
-        assert [exists(client, container) for container in living] == [True, True, True]
+        assert [exists(client, container) for container in living] == [True] * 4
         assert not any(container[:12] in line for container in living for line in removed)
     finally:
         for container in living:
@@ -239,6 +251,7 @@ def test_limits_labels_and_privileges_reach_the_engine(client: docker.DockerClie
     with DockerSandbox(SandboxSpec(image=IMAGE, labels={"srft.run": "r1"})) as sandbox:
         said = client.api.inspect_container(sandbox.container_id)
         assert said["Config"]["Labels"] == {LABEL: "1", OWNER_LABEL: owner(), "srft.run": "r1"}
+        assert said["Config"]["Healthcheck"] == {"Test": ["NONE"]}
         host = said["HostConfig"]
         got = {name: host[name] for name in ("NetworkMode", "Memory", "MemorySwap", "PidsLimit", "SecurityOpt")}
         assert got == {
@@ -248,6 +261,33 @@ def test_limits_labels_and_privileges_reach_the_engine(client: docker.DockerClie
             "PidsLimit": 1024,
             "SecurityOpt": ["no-new-privileges"],
         }
+
+
+def test_a_limit_that_the_engine_drops_is_said(logged: list[str]) -> None:
+    dropped = "Your kernel does not support CPU CFS scheduler quota. Limitation discarded."
+    changes = {
+        r"GET .*/info": changed_json(PidsLimit=False, CpuCfsQuota=False),
+        r"POST .*/containers/create": changed_json(Warnings=[dropped]),
+    }
+    with EngineProxy(changes) as proxy:
+        client = docker.DockerClient(base_url=proxy.url)
+        spec = SandboxSpec(image=IMAGE, limits=Limits(cpus=None))
+        for _ in range(2):
+            with DockerSandbox(spec, client=client) as sandbox:
+                assert sandbox.limits_held == {"memory"}
+                assert sandbox.run("echo alive").output == "alive\n"
+    said = "the container engine says of its sandboxes: "
+    assert [line.removeprefix(said) for line in logged if line.startswith(said)] == [
+        "no limit on pids holds: it has no cgroup for it (rootless without delegation?)",
+        dropped,
+    ]
+
+
+@pytest.mark.parametrize("noise", ["echo noise; trap 'echo debug' DEBUG", "exec 2>&1; set -x"])
+def test_a_user_in_an_image_that_prints(noise: str) -> None:
+    with DockerSandbox(SandboxSpec(image=IMAGE, workdir="/tmp", user="nobody", init=noise)) as sandbox:
+        sandbox.write("file", b"1\n")
+        assert "nobody nogroup" in sandbox.run("stat -c '%U %G' file").output
 
 
 def test_files_on_the_kernels_mounts_are_refused_and_not_misplaced(sandbox: DockerSandbox) -> None:

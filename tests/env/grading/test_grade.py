@@ -2,12 +2,15 @@
 
 import hashlib
 import secrets
+import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,13 @@ import msgspec
 import pytest
 
 from srft.env.docker.sandbox import DockerSandbox
+from srft.env.errors import InputError
 from srft.env.grading import grade as grading
+from srft.env.grading.container import GradingContainer
 from srft.env.grading.grade import Grade, NamedTests, grade, grade_key, patch_hash
-from srft.env.sandbox.contract import Sandbox, SandboxSpec
+from srft.env.local.sandbox import LocalSandbox, empty_image
+from srft.env.sandbox.contract import Limits, Sandbox, SandboxSpec
+from srft.env.swe_env import SweEnv
 from srft.env.tasks.task import Task
 
 pytestmark = pytest.mark.engine
@@ -97,6 +104,10 @@ def image(engine: docker.DockerClient, base_image: str, tmp_path_factory: pytest
 
 @pytest.fixture
 def task(image: str) -> Task:
+    return make_task(image)
+
+
+def make_task(image: str) -> Task:
     return Task(
         instance_id="o__r-1",
         repo="o/r",
@@ -228,6 +239,129 @@ def test_the_official_container(task: Task, tmp_path: Path) -> None:
     assert "mark=kept user=root CapEff:\t00000000a82425fb" in lines
 
 
+def test_what_the_tests_may_use(task: Task, tmp_path: Path, engine: docker.DockerClient) -> None:
+    """Bounded unless told otherwise; network and capabilities as they are set."""
+    seen = r"""
+echo "capabilities $(grep CapEff /proc/self/status)"
+echo "interfaces $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | sort | tr '\n' ' ')"
+"""
+    told = msgspec.structs.replace(task, eval_script=seen + EVAL_SCRIPT)
+    limits: dict[str, Any] = {}
+
+    class Watched(DockerSandbox):
+        def start(self) -> None:
+            super().start()
+            limits.update(engine.api.inspect_container(self.container_id)["HostConfig"])
+
+    def lines(**container: Any) -> list[str]:
+        made = graded(told, GOLD, tmp_path, open_sandbox=Watched, container=GradingContainer(**container))
+        assert made.resolved is True
+        assert made.log_path is not None
+        return [line for line in Path(made.log_path).read_text().splitlines() if line.startswith(("cap", "inter"))]
+
+    assert lines() == ["capabilities CapEff:\t00000000a82425fb", "interfaces eth0 lo "]
+    assert (limits["Memory"], limits["PidsLimit"], limits["NetworkMode"]) == (8 << 30, 4096, "bridge")
+    own = lines(network="none", capabilities=(), limits=Limits(memory_bytes=1 << 30, cpus=1.5, pids=100))
+    assert own == ["capabilities CapEff:\t00000000a80425fb", "interfaces lo "]
+    assert (limits["Memory"], limits["PidsLimit"], limits["NanoCpus"]) == (1 << 30, 100, 1_500_000_000)
+
+
+@pytest.mark.parametrize("network", ["host", "container:abc", "ns:/proc/1/ns/net"])
+def test_the_hosts_network_is_refused(network: str) -> None:
+    with pytest.raises(InputError, match=f"grading.network: {network} would show .* take bridge, none"):
+        GradingContainer(network=network)
+
+
+def test_locally_the_tests_do_not_reach_the_hosts_loopback(tmp_path: Path) -> None:
+    """In bubblewrap `bridge` is no network, never the host's."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("no bwrap on this machine (Debian: apt-get install bubblewrap)")
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        port = service.getsockname()[1]
+        spec = GradingContainer().spec(make_task(empty_image()))
+        with LocalSandbox(spec) as sandbox:
+            tried = sandbox.run(f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo reached", timeout_s=30)
+            assert "reached" not in tried.output
+            assert tried.exit_code != 0
+            assert sandbox.limits_held >= {"pids"}
+
+
+def test_a_patch_that_takes_the_machine_is_stopped(task: Task, tmp_path: Path) -> None:
+    """Memory and processes: the tests fail, the grader does not."""
+    greedy = r"""
+head -c 400000000 /dev/zero | tail -c 399999999 | wc -c
+for i in {1..200}; do sleep 60 & done 2>/dev/null
+"""
+    told = msgspec.structs.replace(task, eval_script=f"timeout 6 bash -c '{greedy}'\n" + EVAL_SCRIPT)
+    container = GradingContainer(limits=Limits(memory_bytes=64 << 20, cpus=None, pids=64))
+    made = graded(told, GOLD, tmp_path, container=container, timeout_s=120)
+    assert made.resolved is not None
+    assert made.log_path is not None
+    assert "399999999\n" not in Path(made.log_path).read_text()
+
+
+SPOOF = new_file("pytest.py", "print('PASSED t.py::fix')").removeprefix(GOLD)
+
+
+def test_a_patch_that_shadows_the_runner_is_named(task: Task, tmp_path: Path) -> None:
+    """The verdict stays the official one."""
+    script = EVAL_SCRIPT.replace("bash run_tests.sh", "python3 -m pytest; echo 'PASSED t.py::keep'")
+    made = graded(msgspec.structs.replace(task, eval_script=script), SPOOF, tmp_path)
+    assert (made.resolved, made.outcome) == (True, "resolved")
+    assert made.tampering == ("pytest.py: stands in for the module pytest",)
+    assert graded(task, GOLD, tmp_path).tampering == ()
+    runs = "diff --git a/run_tests.sh b/run_tests.sh\n--- a/run_tests.sh\n+++ b/run_tests.sh\n@@ -1 +1 @@\n-a\n+b\n"
+    assert graded(task, runs, tmp_path).tampering == ("run_tests.sh: is run by the tests' own script",)
+
+
+OTHERS = r"""
+FROM srft/base:bookworm
+ENV SRFT_MARK=kept
+RUN useradd -m dev
+COPY run_tests.sh code.txt latin.txt /app/
+RUN chown -R dev:dev /app
+USER dev
+WORKDIR /app
+RUN git init -q && git config user.email t@t && git config user.name t && git add -A && git commit -qm base
+"""
+
+
+def test_an_image_with_another_user_and_another_folder(
+    engine: docker.DockerClient, base_image: str, tmp_path: Path, task: Task
+) -> None:
+    """Scrubbing, the agent's git, the patch and the verdict; the task says where the repository lies."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(OTHERS)
+    for name, content in {"run_tests.sh": RUN_TESTS, "code.txt": CODE, "latin.txt": "cafe\n"}.items():
+        (context / name).write_text(content)
+    image = f"srft/test-grading:{secrets.token_hex(4)}"
+    engine.images.build(path=str(context), tag=image, rm=True, forcerm=True)
+    script = EVAL_SCRIPT.replace("cd /testbed", "cd /app")
+    others = msgspec.structs.replace(task, image=image, workdir="/app", eval_script=script)
+    assert others.fingerprint != msgspec.structs.replace(others, workdir="/testbed").fingerprint
+    try:
+        with closing(SweEnv([others], backend="docker", grade_submission=False)) as env:
+            env.reset()
+            shown = env.execute("pwd; git status --short; git log --format=%s; git config user.name", timeout_s=60)
+            assert (shown.output, shown.exit_code) == ("/app\nbase\nt\n", 0)
+            env.execute("sed -i '2a fixed' code.txt && git add -A && git commit -qm mine", timeout_s=60)
+            patch = env.patch()
+        made = graded(others, patch, tmp_path)
+        assert (made.resolved, made.detail) == (True, None)
+    finally:
+        engine.images.remove(image, force=True)
+
+
+def test_a_diff_of_many_megabytes_is_not_read_whole(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is longer than what is kept, and the replacement character in it makes it be looked at in bytes."""
+    monkeypatch.setattr(grading, "LOG_LIMIT_BYTES", 100_001)
+    patch = GOLD.replace("+fixed", "+fixed \ufffd" + "é" * 200_000)
+    assert graded(task, patch, tmp_path).outcome == "resolved"
+
+
 def test_timeout(task: Task, tmp_path: Path) -> None:
     made = graded(task, new_file("sleep"), tmp_path, timeout_s=3)
     assert (made.resolved, made.outcome, made.timed_out) == (False, "unresolved", True)
@@ -349,6 +483,11 @@ def test_the_key(task: Task) -> None:
     assert len({grade_key(task, patch) for patch in patches}) == len(patches)
     other = msgspec.structs.replace(task, eval_script="true\n")
     assert grade_key(other, "a") != grade_key(task, "a")
+    larger = GradingContainer(limits=Limits(memory_bytes=None, cpus=None, pids=None))
+    alone = [GradingContainer(network="none"), GradingContainer(capabilities=())]
+    keys = [grade_key(task, "a", container) for container in (GradingContainer(), larger, *alone)]
+    assert (keys[0], len(set(keys))) == (grade_key(task, "a"), 3)
+    assert keys[1] == keys[0]  # a bound is no part of a verdict, as the time limit is none
 
 
 def test_records_do_not_load_the_harness() -> None:

@@ -1,7 +1,6 @@
 """The local sandbox beyond the common contract: what it shows of the host, what it leaves, how images are built."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from srft.env.errors import EngineError, ImageError, InputError
@@ -228,7 +228,7 @@ def test_user_other_than_root_is_refused() -> None:
 def test_bubblewrap_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     bubblewrap._bubblewrap_problem.cache_clear()
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(EngineError, match="install the package bubblewrap, or ask for --sandbox unsandboxed"):
+    with pytest.raises(EngineError, match="install the package bubblewrap, or take --sandbox docker"):
         check_bubblewrap()
     bubblewrap._bubblewrap_problem.cache_clear()
 
@@ -289,7 +289,7 @@ START_AND_HANG = """
     import sys, time
     from srft.env.local.sandbox import LocalSandbox, empty_image
     from srft.env.sandbox.contract import SandboxSpec
-    sandbox = LocalSandbox(SandboxSpec(image=empty_image()), confinement=sys.argv[1])
+    sandbox = LocalSandbox(SandboxSpec(image=empty_image()))
     sandbox.start()
     sandbox.run("sleep 87654 & setsid sleep 87654 & (trap '' TERM HUP; sleep 87654) & disown")
     print("ready", flush=True)
@@ -297,11 +297,10 @@ START_AND_HANG = """
 """
 
 
-@pytest.mark.parametrize("confinement", ["bubblewrap", "none"])
-def test_killed_parent_leaves_no_process_and_the_reaper_the_rest(confinement: str) -> None:
+def test_killed_parent_leaves_no_process_and_the_reaper_the_rest() -> None:
     before = _sleepers()
     parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(START_AND_HANG), confinement], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(START_AND_HANG)], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
@@ -328,64 +327,6 @@ def _sleepers() -> set[int]:
         except OSError:
             continue
     return found
-
-
-# --------------------------------------------------------------------------------------------------------- unsandboxed
-
-
-@pytest.fixture
-def unsandboxed() -> Iterator[LocalSandbox]:
-    with LocalSandbox(SandboxSpec(image=empty_image()), confinement="none") as sandbox:
-        yield sandbox
-
-
-def test_unsandboxed_works_on_a_copy(unsandboxed: LocalSandbox) -> None:
-    assert output(unsandboxed, "pwd; git log --oneline --format=%s") == f"{unsandboxed.spec.workdir}\nempty\n"
-    unsandboxed.write("/testbed/a/x", b"1")
-    assert Path(unsandboxed.spec.workdir, "a", "x").read_bytes() == b"1"
-    assert unsandboxed.read("a/x") == unsandboxed.read(f"{unsandboxed.spec.workdir}/a/x") == b"1"
-    kept = unsandboxed.snapshot()
-    output(unsandboxed, "rm -r a")
-    unsandboxed.restore(kept)
-    assert (
-        output(unsandboxed, "cat a/x; [ $HOME = ~ ] && cd && pwd") == f"1{Path(unsandboxed.spec.workdir).parent}/root\n"
-    )
-
-
-def test_unsandboxed_kill_all_kills_its_own_and_nothing_else(unsandboxed: LocalSandbox) -> None:
-    stranger = subprocess.Popen(["sleep", "1000"])
-    before = _sleepers()
-    try:
-        output(unsandboxed, "sleep 87654 & setsid sleep 87654 & env -i sleep 87654 & (env -i sleep 87654 &) &")
-        wait_until(lambda: len(_sleepers() - before) == 4)
-        if unsandboxed.limits_held:  # only a cgroup knows one that left parent, session and environment behind
-            output(unsandboxed, "(setsid env -i sleep 87654 &) &")
-            wait_until(lambda: len(_sleepers() - before) == 5)
-        unsandboxed.kill_all()
-        assert _sleepers() - before == set()
-        assert stranger.poll() is None
-        assert output(unsandboxed, "echo next") == "next\n"
-    finally:
-        stranger.kill()
-        stranger.wait()
-
-
-def test_unsandboxed_timeout_kills_the_group(unsandboxed: LocalSandbox) -> None:
-    before = _sleepers()
-    result = unsandboxed.run("echo first; (trap '' TERM; sleep 87654)", 1)
-    assert (result.output, result.exit_code, result.timed_out) == ("first\n", None, True)
-    wait_until(lambda: not _sleepers() - before)
-
-
-def test_unsandboxed_shell_that_ends(unsandboxed: LocalSandbox) -> None:
-    result = unsandboxed.run("kill -9 $$", 30)
-    assert (result.exit_code, result.shell_restarted) == (128 + signal.SIGKILL, True)
-    assert output(unsandboxed, "echo next") == "next\n"
-
-
-def test_unsandboxed_refuses_the_host_s_root() -> None:
-    with pytest.raises(InputError, match="host's own root"):
-        LocalSandbox(SandboxSpec(image=empty_image(), workdir="/"), confinement="none")
 
 
 # -------------------------------------------------------------------------------------------------------------- images
@@ -497,6 +438,40 @@ def test_image_is_built_once(tmp_path: Path) -> None:
     assert (image_folder("a/b:1") / "rootfs" / "testbed" / "when").read_text() == when
 
 
+def test_an_edited_dockerfile_or_context_is_built_again(tmp_path: Path) -> None:
+    source = tmp_path / "task"
+    source.mkdir()
+    task = _task(tmp_path, source=str(source))
+
+    def built(*, dockerfile: str | None = None, answer: str | None = None) -> tuple[str, str, str | None]:
+        if dockerfile is not None:
+            (source / "Dockerfile").write_text(f"FROM base\n{dockerfile}WORKDIR /testbed\n")
+        if answer is not None:
+            (source / "answer.txt").write_text(answer)
+        ensure_local_image(task)
+        rootfs = image_folder(task.image) / "rootfs"
+        made = load_image(task.image)
+        when = (rootfs / "when").read_text()
+        return (rootfs / "testbed" / "answer.txt").read_text(), when, made.digest
+
+    copies = "RUN date +%s%N >/when\nCOPY answer.txt /testbed/\n"
+    first = built(dockerfile=copies, answer="first")
+    assert first[0] == "first"
+    assert built() == first
+    second = built(answer="second")
+    assert (second[0], second[1]) == ("second", first[1])  # the layer before it is the same
+    assert second[2] != first[2]
+    third = built(dockerfile=copies.replace("RUN", "ENV A=1\nRUN"))
+    assert (third[0], load_image(task.image).env["A"]) == ("second", "1")
+    assert third[1] != second[1]
+    assert built(answer="first", dockerfile=copies)[2] == first[2]
+
+    by_hand = LocalImage(workdir="/elsewhere")
+    (image_folder(task.image) / "image.json").write_bytes(msgspec.json.encode(by_hand))
+    ensure_local_image(task)
+    assert load_image(task.image) == by_hand
+
+
 def _built_when(folder: Path, name: str, *, installs: str, task: str) -> tuple[str, str]:
     """When the RUN of an image was carried out, and what the task's own file holds."""
     folder.mkdir()
@@ -527,9 +502,10 @@ def test_images_that_begin_alike_run_it_once(tmp_path: Path) -> None:
     assert other > one
 
 
-def test_task_without_a_dockerfile(tmp_path: Path) -> None:
+def test_an_image_without_a_dockerfile_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     for source in (None, tmp_path):
-        with pytest.raises(ImageError, match="no Dockerfile to build it from"):
+        with pytest.raises(ImageError, match="image a/b:1: fetching it without an engine takes skopeo and umoci"):
             ensure_local_image(_task(tmp_path, source=source))
 
 

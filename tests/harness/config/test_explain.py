@@ -23,6 +23,7 @@ REQUIRED_OF = {
     "loop": {"model": "m", "recipe": "smollm2-135m-cpu"},
     "practice": {"train": 3, "test": 1},
     "rows": {"tokenizer": "models/base"},
+    "critic-rows": {"tokenizer": "models/base"},
 }
 
 

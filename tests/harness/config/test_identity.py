@@ -25,14 +25,21 @@ from tests.tiny import write_tasks
 # Record -> what decides, what may change when a run goes on, what adds to it. A new setting is put down here by hand.
 SETTINGS = {
     "Assumptions": ("gpu gpus mfu model row_tokens rows tokens_per_s trained_share", "", ""),
-    "Budget": ("disk_gib tokens wall_s", "", ""),
+    "BatchConfig": ("enabled max_mib max_requests poll_s price_share until", "", ""),
+    "Budget": ("disk_gib tokens usd wall_s", "", ""),
     "Choice": ("new portions reliable solved unsolved", "", ""),
     "CollectConfig": (
         "demonstrator episode format grading images model openai prompt ray sandbox seed",
         "infra_retries warm workers",
         "attempts attempts_by_task only tasks",
     ),
-    "CritiqueConfig": ("critic judge ray round", "workers", "only only_unresolved tasks"),
+    "CriticRowsConfig": ("contamination form labels rows template tokenizer", "", "evaluation only"),
+    "CritiqueAssumptions": (
+        "analysis_tokens entry_tokens prompt_tokens_per_s reply_tokens_per_s thinking_tokens",
+        "",
+        "",
+    ),
+    "CritiqueConfig": ("critic judge ray round", "batch max_usd plan workers", "only outcome tasks"),
     "DemonstratorConfig": ("habits rates style", "", ""),
     "EpisodeLimits": ("command_timeout_s context_tokens cost_usd format_errors steps tokens wall_s", "", ""),
     "EpisodesConfig": (
@@ -41,17 +48,23 @@ SETTINGS = {
         "attempts",
     ),
     "ErrorRates": ("ignore_tests revert spoil unfinished unnecessary wrong_edit wrong_file", "", ""),
-    "GradingConfig": ("", "timeout_s workers", "enabled"),
-    "ImagesConfig": ("", "disk_budget_gib pulls_per_minute", ""),
+    "FormConfig": (
+        "content_chars information observation_chars question_chars reason_chars reasons steps task_chars",
+        "",
+        "",
+    ),
+    "GradingConfig": ("capabilities network", "cpus memory_gib pids timeout_s workers", "enabled"),
+    "ImagesConfig": ("platform", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
-        "chars_per_token content_chars context_tokens evidence_chars information model observation_chars openai "
-        "overlap_steps prompt reason_chars schema seed task_chars thinking_tokens votes",
-        "name",
+        "analysis_chars chars_per_token command_chars context_tokens evidence_chars information min_text_chars model "
+        "openai overlap_steps prompt reason_chars repairs schema seed thinking_tokens votes",
+        "cache_control name stream",
         "",
     ),
     "LoopAssumptions": (
         "cached_share command_s context_tokens gpus grading_s held_out image_gib judge_usd_per_million_completion "
-        "judge_usd_per_million_prompt reply_tokens reply_tokens_per_s runs start_s steps tasks",
+        "judge_usd_per_million_prompt reply_tokens reply_tokens_per_s runs start_s steps tasks "
+        "unresolved_share",
         "",
         "",
     ),
@@ -62,7 +75,8 @@ SETTINGS = {
     ),
     "Lora": ("alpha dropout modules rank", "", ""),
     "MaskPolicy": (
-        "arm failed_submit good mask_resolved min_confidence mistake recover seed train unlabelled unnecessary",
+        "arm failed_submit good labelled_share mask_resolved min_confidence mistake recover seed train unlabelled "
+        "unnecessary",
         "",
         "",
     ),
@@ -76,10 +90,10 @@ SETTINGS = {
     "Promotion": ("arm level margin", "", ""),
     "RayConfig": ("", "address cpus", ""),
     "Recipe": (
-        "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate log_every lora "
-        "max_grad_norm micro_batch optimizer pack_tokens packs_per_step schedule seed steps warmup_steps weight_decay "
-        "weights",
-        "about checkpoints logger model plan save_every",
+        "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate liger "
+        "log_every lora max_grad_norm micro_batch optimizer pack_tokens packs_per_step router_loss schedule seed steps "
+        "trainer warmup_steps weight_decay weights",
+        "about activation_offload checkpoints logger model plan save_every",
         "",
     ),
     "RowSettings": ("calls max_tokens overlong per_task rewritten source tools", "", ""),
@@ -99,6 +113,7 @@ NOT_KEPT = {"DoctorConfig", "ExportConfig"}
 
 CONTENTS = {
     "CollectConfig": {"model", "prompt", "tasks"},
+    "CriticRowsConfig": {"evaluation", "tokenizer"},
     "CritiqueConfig": {"critic", "tasks"},
     "EpisodesConfig": {"prompt"},
     "JudgeConfig": {"model", "prompt"},

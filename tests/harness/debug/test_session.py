@@ -238,7 +238,7 @@ def test_a_patch_of_before_is_not_the_end_s(session, local, tmp_path):
         at.write("echo 42 >answer.txt")
         at.critique()
         at.save(tmp_path / "run")
-        at.write("rm -rf .git; echo 999 >answer.txt")
+        at.write("rm -rf /var/tmp; touch /var/tmp; echo 999 >answer.txt")
         at.write("submit")
         run = at.trajectory()
         assert (run.stop_reason, run.patch) == ("submitted", None)
@@ -250,7 +250,7 @@ def test_a_patch_that_cannot_be_taken_is_no_earlier_one(session, local):
     with session(local, model="human") as at:
         at.write("echo 42 >answer.txt")
         assert at.episode.finished(Ending("cancelled")).patch.endswith("+42\n")
-        at.write("rm -rf .git")
+        at.write("rm -rf /var/tmp; touch /var/tmp")
         assert at.episode.finished(Ending("cancelled")).patch is None
 
 

@@ -239,6 +239,10 @@ def _grade(self: object, task: Any, patch: str | None) -> Grade:
     )
 
 
+def _no_grade(self: object, task: Any, patch: str | None) -> Grade:
+    return msgspec.structs.replace(_grade(self, task, patch), resolved=None, outcome="not_graded", detail="no engine")
+
+
 def _train(note: Any) -> Any:
     """In the place of a process: the same function, here."""
     from srft.harness.stages.train import TrainConfig, load_recipe, train
@@ -252,7 +256,7 @@ def _train(note: Any) -> Any:
 
 
 def _loop(command: dict[str, Any]) -> int:
-    """only: the stages. log: where it is noted what was done."""
+    """only: the stages. log: where it is noted what was done. grader_fails: on every patch."""
     import torch
 
     from srft.harness.loop import loop_work, rounds
@@ -282,7 +286,7 @@ def _loop(command: dict[str, Any]) -> int:
     _Episodes.note = staticmethod(note)
     loop_work.LoopWork.stage, critique._Stage._told = stage, told
     collect.EpisodeRunner, collect._backend = _Episodes, lambda config, folder: _Backend()
-    evaluate.Grader._here = _grade
+    evaluate.Grader._here = _no_grade if command.get("grader_fails") else _grade
     rounds.train_in_process = _train(note)
     config = read_loop_config(None, file=str(folder / "loop.yaml"), sets=command["sets"])
     with _killed(command.get("kill_after")), Run(command["run"]) as run:

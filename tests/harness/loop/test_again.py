@@ -347,6 +347,17 @@ def test_whatever_is_done_to_it_for_long_a_loop_ends_as_a_fresh_one(folder, loop
     goes_on(folder, loops, seed=seed, steps=14)
 
 
+def test_what_could_not_be_graded_is_graded_by_the_same_command(loops, tmp_path):
+    folder = make_folder(tmp_path / "ungraded")
+    failed = loops(folder, folder / "run", "rounds=1", grader_fails=True)
+    assert failed["code"] == 3
+    assert "of 2 episodes 0 were ended by infrastructure and 2 could not be graded" in failed["error"]
+    before = done(folder)
+    assert loops(folder, folder / "run", "rounds=1")["code"] == 0
+    episodes = {line: times for line, times in done(folder).items() if ": episode" in line and "evaluate.base" in line}
+    assert episodes == before  # the base model's are not collected again
+
+
 CHOSEN = ("rounds=4", "arms=[srft]", "choose={portions: 2, new: 2, unsolved: 3}", "rows.per_task=1")
 MANY = tuple(f"small__t-{number}" for number in range(1, 9))
 

@@ -11,8 +11,10 @@ from srft.harness.loop.loop_config import Budget
 from srft.harness.run.stages import set_aside
 from srft.harness.run.tokens import TokenCount
 
-TRAJECTORY = b'{"id":"a","steps":[{"usage":{"prompt_tokens":10,"completion_tokens":5}},{"usage":null},{}]}\n'
-CRITIQUE = b'{"trajectory_id":"a","usage":{"prompt_tokens":100,"completion_tokens":null}}\n'
+TRAJECTORY = (
+    b'{"id":"a","steps":[{"usage":{"prompt_tokens":10,"completion_tokens":5,"cost_usd":0.5}},{"usage":null},{}]}\n'
+)
+CRITIQUE = b'{"trajectory_id":"a","usage":{"prompt_tokens":100,"completion_tokens":null,"cost_usd":0.25}}\n'
 
 
 def test_tokens_are_counted_once_and_half_a_line_later(tmp_path):
@@ -22,6 +24,7 @@ def test_tokens_are_counted_once_and_half_a_line_later(tmp_path):
     (tmp_path / "round-001" / "labels.jsonl").write_bytes(CRITIQUE)
     count = TokenCount(tmp_path)
     assert [count.look(), count.look()] == [115, 115]
+    assert count.usd == 0.75
     with (round_ / "trajectories.jsonl").open("ab") as file:
         file.write(TRAJECTORY[20:])
     assert count.look() == 130
@@ -31,6 +34,7 @@ def test_tokens_are_counted_once_and_half_a_line_later(tmp_path):
     ("budget", "words"),
     [
         (Budget(tokens=14), r"budget\.tokens: 15 tokens of 14 are spent"),
+        (Budget(usd=0.49), r"budget\.usd: USD 0\.50 of 0\.49 are spent"),
         (Budget(disk_gib=1e-6), r"budget\.disk_gib: .* takes 0\.0 GiB of 1e-06"),
     ],
 )

@@ -142,12 +142,14 @@ def test_each_rounds_teacher_takes_its_own(config_file):
 
 @pytest.mark.parametrize("critic", ["judge", "http://judge/v1#m"])
 @pytest.mark.parametrize("votes", [1, 3])
-def test_a_judge_reads_every_run_once_a_vote(config_file, critic, votes):
+def test_a_judge_reads_what_is_not_resolved_once_a_vote(config_file, critic, votes):
     judge = f"judge={{model: http://judge/v1#m, votes: {votes}, openai: {{temperature: 0.7}}}}"
     _, by_stage = stages_of(config_file, judge, critic=critic)
     critique = by_stage["critique"]
-    assert (critique.count, critique.prompt_tokens) == (20, 20 * votes * 200)
-    assert critique.reply_tokens == 20 * votes * 4 * 40
+    assert (critique.count, critique.prompt_tokens) == (12, 12 * votes * 200)
+    assert critique.reply_tokens == 12 * votes * (4 * 90 + 250)
+    _, by_stage = stages_of(config_file, judge, "mask.mask_resolved=true", critic=critic)
+    assert by_stage["critique"].count == 20
 
 
 def test_a_rule_reads_no_tokens(config_file):
@@ -208,12 +210,13 @@ def runs_plan(config_file, *sets, **options):
 
 def test_a_plan_of_runs_has_their_number_and_what_a_judge_of_them_costs(config_file):
     prices = ["plan.judge_usd_per_million_prompt=1", "plan.judge_usd_per_million_completion=10"]
+    prices.append("mask.mask_resolved=true")
     planned, by_stage = runs_plan(config_file, JUDGE, *prices, critic="judge")
     assert list(by_stage) == ["images", "import", "critique", "train", "evaluate"]
     assert (by_stage["import"].count, by_stage["images"].count, by_stage["evaluate"].count) == (40, 5, 10)
     critique = by_stage["critique"]
-    assert (critique.prompt_tokens, critique.reply_tokens) == (40 * 200, 40 * 10 * 40)
-    assert planned.total.cost_usd == critique.cost_usd == pytest.approx((8000 * 1 + 16000 * 10) / 1e6)
+    assert (critique.prompt_tokens, critique.reply_tokens) == (40 * 200, 40 * (10 * 90 + 250))
+    assert planned.total.cost_usd == critique.cost_usd == pytest.approx((8000 * 1 + 46000 * 10) / 1e6)
     assert "runs: 40 (plan.runs: the dataset is not on this machine)" in planned.assumptions
     _, by_stage = runs_plan(config_file, JUDGE, *prices, "judge.openai.usd_per_million_prompt=2", critic="judge")
     assert by_stage["critique"].cost_usd == critique.cost_usd  # half a price is none

@@ -1,6 +1,7 @@
 """`srft critique`: every run judged once, none lost, nothing asked twice, whatever happens to it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -89,14 +90,27 @@ def critiques(run):
 
 def stage(run, server, *, stop=None, **settings):
     judge = settings.pop("judge", {})
-    config = {"critic": f"{server.url}#tiny", "judge": {"openai": {"max_retries": 0}} | judge, "workers": 1} | settings
+    config = {"critic": f"{server.url}#tiny", "judge": {"openai": {"max_retries": 0}} | judge} | {
+        "workers": 1, "outcome": "all"
+    } | settings  # fmt: skip
     with Run(run) as opened:
         return critique(msgspec.convert(config, CritiqueConfig), opened, stop=stop or threading.Event())
 
 
 def test_judges_all_and_the_second_time_nothing(srft, server, run):
     path = run(*map(trajectory, range(4)))
-    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--workers", 3, "--json")
+    command = (
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--workers",
+        3,
+        "--json",
+    )
     first = srft(*command)
     assert first.returncode == 0, first.stderr
     summary = json.loads(first.stdout)
@@ -123,7 +137,17 @@ def test_judges_all_and_the_second_time_nothing(srft, server, run):
 
 def test_the_table(srft, server, run):
     path = run(*map(trajectory, range(3)))
-    shown = srft("critique", "--run", path, "--critic", f"{server.url}#tiny", "--set", "judge.information=outcome")
+    shown = srft(
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--set",
+        "judge.information=outcome",
+    )
     assert shown.returncode == 0, shown.stderr
     for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
         assert words in shown.stdout
@@ -132,7 +156,18 @@ def test_the_table(srft, server, run):
 def test_a_failure_costs_one_run_and_is_tried_again(srft, server, run):
     path = run(*map(trajectory, range(4)))
     server.answers = Always(server, lambda request: FAILS if "Task 2." in str(request) else says("good", "good"))
-    command = ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--workers", 1, "--json")
+    command = (
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        f"{server.url}#tiny",
+        "--outcome",
+        "all",
+        "--workers",
+        1,
+        "--json",
+    )
     failed = srft(*command)
     assert failed.returncode == 1
     assert "1 of 4 runs failed: the same command again tries them" in failed.stderr
@@ -187,8 +222,8 @@ def test_a_fault_of_ours_costs_one_run_and_is_named(server, run, monkeypatch):
     path = run(*map(trajectory, range(3)))
     read = answers.read_answer
 
-    def reads(text, *, steps):
-        return read(text, steps=steps) if "mistake" not in text else text.nowhere
+    def reads(text, **asked):
+        return read(text, **asked) if "mistake" not in text else text.nowhere
 
     monkeypatch.setattr("srft.critic.judge.judge.read_answer", reads)
     server.answers = Always(server, lambda request: says("good", "mistake" if "Task 0." in str(request) else "good"))
@@ -230,7 +265,7 @@ def test_a_killed_command_loses_nothing(server, run, tmp_path):
     server.answers = Always(server, delay_s=0.3)
     command = [
         sys.executable, "-m", "srft.harness.cli", "critique", "--run", path, "--critic", f"{server.url}#tiny",
-        "--workers", "2",
+        "--outcome", "all", "--workers", "2",
     ]  # fmt: skip
     labels = path / "round-000" / "labels.jsonl"
     with (tmp_path / "log").open("w") as log:
@@ -287,7 +322,9 @@ def test_another_judge_judges_anew(server, run):
     stage(path, server)
     summary = stage(path, server, judge={"information": "outcome", "name": "informed"})
     assert (summary.judged, summary.critic) == (1, "informed")
-    assert [(told.critic, told.information) for told in critiques(path)] == [("judge", "none"), ("informed", "outcome")]
+    assert [(told.critic, told.information) for told in critiques(path)] == [
+        ("judge", "outcome_if_known"), ("informed", "outcome")
+    ]  # fmt: skip
     # Another address of the same model is the same judge.
     other = ChatServer()
     assert stage(path, other).resumed == 1
@@ -297,7 +334,7 @@ def test_another_judge_judges_anew(server, run):
 def test_what_is_left_out_is_said(server, run):
     ended = trajectory(8, stop_reason="infra_error", recorded_resolved=None)
     path = run(*map(trajectory, range(4)), ended, trajectory(9, steps=(), recorded_resolved=None))
-    summary = stage(path, server, only_unresolved=True)
+    summary = stage(path, server, outcome="unresolved")
     assert (summary.judged, summary.runs) == (2, {"unresolved": 2})
     assert summary.skipped == {"resolved": 2, "ended by the world": 1, "no steps": 1}
     one = stage(path, server, only=["tiny__tiny-2"])
@@ -353,9 +390,9 @@ def test_grades_and_test_logs_are_shown(server, run):
     assert stage(path, server, judge={"information": "test_log"}).runs == {"unresolved": 2}
     shown = [request["messages"][1]["content"] for request in server.requests]
     assert "Not resolved" in shown[0]
-    assert "<test_log>\nFAILED test_answer\n" in shown[0]
+    assert re.search(r"<test_log-\w{4}>\nFAILED test_answer\n", shown[0])
     assert "git checkout" not in shown[0]
-    assert "<test_log>\nNo test was run (empty).\n</test_log>" in shown[1]
+    assert re.search(r"<test_log-(\w{4})>\nNo test was run \(empty\)\.\n</test_log-\1>", shown[1])
 
 
 def test_the_reference_fix_comes_from_the_tasks(server, run, tmp_path):
@@ -365,7 +402,7 @@ def test_the_reference_fix_comes_from_the_tasks(server, run, tmp_path):
         stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks))
     tasks = tiny.write_tasks(tmp_path / "tasks.jsonl", 2)
     assert stage(path, server, judge={"information": "gold_patch"}, tasks=str(tasks)).judged == 2
-    assert "<reference_fix>\n--- a/answer.txt" in server.requests[0]["messages"][1]["content"]
+    assert re.search(r"<reference_fix-\w{4}>\n--- a/answer\.txt", server.requests[0]["messages"][1]["content"])
 
 
 def test_a_rule_needs_no_server(srft, run):
@@ -394,7 +431,20 @@ def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
     path = run(trajectory(0))
     judge = tmp_path / "judge.yaml"
     judge.write_text(f"model: {server.url}#tiny\ninformation: outcome\nopenai:\n  temperature: 0.5\n")
-    done = srft("critique", "--run", path, "--critic", judge, "--set", "judge.seed=9", "--set", "workers=1", "--json")
+    done = srft(
+        "critique",
+        "--run",
+        path,
+        "--critic",
+        judge,
+        "--outcome",
+        "all",
+        "--set",
+        "judge.seed=9",
+        "--set",
+        "workers=1",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["information"] == "outcome"
     assert (server.requests[0]["seed"], server.requests[0]["temperature"]) == (9, 0.5)
@@ -409,7 +459,7 @@ def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
         (("--run", "run", "--critic", "tool_error", "--round", "3"), 2, "no round 3; check --round: there is round 0"),
         (("--run", "run", "--critic", "judge", "--set", "judge.vote=3"), 2, "did you mean judge.votes?"),
         (("--run", "run"), 2, "--critic is missing; see --help for an example"),
-        (("--run", "run", "--critic", "http://127.0.0.1:9/v1#m"), 1, "no server answers there"),
+        (("--run", "run", "--critic", "http://127.0.0.1:9/v1#m", "--outcome", "all"), 1, "no server answers there"),
     ],
 )
 def test_bad_input_is_one_sentence(srft, run, arguments, code, words):
@@ -431,7 +481,7 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_begun(server, run
 
 def test_the_config_names_its_defaults():
     config = msgspec.convert({"critic": "judge"}, CritiqueConfig)
-    assert (config.judge, config.workers, config.only_unresolved) == (JudgeConfig(), 4, False)
+    assert (config.judge, config.workers, config.outcome, config.max_usd) == (JudgeConfig(), 4, "auto", None)
 
 
 def by_file(run, file, critic="file"):
@@ -527,9 +577,37 @@ def test_another_outcome_is_judged_anew(server, run):
         stage(path, server, judge={"information": "outcome"})
         assert len(server.requests) == asked
         assert critiques(path)[-1].evidence == evidence_id(Evidence(resolved=resolved), "outcome")
-    assert stage(path, server).judged == 1  # one that is shown nothing
+    assert stage(path, server, judge={"information": "none"}).judged == 1  # one that is shown nothing
     regrade(path, True)
+    assert stage(path, server, judge={"information": "none"}).judged == 0
+
+
+def test_the_outcome_is_shown_where_it_is_known(server, run):
+    """And a run is judged again when it becomes known."""
+    path = run(trajectory(1, recorded_resolved=None), trajectory(3))
+    assert stage(path, server).judged == 2
     assert stage(path, server).judged == 0
+    regrade(path, False)
+    assert stage(path, server).judged == 1
+    shown = [request["messages"][1]["content"].count("Not resolved: ") for request in server.requests]
+    assert shown == [0, 1, 1]
+    assert [told.evidence for told in critiques(path)] == ["", *[evidence_id(Evidence(resolved=False), "outcome")] * 2]
+
+
+@pytest.mark.parametrize(
+    ("critic", "outcome", "judged"),
+    [
+        ("judge", "auto", ["id-1", "id-2"]), ("judge", "unresolved", ["id-1", "id-2"]),
+        ("judge", "all", ["id-0", "id-1", "id-2"]), ("tool_error", "auto", ["id-0", "id-1", "id-2"]),
+        ("tool_error", "unresolved", ["id-1", "id-2"]),
+    ],
+)  # fmt: skip
+def test_a_judge_reads_what_is_not_resolved_unless_asked(server, run, critic, outcome, judged):
+    path = run(trajectory(0), trajectory(1), trajectory(2, recorded_resolved=None))
+    critic = f"{server.url}#tiny" if critic == "judge" else critic
+    summary = stage(path, server, critic=critic, outcome=outcome)
+    assert [told.trajectory_id for told in critiques(path)] == judged
+    assert summary.skipped == ({} if len(judged) == 3 else {"resolved": 1})
 
 
 def test_a_rule_that_sees_the_outcome_judges_anew_too(run):
@@ -568,3 +646,25 @@ def test_what_a_critique_stands_on(run, tmp_path):
     by_file(path, file)
     write_labels(file, **{"id-0": {0: "mistake"}})
     assert stands() == (first.key, False)
+
+
+FIX = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1,1 +1,1 @@\n-x = 1\n+x = 2\n"
+
+
+def test_milestones_need_a_fix_and_no_outcome(tmp_path, run):
+    """Runs on tasks without a fix at hand are without an opinion, and one that nobody graded is judged too."""
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("".join(json.dumps(tiny.row(number) | {"patch": FIX}) + "\n" for number in range(2)))
+    path = run(trajectory(0, patch=FIX), trajectory(1, patch="", recorded_resolved=None), trajectory(2))
+    with Run(path) as opened:
+        with pytest.raises(InputError, match="the reference fixes are wanted, and where the tasks lie is not on file"):
+            critique(CritiqueConfig(critic="milestones"), opened, stop=threading.Event())
+        config = CritiqueConfig(critic="milestones", tasks=str(tasks))
+        summary = critique(config, opened, stop=threading.Event())
+        assert (summary.judged, summary.without, summary.failed, summary.information) == (2, 1, 0, "fix_alone")
+        told = {one.trajectory_id: one for one in opened.round(0).critiques.read()}
+        assert {run: one.labels[1].verdict for run, one in told.items()} == {"id-0": "good", "id-1": "mistake"}
+        # Another fix is other evidence.
+        tasks.write_text(tasks.read_text().replace("x = 2", "y = 3"))
+        again = critique(config, opened, stop=threading.Event())
+        assert (again.judged, again.resumed) == (2, 0)

@@ -13,12 +13,15 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers.masking_utils import AttentionMaskInterface
 
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
+from srft.train.fit.attention import document_attention
 from srft.train.fit.finetune import finetune, held_out_tasks, read_trained
 from srft.train.fit.recipe import Recipe
+from srft.train.fit.schedule import Schedule
 from srft.train.fit.trainer import TrainingDiverged
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
@@ -35,6 +38,7 @@ def prepared(tmp_path_factory, tokenizer_with) -> Path:
     """A folder with a base model and the rows of eight runs, two of them masked in part."""
     folder = tmp_path_factory.mktemp("training")
     tiny_model(folder / "base", tokenizer_with(CHATML))
+    tiny_model(folder / "untied", tokenizer_with(CHATML), tied=False)
     renderer = Renderer.load(folder / "base")
     runs = []
     for number in range(8):
@@ -66,7 +70,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def assert_equal(one: Path, other: Path, *, within: float = 0.0) -> None:
     expected, got = weights(one), weights(other)
-    assert expected.keys() <= got.keys()  # sharded models are saved with the tied head beside the embedding
+    assert expected.keys() == got.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, rtol=0, atol=within)
 
@@ -175,12 +179,35 @@ def test_a_last_step_that_is_not_full_weighs_as_it_should(prepared, tmp_path):
     assert_equal(tmp_path / "one", tmp_path / "three", within=1e-6)
 
 
-@pytest.mark.parametrize("fsdp", [False, True])
-def test_two_processes_train_what_one_trains(prepared, reference, fsdp):
-    name = f"two-{'fsdp' if fsdp else 'ddp'}"
-    ran = program(prepared, "--model", name, processes=2, fsdp=fsdp)
+def test_two_processes_train_what_one_trains(prepared, reference):
+    ran = program(prepared, "--model", "two-ddp", processes=2)
     assert ran.returncode == 0, ran.stderr
-    assert_equal(reference, prepared / name, within=1e-6)
+    assert_equal(reference, prepared / "two-ddp", within=1e-6)
+
+
+ADAPTER = {"rank": 4, "alpha": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "recipe"),
+    [
+        ("adapter-untied", "untied", {"lora": ADAPTER, "weights": "bfloat16"}),
+        pytest.param("full-tied", "base", {}, marks=pytest.mark.slow),
+        pytest.param("full-untied", "untied", {"weights": "bfloat16"}, marks=pytest.mark.slow),
+        pytest.param("adapter-tied", "base", {"lora": ADAPTER}, marks=pytest.mark.slow),
+    ],
+)
+def test_sharded_processes_train_what_one_trains(prepared, name, base, recipe):
+    """Several micro-batches a process: no gradient is whole between them, and the first process alone loads weights."""
+    one = program(prepared, "--model", f"{name}-one", "--base", base, **recipe)
+    assert one.returncode == 0, one.stderr
+    two = program(prepared, "--model", f"{name}-two", "--base", base, processes=2, fsdp=True, **recipe)
+    assert two.returncode == 0, two.stderr
+    within = 1e-6 if recipe.get("weights") != "bfloat16" or "lora" in recipe else 1e-2
+    assert_equal(prepared / f"{name}-one", prepared / f"{name}-two", within=within)
+    told = [json.loads(line) for line in two.stderr.splitlines() if line.startswith('{"rank"')]
+    assert {line["rank"]: line["files_read"] for line in told} == {0: 1, 1: 0}
+    assert all(line["whole_gradients"] == 0 for line in told)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +284,7 @@ def test_the_held_out_loss_is_one_mean_over_the_held_out_tokens(prepared, tmp_pa
     trained = train(prepared, tmp_path / "model", held_out=0.25, evaluate_every=2)
     table = RowTable.open(prepared / "rows" / "srft")
     assert trained.held_out_tasks == sorted(held_out_tasks(table.task_ids, share=0.25, seed=0))
-    assert len(trained.held_out_tasks) == 2
+    assert len(trained.held_out_tasks) in (1, 2, 3)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     total = weight = 0.0
     for row in (row for row in table if row.task_id in trained.held_out_tasks):
@@ -314,7 +341,7 @@ def test_inputs_that_cannot_be(prepared, tmp_path, tokenizer_with):
         train(prepared, tmp_path / "model", micro_batch=3)
     with pytest.raises(InputError, match="start it under torchrun"):
         train(prepared, tmp_path / "model", fsdp=True)
-    with pytest.raises(InputError, match="logger wandb is not installed"):
+    with pytest.raises(InputError, match="recipe: wandb is not installed"):
         train(prepared, tmp_path / "model", logger="wandb")
     with pytest.raises(InputError, match=r"lora.modules: \['no_such'\]"):
         train(prepared, tmp_path / "model", lora={"modules": ["no_such"]})
@@ -328,3 +355,187 @@ def test_inputs_that_cannot_be(prepared, tmp_path, tokenizer_with):
             model=str(tmp_path / "other"),
             out=tmp_path / "model",
         )
+
+
+def finetune_with(prepared, base, tmp_path, **recipe):
+    settings = msgspec.convert(RECIPE | recipe, Recipe)
+    return finetune(RowTable.open(prepared / "rows" / "srft"), settings, model=str(base), out=tmp_path / "model")
+
+
+def test_sizes_that_do_not_go_together_are_said(prepared, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(prepared / "base")
+    highest = RowTable.open(prepared / "rows" / "srft").highest_token_id()
+    small = tiny_model(tmp_path / "small", tokenizer, vocab_size=highest)
+    with pytest.raises(InputError, match=rf"token id {highest}, and the embedding has {highest} vectors: tokens were"):
+        finetune_with(prepared, small, tmp_path)
+    short = tiny_model(tmp_path / "short", tokenizer, max_position_embeddings=16)
+    with pytest.raises(InputError, match=r"a row of \d+ tokens, and the model has 16 positions; make the rows again"):
+        finetune_with(prepared, short, tmp_path)
+    long = {"rope_type": "longrope", "rope_theta": 1e4, "long_factor": [2.0] * 4, "short_factor": [1.0] * 4}
+    rotated = tiny_model(
+        tmp_path / "rotated", tokenizer, rope_parameters=long | {"original_max_position_embeddings": 32}
+    )
+    with pytest.raises(
+        InputError, match=r"more than 32 tokens would change the rotations \(longrope\) of all that are"
+    ):
+        finetune_with(prepared, rotated, tmp_path)
+    assert finetune_with(prepared, rotated, tmp_path, pack_tokens=None) is not None
+
+
+def test_quantized_weights_are_refused(prepared, tmp_path):
+    base = tmp_path / "awq"
+    shutil.copytree(prepared / "base", base)
+    config = json.loads((base / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match=r"its weights are quantized \(awq\) and cannot be trained; name the checkpoint"
+    ):
+        finetune_with(prepared, base, tmp_path)
+
+
+def test_weights_in_bfloat16_are_trained_in_float32_and_saved_in_bfloat16(prepared, tmp_path):
+    """At the learning rates of real recipes an update in bfloat16 would move next to nothing."""
+    small = {"learning_rate": 1e-5, "warmup_steps": 0, "steps": 2}
+    train(prepared, tmp_path / "wide", **small)
+    train(prepared, tmp_path / "model", weights="bfloat16", **small)
+    got, wide = weights(tmp_path / "model"), weights(tmp_path / "wide")
+    assert all(torch.equal(got[name], wide[name].bfloat16()) for name in wide)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").dtype == torch.bfloat16
+
+
+def test_an_adapter_says_where_to_stop(prepared, tmp_path):
+    train(prepared, tmp_path / "adapter", lora=ADAPTER)
+    stops = json.loads((tmp_path / "adapter" / "generation_config.json").read_text())["eos_token_id"]
+    assert Renderer.load(prepared / "base").end_id in stops
+
+
+def test_an_adapter_on_the_head_is_refused(prepared, tmp_path):
+    with pytest.raises(InputError, match=r"lora.modules: \['lm_head'\]: the head cannot have an adapter"):
+        finetune_with(prepared, prepared / "untied", tmp_path, lora={"modules": ["lm_head"]})
+
+
+def test_losses_by_verdict_are_those_of_plain_transformers(prepared, tmp_path):
+    """Each token that the model wrote in held-out runs, whatever its weight, by the verdict on its step."""
+    trained = train(prepared, tmp_path / "model", held_out=0.5)
+    table = RowTable.open(prepared / "rows" / "srft")
+    for folder, when in ((prepared / "base", "before"), (tmp_path / "model", "after")):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        sums = {}
+        for row in (row for row in table if row.task_id in trained.held_out_tasks):
+            ids = torch.from_numpy(row.input_ids.astype("int64"))
+            with torch.no_grad():
+                nll = torch.nn.functional.cross_entropy(model(ids[None]).logits[0, :-1], ids[1:], reduction="none")
+            for place in range(1, len(ids)):
+                if row.part[place]:
+                    name = "mistake" if row.step_index[place] == 1 else "good"
+                    total, count = sums.get(name, (0.0, 0))
+                    sums[name] = total + float(nll[place - 1]), count + 1
+        assert set(sums) == {"good", "mistake"}
+        for name, (total, count) in sums.items():
+            assert trained.figures[f"{name}_tokens"] == count
+            assert trained.figures[f"{name}_loss_{when}"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_without_verdicts_there_are_no_losses_by_verdict(prepared, tmp_path):
+    shutil.copytree(prepared / "rows" / "srft", tmp_path / "rows")
+    (tmp_path / "rows" / "verdicts.json").unlink()
+    table, recipe = RowTable.open(tmp_path / "rows"), msgspec.convert(RECIPE | {"held_out": 0.5}, Recipe)
+    trained = finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / "one")
+    assert not [name for name in trained.figures if name.endswith("_loss_after")]
+    judged = RowTable.open(prepared / "rows" / "srft")
+    other = finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / "two", judged=judged)
+    assert other.figures["mistake_loss_after"] > 0
+
+
+def test_held_out_tasks_are_the_same_whatever_other_tasks_there_are():
+    tasks = [f"t{number}" for number in range(200)]
+    all_of_them, some = (held_out_tasks(names, share=0.2, seed=3) for names in (tasks, tasks[::2]))
+    assert some == all_of_them & set(tasks[::2])
+    assert 25 <= len(all_of_them) <= 55
+    assert held_out_tasks(tasks, share=0.2, seed=4) != all_of_them
+    assert held_out_tasks(tasks, share=0.0, seed=3) == frozenset()
+    assert len(held_out_tasks(tasks[:2], share=0.99, seed=3)) == len(held_out_tasks(tasks[:2], share=1e-9, seed=3)) == 1
+    assert held_out_tasks(["one"], share=0.5, seed=3) == frozenset()
+
+
+def test_held_out_tasks_are_not_trained_on(prepared, tmp_path):
+    """Their rows, changed beyond recognition, change nothing of the weights."""
+    trained = train(prepared, tmp_path / "model", held_out=0.25)
+    table = RowTable.open(prepared / "rows" / "srft")
+    kept = [place for place, task_id in enumerate(table.task_ids) if task_id not in trained.held_out_tasks]
+    schedule = Schedule.of(table, msgspec.convert(RECIPE, Recipe), places=kept)
+    seen = {name.partition(" (")[0] for number in range(schedule.real) for name in schedule[number].rows}
+    assert seen <= {f"row {place}" for place in kept}
+    assert trained.figures["tokens"] == schedule.tokens()
+
+
+def test_epochs_differ_in_their_packs_and_their_order(prepared):
+    table = RowTable.open(prepared / "rows" / "srft")
+    recipe = msgspec.convert(RECIPE | {"steps": None, "epochs": 2, "pack_tokens": 300}, Recipe)
+    schedule = Schedule.of(table, recipe, places=range(len(table)))
+    packs = [schedule[number].rows for number in range(schedule.real)]
+    names = [name for of_pack in packs for name in of_pack]
+    half = len(names) // 2
+    assert sorted(names[:half]) == sorted(names[half:])
+    assert names[:half] != names[half:]
+
+
+@pytest.mark.slow
+def test_sigterm_under_torchrun_saves_and_stops_and_goes_on_to_the_same(prepared, reference):
+    for fsdp in (False, True):
+        name = f"stopped-{fsdp}"
+        stopped = program(prepared, "--model", name, "--term-after", "2", processes=2, fsdp=fsdp, save_every=None)
+        assert stopped.returncode != 0
+        assert stopped.stderr.count("stopped\n") == 2, stopped.stderr
+        assert (prepared / name / "checkpoints" / "checkpoint-2" / "whole").exists()
+        resumed = program(prepared, "--model", name, processes=2, fsdp=fsdp, save_every=None)
+        assert resumed.returncode == 0, resumed.stderr
+        assert "going on from" in resumed.stderr
+        assert_equal(reference, prepared / name, within=1e-6)
+
+
+def test_masked_mistakes_do_not_become_likelier_as_they_do_unmasked(prepared, tmp_path):
+    """The proof that a mask works: two arms of the same runs, whose mistakes have words of their own."""
+    runs, labels = [], {}
+    for number in range(8):
+        replies = ["look at the code", "WRONG! DELETE IT ALL!", "done"]
+        run = make_run(replies, id=f"run-{number}", task_id=f"a__b-{number}")
+        labels = {1: StepLabel(step=1, verdict="mistake"), 0: StepLabel(step=0, verdict="good")}
+        facts = {"all": RunFacts(run.id, 3, False, {}), "srft": RunFacts(run.id, 3, False, labels)}
+        runs.append(RunToRender(run, facts))
+    policies = {arm: MaskPolicy(arm=arm) for arm in ("all", "srft")}
+    renderer, prints = Renderer.load(prepared / "base"), {"all": "a", "srft": "s"}
+    write_rows(tmp_path / "rows", runs, renderer, policies, RowSettings(), fingerprints=prints)
+    judged, after = RowTable.open(tmp_path / "rows" / "srft"), {}
+    recipe = msgspec.convert(RECIPE | {"held_out": 0.25, "steps": 10}, Recipe)
+    for arm in policies:
+        table = RowTable.open(tmp_path / "rows" / arm)
+        after[arm] = finetune(table, recipe, model=str(prepared / "base"), out=tmp_path / arm, judged=judged).figures
+    assert after["all"]["mistake_loss_before"] == after["srft"]["mistake_loss_before"]
+    assert after["all"]["mistake_loss_after"] < after["srft"]["mistake_loss_after"] - 0.5
+    assert abs(after["all"]["good_loss_after"] - after["srft"]["good_loss_after"]) < 1.0
+    assert after["all"]["unjudged_tokens"] > 0
+
+
+def test_every_forward_is_in_the_type_of_training(prepared, tmp_path):
+    """flash-attention takes half precision alone: no probe may call it before the model is where it is trained."""
+    seen = []
+
+    def half_alone(module, query, *args, **options):
+        seen.append((query.dtype, module.training))
+        return document_attention(module, query, *args, **options)
+
+    AttentionInterface.register("half_alone", half_alone)
+    AttentionMaskInterface.register("half_alone", lambda *args, **kwargs: None)
+    train(prepared, tmp_path / "model", attention="half_alone", compute="bfloat16", pack_tokens=None, steps=1)
+    assert {kind for kind, _ in seen} == {torch.bfloat16}
+    assert {training for _, training in seen} == {True, False}  # the probe, and the step
+
+
+def test_a_further_setting_changes_the_training_and_its_name(prepared, tmp_path):
+    plain = train(prepared, tmp_path / "plain", steps=2)
+    other = train(prepared, tmp_path / "other", steps=2, trainer={"adam_beta2": 0.5})
+    assert plain.fingerprint != other.fingerprint
+    assert plain.log[-2] != other.log[-2]

@@ -6,12 +6,16 @@ import numpy
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig, Qwen3Config
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from srft.env.errors import InputError
-from srft.train.fit.attention import DOCUMENTS, refuse_other_layers
-from srft.train.fit.loss import head_loss, install_loss
+from srft.train.fit.attention import DOCUMENTS
+from srft.train.fit.base import model_class
+from srft.train.fit.loss import CHUNK_BYTES, chunks, head_loss, install_loss, token_losses
 from srft.train.fit.pack import flatten, pack
+from srft.train.fit.probe import probe_loss
 from srft.train.rows.rows import Row, used_tokens
+from tests.train.fit.tiny_models import tiny_config
 
 SIZES = {
     "vocab_size": 97,
@@ -130,8 +134,7 @@ def test_other_attentions_keep_documents_apart_too():
     _, ours = models("llama")
     expected = ours(batch=flatten(ROWS))
     for attention in ("sdpa", "eager"):
-        plain, other = models("llama")
-        other.forward = type(plain).forward.__get__(other)
+        _, other = models("llama")
         install_loss(other, attention=attention)
         torch.testing.assert_close(other(batch=flatten(ROWS)), expected, rtol=1e-8, atol=0)  # eager is float32 inside
 
@@ -152,7 +155,8 @@ def test_chunks_of_the_head_change_nothing(monkeypatch):
     whole.backward()
     expected = gradients(ours)
     ours.zero_grad()
-    monkeypatch.setattr("srft.train.fit.loss.CHUNK_BYTES", 4 * 97 * 3)  # three tokens at a time
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 97 * 3)  # three tokens at a time
+    assert len(chunks(7, head=ours.get_output_embeddings().weight)) == 3
     loss = ours(batch=flatten(ROWS))
     loss.backward()
     torch.testing.assert_close(loss, whole, rtol=1e-12, atol=0)
@@ -168,36 +172,157 @@ def test_without_gradients_it_is_the_same_loss():
     torch.testing.assert_close(quiet, ours(batch=flatten(ROWS)).detach(), rtol=1e-12, atol=0)
 
 
-def test_architectures_that_cannot_be():
-    with pytest.raises(InputError, match="soft cap"):
-        install_loss(AutoModelForCausalLM.from_config(Gemma2Config(**SIZES, head_dim=8)), attention=DOCUMENTS)
-    config = copy.deepcopy(CONFIGS["llama"])
-    config.layer_types = ["full_attention", "linear_attention"]
-    with pytest.raises(InputError, match="linear_attention"):
-        refuse_other_layers(config)
+def probe(model, forward, *, several=True):
+    probe_loss(model, forward, several=several, is_sharded=False, device=torch.device("cpu"))
+
+
+def test_a_soft_cap_of_attention_is_refused_where_the_kernel_has_none():
+    model = AutoModelForCausalLM.from_config(Gemma2Config(**SIZES, head_dim=8))
+    forward = install_loss(model, attention=DOCUMENTS)
+    with pytest.raises(InputError, match=r"a soft cap.*attention: sdpa or eager"):
+        probe(model, forward)
+
+
+def test_an_attention_that_is_not_there_is_refused():
+    for name in ("flash_attention_2", "no_such_attention"):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS["llama"]))
+        with pytest.raises(InputError, match=f"recipe: attention {name}: .*say attention: auto"):
+            install_loss(model, attention=name)
 
 
 def test_a_head_that_is_not_plain_is_refused():
     model = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS["llama"]))
-    forward = model.forward
+    own = model.forward
 
     def shifted(*args, **kwargs):
-        outputs = forward(*args, **kwargs)
+        outputs = own(*args, **kwargs)
         outputs.logits = outputs.logits * 3
         return outputs
 
     model.forward = shifted
-    with pytest.raises(InputError, match="does not know this architecture"):
-        install_loss(model, attention=DOCUMENTS)
+    forward = install_loss(model, attention=DOCUMENTS)
+    with pytest.raises(InputError, match="srft does not know this architecture"):
+        probe(model, forward)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_the_head_against_a_reference_with_bias_and_soft_cap(kind, has_bias, cap, monkeypatch):
+    """To 1e-6, in chunks of three tokens: the loss, and the gradients of the states, the head and its bias."""
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 50 * 3)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50, bias=has_bias, dtype=kind)
+    hidden = torch.randn(10, 8, dtype=kind, requires_grad=True)
+    target, weight = torch.randint(0, 50, (10,)), torch.rand(10, dtype=kind)
+
+    def adjust(logits):
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    leaves = [hidden, *head.parameters()]
+    nll = torch.nn.functional.cross_entropy(adjust(head(hidden)), target, reduction="none")
+    expected = torch.autograd.grad((nll * weight).sum() / 7, leaves)
+    loss = head_loss(hidden, head, target, weight, adjust) / 7
+    torch.testing.assert_close(loss, (nll * weight).sum() / 7, rtol=1e-6, atol=0)
+    for got, wanted in zip(torch.autograd.grad(loss, leaves), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(token_losses(hidden, head, target, weight, adjust), nll * weight, rtol=1e-6, atol=1e-7)
+
+
+def test_the_models_own_caps_are_in_the_loss():
+    sizes = SIZES | {"head_dim": 8, "attn_logit_softcapping": None}
+    for cap in (0.2, None):
+        torch.manual_seed(0)
+        config = Gemma2Config(**sizes, final_logit_softcapping=cap)
+        plain = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").double()
+        ours = copy.deepcopy(plain)
+        install_loss(ours, attention=DOCUMENTS)
+        torch.testing.assert_close(ours(batch=flatten(ROWS)), slow_loss(plain, ROWS), rtol=1e-6, atol=0)
+
+
+def test_under_autocast_products_are_in_bfloat16_and_a_float32_head_has_its_gradient_in_float32(monkeypatch):
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 50 * 10)  # ten tokens at a time
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 50, bias=True)
+    hidden = torch.randn(40, 64, requires_grad=True)
+    target, weight = torch.randint(0, 50, (40,)), torch.rand(40)
+    seen = []
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head_loss(hidden, head, target, weight, lambda logits: seen.append(logits) or logits)
+        logits = head(hidden)
+    expected = torch.nn.functional.cross_entropy(logits.float(), target, reduction="none") @ weight
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[0].bfloat16().float())  # what is rounded once stays as it is
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    loss.backward()
+    assert (loss.dtype, head.weight.grad.dtype, head.bias.grad.dtype) == (torch.float32,) * 3
+    whole = head.weight.grad
+    assert not torch.equal(whole, whole.bfloat16().float())  # several products of bfloat16, added up in float32
+
+
+def test_the_heads_gradient_is_held_once():
+    """What backward gives a float32 head is the sum that forward made, scaled where it lies."""
+    head = torch.nn.Linear(8, 50)
+    hidden = torch.randn(4, 8, requires_grad=True)
+    loss = head_loss(hidden, head, torch.tensor([1, 2, 3, 4]), torch.ones(4))
+    held = loss.grad_fn.grads[1].data_ptr()
+    (loss * 0.5).backward()
+    assert head.weight.grad.data_ptr() == held
+
+
+def test_chunks_go_by_the_vocabulary_the_width_and_the_device():
+    assert len(chunks(5000, head=torch.empty(152064, 3584, device="meta"))) == 6  # 512 MiB of logits: 882 tokens
+    assert chunks(300, head=torch.empty(100, 64)) == [slice(0, 128), slice(128, 256), slice(256, 300)]
+    assert len(chunks(1000, head=torch.empty(49152, 576))) == 1
+    assert chunks(0, head=torch.empty(100, 64)) == []
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "qwen3_5_moe", "gpt_oss"])
+def test_the_routers_loss_is_transformers_own(kind):
+    """Of one document and of weights 1: the mean loss and the balance are those that the model itself reports."""
+    torch.manual_seed(0)
+    config = tiny_config(kind, router_aux_loss_coef=0.5)
+    plain = model_class(config).from_config(config, attn_implementation="eager").eval()
+    ours = copy.deepcopy(plain)
+    install_loss(ours, attention=DOCUMENTS, router_loss=0.5)
+    ids = torch.arange(3, 23)
+    row = row_with(ids, numpy.ones(20))
+    # the last token is a target only, so that the router does not see it
+    routed = plain(input_ids=ids[None, :-1], output_router_logits=True, use_cache=False)
+    nll = torch.nn.functional.cross_entropy(routed.logits[0], ids[1:])
+    expected = nll + 0.5 * load_balancing_loss_func(routed.router_logits, 4, 2)
+    loss = ours(batch=flatten([row])) / 19
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    loss.backward()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(batch=flatten([row])) / 19, nll, rtol=1e-5, atol=0)
+
+
+def test_an_epoch_packs_other_rows_together_and_not_by_length():
+    random = numpy.random.default_rng(0)
+    lengths = numpy.clip(random.lognormal(9.2, 0.7, 2000), 200, 32767).astype(int)
+    orders = [random.permutation(2000) for _ in range(2)]
+    epochs = [
+        {tuple(sorted(order[of_pack].tolist())) for of_pack in pack(lengths[order].tolist(), max_tokens=32768)}
+        for order in orders
+    ]
+    several = [{of_pack for of_pack in epoch if len(of_pack) > 1} for epoch in epochs]
+    assert len(several[0] & several[1]) < 0.02 * len(several[0])
+    assert len(epochs[0]) < 1.03 * lengths.sum() / 32768
+    shortest_and_longest = [(lengths[list(p)].min(), lengths[list(p)].max()) for p in several[0]]
+    assert numpy.median([high / low for low, high in shortest_and_longest]) > 1.8  # long with short
 
 
 @pytest.mark.parametrize(
     ("lengths", "limit", "packs"),
     [
-        ([5, 3, 4, 2], 7, [[0, 3], [2, 1]]),
+        ([5, 3, 4, 2], 7, [[0, 3], [1, 2]]),
+        ([2, 2, 5], 7, [[0, 1], [2]]),
+        ([4, 6, 1, 3], 7, [[0, 3], [1, 2]]),
         ([9, 1], 7, [[0], [1]]),
         ([3, 3, 3], None, [[0], [1], [2]]),
         ([4, 4, 2, 2, 2], 8, [[0, 1], [2, 3, 4]]),
+        ([7, 7, 1], 7, [[0], [1], [2]]),
     ],
 )
 def test_packs(lengths, limit, packs):

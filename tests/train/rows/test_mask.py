@@ -37,6 +37,8 @@ SOLVED = RunFacts("solved", 6, True, LABELS)
         (RunFacts("x", 6, False, LABELS, "infra_error"), set()),
         (RunFacts("x", 6, True, LABELS, "cancelled"), set()),
         (RunFacts("x", 6, False, LABELS, "step_limit"), set(ARMS) - {"resolved"}),
+        (SOLVED._replace(tampering=True), {"all"}),
+        (FAILED._replace(tampering=True), set(ARMS) - {"resolved"}),
     ],
 )
 def test_which_runs_an_arm_takes(facts, arms):
@@ -53,10 +55,25 @@ def test_which_runs_an_arm_takes(facts, arms):
         (FAILED, "resolved", "unresolved"),
         (SOLVED, "unresolved_masked", "resolved"),
         (FAILED._replace(labels={}), "srft", "unlabelled"),
+        (SOLVED._replace(tampering=True), "srft", "tampering"),
+        (SOLVED._replace(tampering=True), "unresolved_masked", "resolved"),
     ],
 )
 def test_why_a_run_is_left_out(facts, arm, reason):
     assert left_out(facts, MaskPolicy(arm=arm)) == reason
+
+
+@pytest.mark.parametrize("arm", sorted(set(ARMS) - {"all", "resolved"}))
+def test_a_run_with_too_few_verdicts_is_unlabelled_in_every_arm_that_needs_labels(arm):
+    def reason(judged, steps=10, **policy):
+        labels = {step: StepLabel(step=step, verdict="good") for step in range(judged)}
+        labels |= {step: StepLabel(step=step, verdict=None) for step in range(judged, steps)}
+        return left_out(FAILED._replace(steps=steps, labels=labels), MaskPolicy(arm=arm, **policy))
+
+    assert [reason(judged) for judged in (0, 1, 7, 8, 10)] == [*["unlabelled"] * 3, None, None]
+    assert [reason(judged, labelled_share=0.1) for judged in (0, 1)] == ["unlabelled", None]
+    assert reason(0, labelled_share=0.0) == "unlabelled"
+    assert reason(1, steps=1) is None
 
 
 def test_where_the_labels_of_an_arm_come_from():
@@ -85,6 +102,7 @@ def test_the_policy_unless_said_otherwise():
         "mask_resolved": False,
         "train": "thought_and_action",
         "failed_submit": None,
+        "labelled_share": 0.8,
         "seed": 0,
     }
 

@@ -479,3 +479,10 @@ def test_whose_a_special_token_in_a_reply_is(tokenizer_with):
         check_turn(prepared, prepared.steps[1], row[1]._replace(reply="<|im_end|>Say <|im_start|>."))
     with pytest.raises(RenderError, match=r"^step 1: the chat template does not write all of the reply"):
         check_turn(prepared, prepared.steps[1], row[1]._replace(reply="Say."))
+
+
+def test_an_action_in_a_longer_fence_holds_shorter_ones():
+    reply = "I write.\n````bash\ncat <<'E' >a.md\n```\nx\n```\nE\n````\n"
+    step = Step(index=0, content=reply, action=Action(tool="bash", format="backtick"))
+    begin, end = action_span(step, reply)
+    assert reply[begin:end] == "````bash\ncat <<'E' >a.md\n```\nx\n```\nE\n````"

@@ -38,7 +38,24 @@ def training_section(report: Report) -> Iterator[Section]:
             "logged steps."
         ]
         figures = [f"losses-{one.round:03d}" for one in report.rounds]
-        yield Section("training", "Training", text, figures, [Table("Trainings", [*columns, ">time"], rows)])
+        tables = [Table("Trainings", [*columns, ">time"], rows)]
+        if by_verdict := list(_by_verdict(report)):
+            text.append(
+                "By verdict: the loss of the steps of held-out runs, whatever weight they had. Where mistakes are "
+                "masked, theirs must not fall as it does where all steps are trained."
+            )
+            columns = ["round", "model", "verdict", ">tokens", ">loss before", ">after"]
+            tables.append(Table("Losses by verdict", columns, by_verdict))
+        yield Section("training", "Training", text, figures, tables)
+
+
+def _by_verdict(report: Report) -> Iterator[list[str]]:
+    for one in report.rounds:
+        for name, cell in one.cells.items():
+            found = cell.training.figures if cell.training is not None else {}
+            for verdict in [key.removesuffix("_loss_after") for key in found if key.endswith("_loss_after")]:
+                losses = [decimal(found.get(f"{verdict}_loss_{when}"), 3) for when in ("before", "after")]
+                yield [str(one.round), plain(name), verdict, count(found.get(f"{verdict}_tokens")), *losses]
 
 
 def _trained(one: Training) -> list[str]:

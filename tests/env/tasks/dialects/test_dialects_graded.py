@@ -15,7 +15,6 @@ from srft.env.backends import DockerBackend
 from srft.env.docker.images import ImageStore
 from srft.env.docker.sandbox import DockerSandbox
 from srft.env.errors import ImageError
-from srft.env.git.patch import take_patch
 from srft.env.grading.grade import Grade, NamedTests, grade
 from srft.env.tasks.task import Task, load_tasks
 from srft.env.workspace import WorkspacePool
@@ -162,7 +161,7 @@ def test_the_patch_of_an_agent_holds_its_changes_alone_and_is_graded(built, pool
         seen = workspace.sandbox.run("cat calc.py notes.ini left.txt; git status --porcelain").output
         assert seen == BAD + "[x]\nchanged\nleft\n"
         workspace.sandbox.run("sed -i 's/3 \\* x/2 * x/' calc.py && echo new >new.txt", 60)
-        patch = take_patch(workspace.sandbox, workspace.start)
+        patch = workspace.patch().text
         pool.release(workspace)
         assert [line for line in patch.split("\n") if line.startswith("diff")] == [
             "diff --git a/calc.py b/calc.py",
