@@ -165,6 +165,7 @@ def test_nothing_makes_a_manifest_of_zeros(tmp_path, renderer):
             "rewritten": "split",
             "calls": None,
             "tools": "refuse",
+            "per_task": None,
         },
         **dict.fromkeys(("runs", "runs_used", "rows", "tokens", "written_tokens", "trained_tokens"), 0),
         **dict.fromkeys(("weight", "steps", "steps_masked", "longest_row"), 0),
