@@ -153,6 +153,7 @@ def test_nothing_makes_a_manifest_of_zeros(tmp_path, renderer):
     assert manifest == {
         "schema_version": 1,
         "keeps_history": None,
+        "form": None,
         "arm": "srft",
         "fingerprint": "f",
         "tokenizer": "",
