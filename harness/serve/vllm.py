@@ -35,7 +35,8 @@ from srft.env.errors import InputError, ModelError
 from srft.harness.serve import watchdog
 from srft.harness.serve.server import ServeConfig, names_used_once, served_dtype
 from srft.harness.serve.tool_calls import vllm_parser
-from srft.harness.serve.weights import adapter_rank, base_of, tokenizer_of
+from srft.harness.serve.weights import adapter_rank, tokenizer_of
+from srft.train.fit.weights import base_of
 from srft.train.rows.render import Renderer
 
 PYTHON_VARIABLE = "SRFT_VLLM_PYTHON"

@@ -3,7 +3,6 @@
 Reads `config.json` and the weights; or `adapter_config.json` with the adapter, and the base that `training.json` (or
 else the adapter's configuration) names.
 
-    base_of(Path("runs/demo/round-001/model/srft"))          # the base's name; None for full weights
     load_weights(folder, dtype=torch.bfloat16, device=device)
 """
 
@@ -19,13 +18,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from srft.env.errors import InputError
 from srft.harness.serve.memory import GIB, OutOfMemory, free_host_bytes, is_out_of_memory
-from srft.train.fit.finetune import read_trained
-
-ADAPTER = "adapter_config.json"
+from srft.train.fit.weights import ADAPTER, base_of
 
 
 class _AdapterConfig(msgspec.Struct, frozen=True):
-    base_model_name_or_path: str | None = None
     r: int = 0
 
 
@@ -38,18 +34,6 @@ def check_folder(weights: str | Path) -> None:
         raise InputError(
             f"{folder}: no model there; expected a folder with config.json and weights, or with {ADAPTER} (LoRA)"
         )
-
-
-def base_of(folder: str | Path) -> str | None:
-    """The base that an adapter was trained on; `None` for full weights. Raises InputError."""
-    config = _adapter_config(Path(folder))
-    if config is None:
-        return None
-    trained = read_trained(folder)
-    base = trained.model if trained else config.base_model_name_or_path
-    if not base:
-        raise InputError(f"{Path(folder, ADAPTER)}: does not say what it was trained on; set base_model_name_or_path")
-    return base
 
 
 def adapter_rank(folder: str | Path) -> int | None:

@@ -35,6 +35,7 @@ from srft.env.errors import InputError
 from srft.train.fit.attention import choose_attention
 from srft.train.fit.loss import LossForward, decoder_of, install_loss
 from srft.train.fit.recipe import Lora, Recipe
+from srft.train.fit.weights import base_of
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowTable
 
@@ -65,17 +66,21 @@ def load_model(
             f"--model {name}: its tokenizer is not the one that {table.folder} was made with "
             f"({table.manifest.tokenizer}); make the rows again with --tokenizer {name}"
         )
-    config = _config(name)
+    base = base_of(name)
+    whole = base or name
+    config = _config(whole)
     family = model_class(config)
     _refuse_long_rows(config, table, several=several)
-    options = {"dtype": getattr(torch, held_type(recipe)), **_dequantized(name, config)}
+    options = {"dtype": getattr(torch, held_type(recipe)), **_dequantized(whole, config)}
     if recipe.fsdp and os.environ.get("RANK", "0") != "0":
-        model = _without_weights(family, name, options, in_float32=recipe.lora is None)
+        model = _without_weights(family, whole, options, in_float32=recipe.lora is None)
     else:
         try:
-            model = family.from_pretrained(name, **options)
+            model = family.from_pretrained(whole, **options)
         except (OSError, ValueError, ImportError) as error:
             raise InputError(f"--model {name}: cannot be loaded ({' '.join(str(error).split())[:300]})") from None
+    if base is not None and recipe.lora is None:
+        model = merged(model, name)
     if recipe.fsdp and recipe.lora is not None:
         _agree_on_types(model)
     _refuse_other_tokens(name, model, table)
@@ -84,7 +89,9 @@ def load_model(
     forward = install_loss(model, attention=attention, router_loss=recipe.router_loss)
     freeze_others(model)
     _stop_at(model, renderer.stop_ids)
-    return Loaded(model if recipe.lora is None else with_adapter(model, recipe.lora), forward)
+    if recipe.lora is None:
+        return Loaded(model, forward)
+    return Loaded(with_adapter(model, recipe.lora) if base is None else with_earlier(model, name, recipe.lora), forward)
 
 
 def held_type(recipe: Recipe) -> str:
@@ -249,6 +256,33 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
     if model.get_output_embeddings() is not head:
         raise InputError(f"lora.modules: {modules}: the head cannot have an adapter (the loss reads its weight itself)")
     return adapted
+
+
+def with_earlier(model: PreTrainedModel, adapter: str, lora: Lora) -> torch.nn.Module:
+    """The model with an adapter that was trained before, to be trained on. Raises InputError where the recipe asks for
+    another kind of adapter."""
+    from peft import LoraConfig, PeftConfig, PeftModel
+
+    found, asked = PeftConfig.from_pretrained(adapter), LoraConfig(r=lora.rank, lora_alpha=lora.alpha)
+    kind, wanted = (found.r, found.lora_alpha), (asked.r, asked.lora_alpha)  # type: ignore[attr-defined]
+    if kind != wanted:
+        raise InputError(
+            f"--model {adapter}: an adapter of rank {kind[0]} and alpha {kind[1]}, and the recipe's lora has rank "
+            f"{wanted[0]} and alpha {wanted[1]}; give the recipe the same, or train the model below it "
+            f"({base_of(adapter)})"
+        )
+    adapted: torch.nn.Module = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    return adapted
+
+
+def merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """The model with an adapter's weights in its own."""
+    from peft import PeftModel
+
+    whole: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()  # type: ignore[operator]
+    for weight in whole.parameters():  # which peft has frozen
+        weight.requires_grad_(weight.is_floating_point())
+    return whole
 
 
 def _without_adapters(model: PreTrainedModel) -> str:

@@ -69,6 +69,24 @@ def _base_of(adapter: dict[str, Any], folder: Path) -> str:
     return weights_id(str(base)) if base else ""
 
 
+def base_of(folder: str | Path) -> str | None:
+    """The whole model below an adapter, also below one that was trained on from another adapter; `None` for whole
+    weights. Raises InputError."""
+    path = Path(folder, ADAPTER)
+    if not path.is_file():
+        return None
+    config = _json(path)
+    if config is None:
+        raise InputError(f"{path}: not an adapter's configuration; export the adapter again")
+    trained = _json(Path(folder, "training.json")) or {}
+    if (first := trained.get("model")) and (Path(first).is_dir() or is_hub_name(first)):
+        return base_of(first) or str(first)
+    base = config.get("base_model_name_or_path") or trained.get("model")
+    if not base:
+        raise InputError(f"{path}: does not say what it was trained on; set base_model_name_or_path")
+    return str(base)
+
+
 def _content_of(path: Path) -> bytes:
     """What of a file counts. Raises InputError."""
     if path.name in CONFIGS and path.name != "tokenizer.json" and (config := _json(path)) is not None:

@@ -84,7 +84,7 @@ def test_missing_options_are_named():
     assert raised.value.key == "model"
 
 
-FORMATS = "expected one of backtick, native, xml"
+FORMATS = "expected one of backtick, json, native, xml"
 
 
 @pytest.mark.parametrize(

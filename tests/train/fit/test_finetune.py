@@ -23,6 +23,7 @@ from srft.train.fit.finetune import finetune, held_out_tasks, read_trained
 from srft.train.fit.recipe import Recipe
 from srft.train.fit.schedule import Schedule
 from srft.train.fit.trainer import TrainingDiverged
+from srft.train.fit.weights import base_of
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
@@ -278,6 +279,26 @@ def test_an_adapter_reloads_in_peft(prepared, tmp_path):
     base = AutoModelForCausalLM.from_pretrained(prepared / "base")
     ids = torch.tensor([[5, 6, 7, 8]])
     assert (model(ids).logits - base(ids).logits).abs().max() > 1e-3
+
+
+def test_an_adapter_is_trained_on_and_stays_one_adapter_of_its_base(prepared, tmp_path):
+    lora = {"rank": 4, "alpha": 8}
+    train(prepared, tmp_path / "first", lora=lora)
+    rows, first = RowTable.open(prepared / "rows" / "srft"), str(tmp_path / "first")
+
+    def more(out: str, **recipe):
+        settings = msgspec.convert(RECIPE | recipe, Recipe)
+        assert finetune(rows, settings, model=first, out=tmp_path / out) is not None
+
+    more("second", lora=lora, learning_rate=1e-9)  # as good as not at all
+    assert_equal(tmp_path / "first", tmp_path / "second", within=1e-6)
+    assert base_of(tmp_path / "second") == str(prepared / "base")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    whole = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "first")(ids).logits
+    more("merged", learning_rate=1e-9)  # all weights, from the adapter's
+    assert (AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits - whole).abs().max() < 1e-5
+    with pytest.raises(InputError, match="an adapter of rank 4 and alpha 8, and the recipe's lora has rank 2"):
+        more("other", lora={"rank": 2, "alpha": 8})
 
 
 def test_the_held_out_loss_is_one_mean_over_the_held_out_tokens(prepared, tmp_path):
