@@ -97,9 +97,9 @@ verdicts() {  # What the ignore rules below $1 say of the paths on stdin.
         git check-ignore -z -v -n --no-index --stdin || [ $? = 1 ] # 1: none is ignored
     )
 }
-new_names() {  # And those of odd files; of new folders their names alone.
+new_names() {  # And those of odd files that are new; of new folders their names alone.
     git ls-files -z --others --directory --no-empty-directory
-    sed -z 's/^.//' "$scratch/odd"
+    sed -z 's/^.//' "$scratch/odd" | sort -z | comm -z -23 - <(git ls-files -z)
 }
 stage() {  # On stdin lines for `update-index --index-info`, an empty one, and paths to add; each ends in NUL.
     cat >"$scratch/staged"

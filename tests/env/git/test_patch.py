@@ -363,7 +363,8 @@ def test_what_git_cannot_carry_is_told(sandbox):
     head -c 1000 /dev/zero >s
     mkdir .GIT; echo x >.GIT/x; echo q >git~1; echo z >pkg/a.py; mkfifo a.log; cp kept.txt b.log
     """
-    patch, differ = changed(sandbox, begun(sandbox), script)
+    start = begun(sandbox, f"{BASE}\nhead -c 2000 /dev/zero >same; git add same; git commit -qm large")
+    patch, differ = changed(sandbox, start, script)
     assert differ == {b"run.sh", b"s", b"pkg/a.py"}
     assert patch.remark == (
         "left out of the patch: 2 with a name that git refuses (.GIT/x, git~1); 2 larger than 16 MiB (d/l, kept.txt); "
