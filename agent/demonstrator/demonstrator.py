@@ -49,28 +49,25 @@ NEEDLESS = ("git status", "ls -la", "python --version", "pwd", "git branch", "df
 
 
 class ErrorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often the demonstrator errs: probabilities from 0 to 1, each of one decision.
-
-    unnecessary: in a run, that one needless look is taken.
-    wrong_file: in a run, that it goes to another file first; half of these times it also changes that file, and takes
-        the change back.
-    unfinished: in a run, that it is submitted without a fix having been tried.
-    wrong_edit: in the other runs, that the first fix is wrong.
-    spoil: after a right fix, that it is changed once more, into a wrong one, and submitted.
-    revert: after a wrong fix, that it is checked, taken back, and made right.
-    ignore_tests: of the wrong fixes that are kept, the share that is submitted after a check whose result is passed
-        over; the others are submitted unchecked.
-
-    So a run is right with probability (1 - unfinished) * (1 - wrong_edit * (1 - revert)) * (1 - spoil).
-    """
+    """How often the demonstrator errs: probabilities from 0 to 1, each of one decision."""
 
     wrong_file: float = 0.15
+    """In a run, that it goes to another file first; half of these times it also changes that file, and takes the change
+    back."""
     wrong_edit: float = 0.6
+    """In the other runs, that the first fix is wrong."""
     revert: float = 0.3
+    """After a wrong fix, that it is checked, taken back, and made right."""
     ignore_tests: float = 0.5
+    """Of the wrong fixes that are kept, the share that is submitted after a check whose result is passed over; the
+    others are submitted unchecked. So a run is right with probability (1 - unfinished) * (1 - wrong_edit * (1 -
+    revert)) * (1 - spoil)."""
     unfinished: float = 0.1
+    """In a run, that it is submitted without a fix having been tried."""
     unnecessary: float = 0.2
+    """In a run, that one needless look is taken."""
     spoil: float = 0.0
+    """After a right fix, that it is changed once more, into a wrong one, and submitted."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -79,18 +76,16 @@ class ErrorRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class DemonstratorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of `--model demonstrator`.
-
-    style: `full` finds the code, reads, reproduces, edits, tests; `short` does it in the fewest tokens, for small
-    models: it reads the function, edits, and hands in, and checks a change only where it is to be taken back or kept
-    against the result.
-    habits: the wrong edit of a line is the same in every run. Mistakes that are drawn anew each time average out over
-        many runs, and a model that learns from all of them makes none; those of a habit it learns.
-    """
+    """The settings of `--model demonstrator`."""
 
     rates: ErrorRates = ErrorRates()
     style: Style = "full"
+    """`full` finds the code, reads, reproduces, edits, tests; `short` does it in the fewest tokens, for small models:
+    it reads the function, edits, and hands in, and checks a change only where it is to be taken back or kept against
+    the result."""
     habits: bool = False
+    """The wrong edit of a line is the same in every run. Mistakes that are drawn anew each time average out over many
+    runs, and a model that learns from all of them makes none; those of a habit it learns."""
 
 
 class PlannedStep(NamedTuple):

@@ -43,25 +43,28 @@ AT_LEAST_1 = msgspec.Meta(ge=1)
 
 
 class PracticeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `srft practice` makes.
-
-    families: of our own modules; () is all of them where no package is named. packages: NAME==VERSION of an index, or
-    a git directory. requirements: what the packages' tests need besides pytest. train, test: how many tasks. split:
-    `family` keeps the test tasks' families out of training; `mutant` takes other mutants of the same families. issue:
-    `short` texts are one sentence and a script. seed: of the drawing of bugs. runs: how often each suite is run; what
-    does not end the same each time is dropped. workers: containers at a time.
-    """
+    """What `srft practice` makes."""
 
     train: Annotated[int, AT_LEAST_0]
+    """The number of tasks to train on."""
     test: Annotated[int, AT_LEAST_0]
+    """The number of held-out tasks."""
     families: tuple[str, ...] = ()
+    """Families of our own modules; () means all of them, unless packages are named."""
     packages: Annotated[tuple[str, ...], decides_by(packages_id)] = ()
+    """Packages to inject bugs into: NAME==VERSION of an index, or a git directory."""
     requirements: tuple[str, ...] = ()
+    """What the packages' tests need besides pytest."""
     split: Literal["family", "mutant"] = "family"
+    """`family` keeps the test tasks' families out of training; `mutant` takes other mutants of the same families."""
     issue: Length = "full"
+    """The length of the issue: `short` ones are one sentence and a script."""
     seed: int = 0
+    """The seed of the drawing of bugs."""
     runs: Annotated[int, AT_LEAST_1] = 2
+    """How often each test suite is run; tests that do not end the same each time are dropped."""
     workers: Annotated[int, AT_LEAST_1, MAY_CHANGE] = 2
+    """Containers at a time."""
 
 
 class Counts(NamedTuple):

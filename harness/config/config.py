@@ -32,18 +32,22 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent's sandboxes are made. `null` is no limit.
-
-    kind: auto, docker, local, or MODULE:NAME of a backend of one's own. What `auto` came to is kept in run.yaml, and a
-    run that goes on in another kind is refused.
-    """
+    """How the agent's sandboxes are made. `null` is no limit."""
 
     kind: Annotated[str, MAY_CHANGE] = "auto"
+    """`auto`, `docker`, `local`, or MODULE:NAME of your own backend. What `auto` chose is kept in run.yaml, and a run
+    that continues in another kind is refused."""
     mode: Mode = "stateless"
+    """`stateless`: each command starts in the task's directory with a fresh environment; `persistent`: one shell for
+    the whole episode."""
     network: str = "none"
+    """The network of the sandbox: `none`, or one of the engine's."""
     memory_gib: Annotated[float, MORE_THAN_0] | None = 4.0
+    """Memory of one sandbox."""
     cpus: Annotated[float, MORE_THAN_0] | None = None
+    """Processors of one sandbox."""
     pids: Annotated[int, MORE_THAN_0] | None = 1024
+    """Processes in one sandbox."""
 
     def __post_init__(self) -> None:
         check_kind(self.kind, where="sandbox.kind")
@@ -54,35 +58,38 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ImagesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How images are had. `null` is no limit.
-
-    disk_budget_gib: what images and snapshots may take on the engine's disk; the least recently used of those that srft
-    got go first. pulls_per_minute: requests to registries. platform: as in `docker pull --platform`, say linux/amd64 on
-    a machine with an ARM processor; `null`: the engine's own.
-    """
+    """How images are had. `null` is no limit."""
 
     disk_budget_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """Disk that images and snapshots may take on the engine; the least recently used of those that srft fetched or made
+    are removed first."""
     pulls_per_minute: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """Requests to registries in a minute."""
     platform: str | None = None
+    """The platform of images, as in `docker pull --platform`, say linux/amd64 on a machine with an ARM processor;
+    `null`: the engine's own."""
 
 
 class GradingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How patches are graded. `null` is no limit.
-
-    enabled: grade each attempt when it ends. workers: gradings at a time. timeout_s: for one task's tests. memory_gib,
-    cpus, pids: what the tests of one patch may use. network: `bridge` (the engine's default, as the official grader has
-    it), `none`, or a network of the engine's; never the host's. capabilities: of the container beyond the engine's
-    default ones; the official grader gives it SYS_ADMIN.
-    """
+    """How patches are graded. `null` is no limit."""
 
     enabled: Annotated[bool, ADDS] = True
+    """Whether to grade each attempt when it ends."""
     workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 2
+    """Gradings at a time."""
     timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1800.0
+    """Seconds for the tests of one task."""
     memory_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = 8.0
+    """Memory for the tests of one patch."""
     cpus: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """Processors for the tests of one patch."""
     pids: Annotated[Annotated[int, MORE_THAN_0] | None, MAY_CHANGE] = 4096
+    """Processes for the tests of one patch."""
     network: str = OFFICIAL_NETWORK
+    """The network of the grading container: `bridge` (the engine's default, as the official grader has it), `none`, or
+    a network of the engine's; never the host's."""
     capabilities: tuple[str, ...] = OFFICIAL_CAPABILITIES
+    """Capabilities of the grading container beyond the engine's defaults; the official grader gives it SYS_ADMIN."""
 
     @property
     def container(self) -> GradingContainer:
@@ -96,54 +103,58 @@ def _bytes(gib: float | None) -> int | None:
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A Ray cluster to work on. address: `auto` (the one this machine belongs to) or HOST:PORT; `null`: threads of this
-    machine. cpus: that one episode, grading or critique takes of a node."""
+    """A Ray cluster to work on."""
 
     address: Annotated[str | None, MAY_CHANGE] = None
+    """The Ray cluster: `auto` (the one this machine belongs to) or HOST:PORT; `null` uses threads of this machine."""
     cpus: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 1.0
+    """Processors of a node that one episode, grading or critique takes."""
 
 
 class EpisodesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How episodes are done.
-
-    attempts: episodes a task. workers: episodes at a time. seed: of the first attempt; each further one adds 1. warm:
-    open a worker's next workspace while it is busy. infra_retries: further tries of an episode that infrastructure, not
-    the agent, ended. prompt: a name of ours or a YAML file. format: how the model writes its actions. openai: how a
-    model is asked and how it samples, whatever serves it. demonstrator: the teacher that needs no endpoint. ray: many
-    machines.
-    """
+    """How episodes are done."""
 
     attempts: Annotated[int, MORE_THAN_0, ADDS] = 1
+    """Episodes of each task."""
     workers: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 4
+    """Episodes at a time."""
     seed: int = 0
+    """The seed of a task's first attempt; each further attempt adds 1."""
     warm: Annotated[bool, MAY_CHANGE] = True
+    """Whether to open a worker's next workspace while it is still busy."""
     infra_retries: Annotated[int, msgspec.Meta(ge=0), MAY_CHANGE] = 2
+    """How often an episode that infrastructure ended is tried again."""
     prompt: Annotated[str, decides_by(prompt_id)] = "default"
+    """The prompt: `default`, `mini`, `short`, or a YAML file."""
     format: Literal["backtick", "xml", "json", "native"] = "backtick"
+    """How the model writes its actions."""
     episode: EpisodeLimits = EpisodeLimits()
     openai: OpenAIConfig = OpenAIConfig()
+    """How a model is asked and how it samples, whatever serves it."""
     demonstrator: DemonstratorConfig = DemonstratorConfig()
+    """The scripted teacher, which needs no endpoint."""
     ray: RayConfig = RayConfig()
+    """A Ray cluster that runs the episodes."""
     sandbox: SandboxConfig = SandboxConfig()
     images: ImagesConfig = ImagesConfig()
     grading: GradingConfig = GradingConfig()
 
 
 class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `srft collect` does.
-
-    tasks: what load_tasks reads. only: these instance ids. attempts_by_task: instance id -> its episodes, where they
-    are not `attempts`. model: what open_model opens: an endpoint's URL (`http://host/v1#name`), `demonstrator`,
-    `local:DIR`, `replay:FILE` or `script:FILE`.
-    KEPT_AS: the key under which run.yaml has it.
-    """
+    """Everything `srft collect` does."""
 
     KEPT_AS: ClassVar[str] = "collect"
+    """The key under which run.yaml keeps it."""
 
     tasks: Annotated[str, adds_by(tasks_id)]
+    """The tasks: a hub dataset, a file of rows, or a task repo."""
     model: Annotated[str, decides_by(model_id)]
+    """The model: an endpoint's URL (`http://host/v1#name`), `demonstrator`, `local:DIR`, `replay:FILE` or
+    `script:FILE`."""
     only: Annotated[tuple[str, ...], ADDS] = ()
+    """Instance ids to collect on; all tasks unless given."""
     attempts_by_task: Annotated[dict[str, Annotated[int, MORE_THAN_0]], ADDS] = {}
+    """Instance id -> its number of episodes, where that is not `attempts`."""
 
     def episodes_of(self, task_ids: Iterable[str]) -> Iterator[tuple[str, int]]:
         """(task id, attempt) of each episode that is asked for."""

@@ -41,64 +41,73 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on.
-
-    tokens: prompt and reply tokens of teacher, critic and evaluated models, as counted by those who serve them.
-    usd: what the same cost, as their servers say or by the prices in `collect.openai` and `judge.openai`; models
-    without either count nothing. wall_s: of one command. disk_gib: of the run's folder.
-    """
+    """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on."""
 
     usd: Annotated[float, MORE_THAN_0] | None = None
+    """US dollars for teacher, critic and evaluated models, as their servers say or by the prices in `collect.openai`
+    and `judge.openai`; models without either count nothing."""
     tokens: Annotated[int, MORE_THAN_0] | None = None
+    """Prompt and reply tokens of teacher, critic and evaluated models, as counted by their servers."""
     wall_s: Annotated[float, MORE_THAN_0] | None = None
+    """Seconds of one command."""
     disk_gib: Annotated[float, MORE_THAN_0] | None = None
+    """Disk of the run's folder."""
 
 
 class RunsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Runs of other programs that a loop begins with, as `srft import` takes them.
-
-    from: files, folders or datasets. format: how they are read. report: the official report of their verdicts. limit:
-    at most so many runs. outcome: those of this recorded outcome alone. tools: a file of the tools that were offered,
-    or a scaffold that is known, for runs without their descriptions.
-    """
+    """Runs of other programs that a loop begins with, as `srft import` takes them."""
 
     sources: Annotated[tuple[str, ...], msgspec.Meta(min_length=1), decides_by(runs_ids)] = msgspec.field(name="from")
+    """The runs: files, folders or datasets."""
     format: str = "auto"
+    """The format they are read as."""
     report: Annotated[str | None, decides_by(report_id)] = None
+    """An official report with their verdicts."""
     limit: Annotated[int, MORE_THAN_0] | None = None
+    """The most runs to import."""
     outcome: Literal["all", "resolved", "unresolved"] = "all"
+    """Import only runs with this recorded outcome."""
     tools: Annotated[str | None, decides_by(tools_id)] = None
+    """For runs without descriptions of their tools: a file of the tools that were offered, or the name of a known
+    scaffold."""
 
 
 class LoopAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `--plan` cannot read off the configuration.
-
-    tasks, held_out, runs: where the tasks, and the runs to import, are not on this machine. steps: of an episode.
-    context_tokens, reply_tokens: of one request, on average. cached_share: of the prompt, by the prefix cache. (The
-    last four are the means of 246 recorded runs of a strong model on SWE-bench Verified.) reply_tokens_per_s: that one
-    of the episodes under way sees.
-    command_s, start_s, grading_s: in containers. image_gib: what a task's image adds to the disk. gpus: that serve
-    the model. unresolved_share: of the runs, which a judge reads (that of the SRFT paper).
-    judge_usd_per_million_prompt, judge_usd_per_million_completion: what a judge's tokens cost where `judge.openai`
-    names no price.
-    """
+    """What `--plan` cannot read off the configuration."""
 
     tasks: int = 1000
+    """The number of tasks to collect on, where they are not on this machine."""
     held_out: int = 500
+    """The number of evaluation tasks, where they are not on this machine."""
     runs: Annotated[int, MORE_THAN_0] | None = None
+    """The number of runs to import, where they are not on this machine."""
     steps: float = 42.0
+    """Steps of an episode (here and in the next three: means of 246 recorded runs of a strong model on SWE-bench
+    Verified)."""
     context_tokens: int = 17000
+    """Prompt tokens of one request, on average."""
     reply_tokens: int = 276
+    """Reply tokens of one request, on average."""
     cached_share: Share = 0.84
+    """The share of prompt tokens in the prefix cache."""
     reply_tokens_per_s: Annotated[float, MORE_THAN_0] = 30.0
+    """Reply tokens a second for each of the episodes under way."""
     command_s: float = 1.0
+    """Seconds of one command."""
     start_s: float = 5.0
+    """Seconds to open a container."""
     grading_s: float = 60.0
+    """Seconds to grade a patch."""
     image_gib: float = 1.0
+    """Disk that one task's image adds."""
     gpus: int = 8
+    """GPUs that serve the model."""
     unresolved_share: Share = 0.61
+    """The share of runs that are unresolved, which a judge reads (0.61 in the SRFT paper)."""
     judge_usd_per_million_prompt: float | None = None
+    """US dollars for a million prompt tokens of the judge, where `judge.openai` names no price."""
     judge_usd_per_million_completion: float | None = None
+    """US dollars for a million reply tokens of the judge, where `judge.openai` names no price."""
 
 
 def _recipe_id(name: str, *, base: Path, record: Any) -> dict[str, Any]:
@@ -107,51 +116,60 @@ def _recipe_id(name: str, *, base: Path, record: Any) -> dict[str, Any]:
 
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rounds of collect, critique, rows, train, serve, evaluate, promote.
-
-    preset: the one of ours that it was read from. runs: what round 1 imports, in place of a collection; then there need
-    be no tasks, and without `evaluation` the new models are neither measured nor promoted. Further rounds collect, so
-    they need teachers and tasks. practice: tasks that the loop makes itself, in place of `tasks` and `evaluation`.
-    tasks: those that are trained on: a dataset, a file or a task repo. evaluation: those that are held out.
-    contamination: whether these two must differ by repository or by instance. model: the base model. rounds: how many.
-    teachers: who is collected from, one a round, the last one for all further rounds too: an endpoint's URL,
-    `demonstrator` (which it is unless given), or `student`: the model as it stands. With `runs` the first teacher is
-    round 2's. start: what a round trains, the base model or the promoted one. carry: which rounds' runs a round trains
-    on: `all` up to it, only its own (`new`), or those of the last n. choose: which tasks a round collects on, and how
-    often. critic, judge: as for `srft critique`. arms, seeds: each pair is trained and evaluated; see
-    `srft.train.rows.mask`. may_fail: the share of the episodes that infrastructure may end or leave ungraded without
-    the loop stopping for it; they are counted. recipe: one of ours or a YAML file. training: keys of it that differ,
-    which count with the recipe. processes: of the training, one a GPU. KEPT_AS: the key under which loop.yaml has it.
-    """
+    """Rounds of collect, critique, rows, train, serve, evaluate, promote."""
 
     KEPT_AS: ClassVar[str] = "loop"
+    """The key under which loop.yaml keeps it."""
 
     preset: Annotated[str, MAY_CHANGE] = ""
+    """The preset that it was read from."""
     runs: Annotated[RunsConfig | None, ADDS] = None
+    """Runs that round 1 imports instead of collecting. Then there need be no tasks, and without `evaluation` the new
+    models are neither measured nor promoted. Further rounds collect, so they need teachers and tasks."""
     practice: PracticeConfig | None = None
+    """Tasks that the loop makes itself, instead of `tasks` and `evaluation`."""
     tasks: Annotated[str | None, adds_by(tasks_id)] = None
+    """The tasks to collect on: a dataset, a file or a task repo."""
     evaluation: Annotated[str | None, adds_by(tasks_id)] = None
+    """The held-out tasks: a dataset, a file or a task repo."""
     contamination: By = "repository"
+    """Whether `tasks` and `evaluation` must differ by repository or by instance."""
     model: Annotated[str, decides_by(base_model_id)]
+    """The base model."""
     rounds: Annotated[int, MORE_THAN_0, ADDS] = 1
+    """The number of rounds."""
     teachers: Annotated[tuple[str, ...], adds_by(model_ids)] = ()
+    """Who is collected from, one for each round, the last one for all further rounds too: an endpoint's URL,
+    `demonstrator` (the default), or `student`: the model as it stands. With `runs` the first teacher is that of
+    round 2."""
     start: Literal["base", "promoted"] = "base"
+    """Which model a round trains: the base model or the promoted one."""
     carry: Literal["all", "new"] | Annotated[int, MORE_THAN_0] = "all"
+    """Which rounds' runs a round trains on: `all` so far, only its own (`new`), or those of the last n."""
     collect: EpisodesConfig = EpisodesConfig()
     choose: Choice = Choice()
+    """Which tasks a round collects on, and how often."""
     critic: Annotated[str, decides_by(critic_id)] = "tool_error"
+    """The critic, as for `srft critique`."""
     judge: JudgeConfig = JudgeConfig()
+    """The judge's settings, as for `srft critique`."""
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)
+    """The arms to train (`srft.train.rows.mask`), each with every seed."""
     seeds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1), ADDS] = (0,)
+    """The seeds to train each arm with."""
     mask: MaskPolicy = MaskPolicy()
     rows: RowSettings = RowSettings()
     recipe: Annotated[str, decides_by(_recipe_id)]
+    """The training recipe: a name of ours or a YAML file."""
     training: Annotated[dict[str, Any], MAY_CHANGE] = {}
+    """Settings of the recipe that differ; they count with it."""
     processes: Annotated[int, MORE_THAN_0, MAY_CHANGE] = 1
+    """Training processes, one for each GPU."""
     serve: ServeConfig = ServeConfig()
     evaluate: EpisodesConfig = EpisodesConfig()
     promote: Promotion = Promotion()
     may_fail: Annotated[Share, MAY_CHANGE] = 0.0
+    """The share of episodes that infrastructure may end or leave ungraded without stopping the loop."""
     budget: Annotated[Budget, MAY_CHANGE] = Budget()
     plan: Annotated[LoopAssumptions, MAY_CHANGE] = LoopAssumptions()
 

@@ -27,29 +27,30 @@ MORE_THAN_0 = msgspec.Meta(gt=0)
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a model is served.
-
-    kind: "auto" takes vLLM where an interpreter has it, else transformers. dtype: "auto" is bfloat16 where the machine
-    computes in it, else float32. max_model_len: tokens a conversation may have; the model's own limit if null. batch:
-    requests at a time; if null, in a loop as many as its workers, else vLLM's own number, or 16 in this process.
-    cache_gib: memory for keys and values; a share of what is free if null (vLLM on a GPU decides itself). host, port:
-    of the HTTP server; a free port if null. vllm_python: the interpreter that imports vllm; if null, SRFT_VLLM_PYTHON
-    names it, else it is this one. vllm_args: further arguments of vLLM's server, say ["--tensor-parallel-size", "8"].
-    tool_call_parser: vLLM's name for how the model writes tool calls; if null, the one that fits its chat template.
-    start_timeout_s: until it must answer.
-    """
+    """How a model is served."""
 
     kind: Kind = "auto"
+    """What serves: "auto" takes vLLM where an interpreter has it, else transformers."""
     dtype: Dtype = "auto"
+    """The type of the weights: "auto" is bfloat16 where the machine computes in it, else float32."""
     max_model_len: Annotated[int, MORE_THAN_0] | None = None
+    """The most tokens of a conversation; `null`: the model's own limit."""
     batch: Annotated[Annotated[int, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """Requests at a time; `null`: in a loop as many as its workers, else vLLM's own number, or 16 in this process."""
     cache_gib: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
+    """Memory for keys and values; `null`: a share of what is free (vLLM on a GPU decides itself)."""
     host: Annotated[str, MAY_CHANGE] = "127.0.0.1"
+    """The address that the HTTP server listens on."""
     port: Annotated[Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, MAY_CHANGE] = None
+    """The port of the HTTP server; `null`: a free one."""
     vllm_python: Annotated[str | None, MAY_CHANGE] = None
+    """The interpreter that imports vllm; `null`: the one that SRFT_VLLM_PYTHON names, else this one."""
     vllm_args: Annotated[tuple[str, ...], MAY_CHANGE] = ()
+    """Further arguments of vLLM's server, say ["--tensor-parallel-size", "8"]."""
     tool_call_parser: str | None = None
+    """vLLM's name for how the model writes tool calls; `null`: the one that fits its chat template."""
     start_timeout_s: Annotated[float, MORE_THAN_0, MAY_CHANGE] = 600.0
+    """Seconds until the server must answer."""
 
 
 class ServeCommandConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,22 +35,24 @@ FormatName = Literal[
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `srft export` does.
-
-    format: the other program's. out: the file or folder that is written. arm: what is masked. critics: whose labels the
-    arms srft and random use. policy: weights and the rest; its arm is set by `arm`. Token rows (trl, hf) have both in
-    them already. binary: round weights to 0 and 1 for trainers that know no others. evaluation, contamination: tasks
-    that must not be among the runs, as for `srft rows`.
-    """
+    """Everything `srft export` does."""
 
     format: FormatName
+    """The format of another program, see `srft export --help`."""
     out: str
+    """The file or folder to write."""
     arm: Arm = "srft"
+    """Which steps are masked, see `srft.train.rows.mask`."""
     critics: tuple[str, ...] = ()
+    """Whose labels the arms srft and random use."""
     policy: MaskPolicy = MaskPolicy()
+    """Weights of steps; its arm is set by `arm`. Token rows (trl, hf) have both in them already."""
     binary: bool = False
+    """Whether to round weights to 0 and 1, for trainers that know no others."""
     evaluation: tuple[str, ...] = ()
+    """Tasks that must not be among the runs, as for `srft rows`."""
     contamination: By = "repository"
+    """How these tasks are compared with the runs: by repository or by instance."""
 
 
 class Exported(NamedTuple):

@@ -34,26 +34,26 @@ from srft.train.rows.rows import ROWS_VERSION, Manifest, RowSettings, RowTable, 
 
 
 class RowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `srft rows` does.
-
-    tokenizer: a folder or a hub name; it must be that of the model to be trained. template: further variables of its
-    chat template, the same as when serving. thinking: recorded, empty or without, see
-    `srft.train.rows.render`; a template that begins replies inside their thinking wants a choice.
-    arms: see `srft.train.rows.mask`. critics: whose labels the arms srft and random use; where none is named, the one
-    that has labelled the run. policy: weights and the rest; its arm is set by `arms`. evaluation: tasks that the
-    trained model will be measured on, which must not be trained on; contamination: whether they are compared by
-    repository or by instance alone.
-    """
+    """Everything `srft rows` does."""
 
     tokenizer: Annotated[str, decides_by(tokenizer_id)]
+    """The tokenizer: a folder or a hub name; it must be that of the model to be trained."""
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1), ADDS] = ("srft",)
+    """The arms to make rows of, see `srft.train.rows.mask`."""
     critics: tuple[str, ...] = ()
+    """Whose labels the arms srft and random use; by default the only critic that has labelled the run."""
     template: dict[str, Any] = {}
+    """Further variables of the chat template, the same as when serving."""
     thinking: Thinking | None = None
+    """What becomes of thinking: recorded, empty or without, see `srft.train.rows.render`; a template that begins
+    replies inside their thinking needs a choice."""
     policy: MaskPolicy = MaskPolicy()
+    """Weights of steps; its arm is set by `arms`."""
     rows: RowSettings = RowSettings()
     evaluation: Annotated[tuple[str, ...], adds_by(tasks_ids)] = ()
+    """Tasks that the trained model will be measured on, which must not be trained on."""
     contamination: By = "repository"
+    """How these tasks are compared with the runs: by repository or by instance."""
 
 
 class Rows(NamedTuple):

@@ -47,28 +47,32 @@ class Part(IntEnum):
 
 
 class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How labels become weights.
-
-    arm: which policy. good, unnecessary, mistake, recover: the weight of a step with that verdict. unlabelled: of a
-    step without a verdict, or with one whose confidence is below `min_confidence`. min_confidence: of a verdict that
-    counts, where not every one does. mask_resolved: weigh the steps of resolved runs by verdict too. train: which
-    part of a step carries loss; the end-of-turn token always belongs to it. failed_submit: the weight of the
-    submission of an unresolved run in the masked arms, `None`: as its verdict says. labelled_share: the least share
-    of a run's steps that must have a verdict for the run to count as labelled. seed: of the arm `random`.
-    """
+    """How labels become weights."""
 
     arm: Arm = "srft"
+    """Which policy it is."""
     good: Weight = 1.0
+    """The weight of a step with the verdict good."""
     unnecessary: Weight = 1.0
+    """The weight of a step with the verdict unnecessary."""
     mistake: Weight = 0.0
+    """The weight of a step with the verdict mistake."""
     recover: Weight = 1.0
+    """The weight of a step with the verdict recover."""
     unlabelled: Weight = 1.0
+    """The weight of a step without a verdict, or with one whose confidence is below `min_confidence`."""
     min_confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """The least confidence of a verdict that counts; `null`: every verdict counts."""
     mask_resolved: bool = False
+    """Whether the steps of resolved runs are weighted by verdict too."""
     train: Literal["thought_and_action", "action"] = "thought_and_action"
+    """Which part of a step carries loss; its end-of-turn token always does."""
     failed_submit: Weight | None = None
+    """The weight of an unresolved run's submission in the masked arms; `null`: as its verdict says."""
     labelled_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    """The least share of a run's steps that must have a verdict for the run to count as labelled."""
     seed: int = 0
+    """The seed of the arm `random`."""
 
     def weight_of(self, verdict: Verdict) -> float:
         weight: float = getattr(self, verdict)

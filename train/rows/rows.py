@@ -64,26 +64,26 @@ SCHEMA = pyarrow.schema(
 
 
 class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How rows are cut, and from what.
-
-    max_tokens: of a row. overlong: what to do with a longer one: "cut" it after the last whole step that fits, "drop"
-    it, or "slide" on in further rows that keep the opening and train each step once. source: "auto" takes sampled token
-    ids where a run has them, "rendered" always the chat template. rewritten: what to do with runs whose history the
-    template rewrites: "split" into a row a rewrite, "refuse", or "append" where only how replies begin or end differs
-    (say, a thinking block that the prompt closes and later prompts lack, or another end of turn): the one row keeps
-    what each prompt and each reply ended with. calls: write tool calls as text in this syntax, xml or json, for models
-    whose template has none. tools: "refuse" runs whose tool descriptions the template does not write, or "leave_out"
-    the descriptions. per_task: of the runs of a task, at most so many resolved and as many unresolved ones, those of
-    the newest round first.
-    """
+    """How rows are cut, and from what."""
 
     max_tokens: Annotated[int, msgspec.Meta(gt=0)] = 32768
+    """The most tokens of a row."""
     overlong: Overlong = "cut"
+    """What to do with a longer row: "cut" it after the last whole step that fits, "drop" it, or "slide": continue in
+    further rows that keep the opening and train each step once."""
     source: Literal["auto", "rendered"] = "auto"
+    """Where tokens come from: "auto" takes a run's sampled token ids where it has them, "rendered" the chat template."""
     rewritten: Literal["split", "append", "refuse"] = "split"
+    """What to do with runs whose history the template rewrites: "split" into a row a rewrite, "refuse", or "append"
+    where only how replies begin or end differs (say, a thinking block that the prompt closes and later prompts lack,
+    or another end of turn): the one row keeps what each prompt and each reply ended with."""
     calls: Syntax | None = None
+    """Write tool calls as text in this syntax, xml or json, for models whose template has none."""
     tools: Literal["refuse", "leave_out"] = "refuse"
+    """What to do with runs whose tool descriptions the template does not write: "refuse" them, or "leave_out" the
+    descriptions."""
     per_task: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    """Of each task, keep at most so many resolved and as many unresolved runs, those of the newest round first."""
 
 
 class Row(NamedTuple):

@@ -67,6 +67,11 @@ def test_it_is_yaml_with_comments():
 
 
 @pytest.mark.parametrize("command", RECORDS)
+def test_every_setting_of_every_command_has_a_meaning(command):
+    assert [one.name for one in settings(RECORDS[command]) if not one.meaning] == []
+
+
+@pytest.mark.parametrize("command", RECORDS)
 def test_what_is_printed_is_what_config_reads(command, tmp_path):
     printed = CliRunner().invoke(app, ["config", command])
     assert printed.exit_code == 0
