@@ -72,7 +72,7 @@ class RowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What to do with a longer row: "cut" it after the last whole step that fits, "drop" it, or "slide": continue in
     further rows that keep the opening and train each step once."""
     source: Literal["auto", "rendered"] = "auto"
-    """Where tokens come from: "auto" takes a run's sampled token ids where it has them, "rendered" the chat template."""
+    """Where tokens come from: "auto" takes a run's sampled token ids where it has any, "rendered" the template."""
     rewritten: Literal["split", "append", "refuse"] = "split"
     """What to do with runs whose history the template rewrites: "split" into a row a rewrite, "refuse", or "append"
     where only how replies begin or end differs (say, a thinking block that the prompt closes and later prompts lack,
