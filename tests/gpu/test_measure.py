@@ -13,6 +13,6 @@ def test_each_part_with_tiny_sizes(capsys, monkeypatch):
     assert measure.main() == 0
     parts = {line["part"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert set(parts) == set(measure.PARTS)
-    assert parts["full"]["tokens"] == parts["full"]["longest_pack"] > 200
+    assert parts["full"]["tokens"] == parts["full"]["longest_pack"] >= 200
     assert parts["adapters"]["peak_bytes"] > 0
     assert parts["equality"]["holds"]

@@ -294,7 +294,7 @@ def _without_adapters(model: PreTrainedModel) -> str:
     patterns = [rf".*{re.escape(_INDEXER)}.*", *([rf"(?!{re.escape(inside)}\.).*"] if any(beside) else [])]
     for name, module in model.named_modules():
         if all(hasattr(module, part) for part in ("A_log", "D", "conv1d", "out_proj")):
-            patterns.append(rf"{re.escape(name)}\.(out_proj|conv1d)")
+            patterns.append(rf"{re.escape(name)}\.(out_proj|conv1d|dt_proj)")
         if isinstance(module, torch.nn.Linear) and type(module).forward is not torch.nn.Linear.forward:
             patterns.append(re.escape(name))
     return "|".join(patterns)

@@ -510,7 +510,7 @@ def test_sigterm_under_torchrun_saves_and_stops_and_goes_on_to_the_same(prepared
         stopped = program(prepared, "--model", name, "--term-after", "2", processes=2, fsdp=fsdp, save_every=None)
         assert stopped.returncode != 0
         assert stopped.stderr.count("stopped\n") == 2, stopped.stderr
-        assert (prepared / name / "checkpoints" / "checkpoint-2" / "whole").exists()
+        assert len(list((prepared / name / "checkpoints").glob("*/whole"))) == 1  # of the step that it came in
         resumed = program(prepared, "--model", name, processes=2, fsdp=fsdp, save_every=None)
         assert resumed.returncode == 0, resumed.stderr
         assert "going on from" in resumed.stderr
