@@ -1,6 +1,7 @@
 """A small disk, many images, a budget: on an engine of the test's own."""
 
 import json
+import os
 import secrets
 import threading
 import time
@@ -78,6 +79,9 @@ def work_through(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "SRFT_DISK_TEST" not in os.environ, reason="takes five minutes and 5 GB; SRFT_DISK_TEST=1 asks for it"
+)
 def test_forty_images_on_a_disk_of_5_gb(tmp_path: Path) -> None:
     """Each of 400 MB, a budget of 2 GB: never above it, never a missing image, nothing left at the end."""
     with (
@@ -92,6 +96,7 @@ def test_forty_images_on_a_disk_of_5_gb(tmp_path: Path) -> None:
         assert engine.used_bytes() - before <= ENGINE_ITSELF
 
 
+@pytest.mark.slow
 def test_a_small_disk_and_one_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small one of these: nine images under a budget on a disk with room for seven; then one that does not fit."""
     monkeypatch.setattr(pull, "BACKOFF_S", 0.001)
