@@ -69,7 +69,7 @@ class MaskPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Which part of a step carries loss; its end-of-turn token always does."""
     failed_submit: Weight | None = None
     """The weight of an unresolved run's submission in the masked arms; `null`: as its verdict says."""
-    labelled_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    labelled_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     """The least share of a run's steps that must have a verdict for the run to count as labelled."""
     seed: int = 0
     """The seed of the arm `random`."""

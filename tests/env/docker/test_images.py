@@ -400,7 +400,7 @@ def test_what_srft_did_not_get_stays(engine: docker.DockerClient, buildable: Mak
 def test_the_next_process_knows_what_is_ours(
     engine: docker.DockerClient, buildable: MakeTask, state_file: Path
 ) -> None:
-    first, second = buildable("before"), buildable("after")
+    first, second = buildable("before", size_mib=1), buildable("after", size_mib=1)
     ImageStore(engine, state_file=state_file).ensure(first)
     store = ImageStore(engine, state_file=state_file, disk_budget_bytes=0)
     store.ensure(second)

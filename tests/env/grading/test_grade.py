@@ -346,7 +346,7 @@ def test_an_image_with_another_user_and_another_folder(
             shown = env.execute("pwd; git status --short; git log --format=%s; git config user.name", timeout_s=60)
             assert (shown.output, shown.exit_code) == ("/app\nbase\nt\n", 0)
             env.execute("sed -i '2a fixed' code.txt && git add -A && git commit -qm mine", timeout_s=60)
-            patch = env.patch()
+            patch = env.patch().text
         made = graded(others, patch, tmp_path)
         assert (made.resolved, made.detail) == (True, None)
     finally:

@@ -117,7 +117,10 @@ def test_a_task_repo(tmp_path):
     (folder / "Dockerfile").write_text(tiny.DOCKERFILE)
     task = load_tasks(str(tmp_path / "repo"))[0]
     assert task.dockerfile == folder / "Dockerfile"
-    assert task.fingerprint == load_tasks(_write(tmp_path / "t.jsonl", [row]))[0].fingerprint
+    of_row = load_tasks(_write(tmp_path / "t.jsonl", [row]))[0]
+    assert (task.patch, task.test_patch, task.eval_script) == (of_row.patch, of_row.test_patch, of_row.eval_script)
+    (folder / "Dockerfile").write_text(f"{tiny.DOCKERFILE}RUN true\n")
+    assert load_tasks(str(tmp_path / "repo"))[0].fingerprint != task.fingerprint  # another image, another grade
     (folder / "tests.json").write_text("{")
     with pytest.raises(InputError, match="not a readable swebench-5 task"):
         load_tasks(str(tmp_path / "repo"))

@@ -260,7 +260,7 @@ def test_bad_input_is_one_sentence(srft, tasks, script, tmp_path):
     _refused(run(model="http://127.0.0.1:9/v1#m"), "http://127.0.0.1:9/v1")
     _refused(run(only="tiny__tiny-99"), "no row for tiny__tiny-99")
     _refused(run(sandbox="vm"), "sandbox.kind")
-    _refused(run(format="json"), "format")
+    _refused(run(format="yaml"), "format")
 
 
 def test_a_missing_image_is_said_and_the_rest_is_collected(srft, script, tmp_path, tiny_image):
