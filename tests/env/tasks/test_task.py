@@ -119,8 +119,9 @@ def test_a_task_repo(tmp_path):
     assert task.dockerfile == folder / "Dockerfile"
     of_row = load_tasks(_write(tmp_path / "t.jsonl", [row]))[0]
     assert (task.patch, task.test_patch, task.eval_script) == (of_row.patch, of_row.test_patch, of_row.eval_script)
+    before = task.fingerprint
     (folder / "Dockerfile").write_text(f"{tiny.DOCKERFILE}RUN true\n")
-    assert load_tasks(str(tmp_path / "repo"))[0].fingerprint != task.fingerprint  # another image, another grade
+    assert load_tasks(str(tmp_path / "repo"))[0].fingerprint != before  # another image, another grade
     (folder / "tests.json").write_text("{")
     with pytest.raises(InputError, match="not a readable swebench-5 task"):
         load_tasks(str(tmp_path / "repo"))

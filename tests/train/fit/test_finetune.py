@@ -523,7 +523,7 @@ def test_masked_mistakes_do_not_become_likelier_as_they_do_unmasked(prepared, tm
     for number in range(8):
         replies = [f"look at the {WORDS[number]}", "WRONG! DELETE IT ALL!", "done"]
         run = make_run(replies, id=f"run-{number}", task_id=f"a__b-{number}")
-        labels = {step: StepLabel(step=step, verdict="mistake" if step == 1 else "good") for step in range(3)}
+        labels = {1: StepLabel(step=1, verdict="mistake"), 0: StepLabel(step=0, verdict="good")}
         facts = {"all": RunFacts(run.id, 3, False, {}), "srft": RunFacts(run.id, 3, False, labels)}
         runs.append(RunToRender(run, facts))
     policies = {arm: MaskPolicy(arm=arm) for arm in ("all", "srft")}
