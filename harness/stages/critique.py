@@ -345,21 +345,30 @@ def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: Cri
     on_file = _on_file(round_, critic)
     subjects = _Subjects({}, {}, set(), [], set(on_file.last), Counter(), defaultdict(list))
     known_tasks = set()
+    without_outcome: list[str] = []
     for run in index.standing:
         known_tasks.add(run.task_id)
         outcome = index.outcome(run).resolved
         if reason := _skipped(run, outcome, config, is_judge=isinstance(critic, Judge)):
             subjects.skipped[reason] += 1
             continue
-        subjects.outcomes[run.id] = outcome
         told, given = _told_on(run, on_file, evidence)
+        what = evidence.missing(run) if told is None else None
+        if what == "outcome" and critic.source == "rule":  # one run without a grade costs that run
+            without_outcome.append(f"{run.task_id} attempt {run.attempt}")
+            continue
+        subjects.outcomes[run.id] = outcome
         subjects.evidence[run.id] = given
-        if told is None and (what := evidence.missing(run)):
+        if what is not None:
             subjects.missing[what].append(f"{run.task_id} attempt {run.attempt}")
         if told is None:
             subjects.pending.add(run.id)
         elif on_file.last.get(run.id) != (critic.fingerprint, given):
             subjects.again.append(_once_more(told, critic.name))
+    if without_outcome and subjects.outcomes:
+        subjects.skipped["outcome unknown"] = len(without_outcome)
+    elif without_outcome:
+        subjects.missing["outcome"] = without_outcome
     if unknown := sorted(set(config.only) - known_tasks):
         raise InputError(f"{round_.path}: no run on {', '.join(unknown)}; check the ids given to --only")
     return subjects
@@ -407,7 +416,7 @@ def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig, *, is_
     if config.only and run.task_id not in config.only:
         return "not named by --only"
     if run.stop_reason == "infra_error":
-        return "ended by the world"
+        return "ended by infrastructure"
     if not run.steps:
         return "no steps"
     wants_all = config.outcome == "all" or (config.outcome == "auto" and not is_judge)

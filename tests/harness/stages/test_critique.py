@@ -336,7 +336,7 @@ def test_what_is_left_out_is_said(server, run):
     path = run(*map(trajectory, range(4)), ended, trajectory(9, steps=(), recorded_resolved=None))
     summary = stage(path, server, outcome="unresolved")
     assert (summary.judged, summary.runs) == (2, {"unresolved": 2})
-    assert summary.skipped == {"resolved": 2, "ended by the world": 1, "no steps": 1}
+    assert summary.skipped == {"resolved": 2, "ended by infrastructure": 1, "no steps": 1}
     one = stage(path, server, only=["tiny__tiny-2"])
     assert (one.judged, one.skipped) == (1, {"not named by --only": 5})
     with pytest.raises(InputError, match="no run on tiny__tiny-77; check the ids given to --only"):
@@ -367,6 +367,19 @@ def test_missing_evidence_is_said_before_anything_is_asked(server, run, informat
     assert words in str(error.value)
     assert server.requests == []
     assert critiques(path) == []
+
+
+def test_a_rule_that_goes_by_outcomes_leaves_out_the_runs_without_one(run):
+    def by_edits(path):
+        with Run(path) as opened:
+            return critique(CritiqueConfig(critic="edits"), opened, stop=threading.Event())
+
+    path = run(trajectory(0, recorded_resolved=None))
+    with pytest.raises(InputError, match="no outcome is known of 1"):
+        by_edits(path)
+    run(trajectory(1), trajectory(2))
+    summary = by_edits(path)
+    assert (summary.judged, summary.skipped) == (2, {"outcome unknown": 1})
 
 
 def test_an_imported_verdict_has_no_test_log(server, run):
