@@ -1,9 +1,9 @@
-"""What can go wrong in the world. A caller's bad input is an `InputError`; our own bug is an `assert`.
+"""What can go wrong outside srft. A caller's bad input is an `InputError`; our own bug is an `assert`.
 
     SrftError
     |-- InputError (also a ValueError)   a file, field or option the user can mend
     |-- StorageError                     a record cannot be written (a full disk); what was written before is intact
-    |-- InfrastructureError              the world failed, not the agent: retry, never grade
+    |-- InfrastructureError              infrastructure failed, not the agent: retry, never grade
         |-- EngineError                  no container engine, or it refused
         |-- ImageError                   an image is missing, cannot be pulled, cannot be built
         |-- SandboxDied                  the container is gone: out of memory, killed, engine restarted

@@ -7,7 +7,7 @@ Reads a Task and a patch; writes `<log_dir>/<instance_id>/<key>/` with patch.dif
 The steps are those of swebench's `run_instance`: its apply commands, its eval script, its parsers, its
 `get_eval_report`, in a container of its profile; before them runs the task's `grading_setup`, which only tasks of other
 datasets have. Where that harness stops with an error (not resolved), the Grade says what happened and is not resolved
-either. Only the world's failures give `None`: such a task is not graded and may be tried again.
+either. Only failures of infrastructure give `None`: such a task is not graded and may be tried again.
 
 Importing this module is cheap. swebench takes seconds to import, so the functions that need it do.
 """

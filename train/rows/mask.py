@@ -109,7 +109,7 @@ def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"]
 def left_out(facts: RunFacts, policy: MaskPolicy) -> str | None:
     """Why the arm does not train on this run at all, `None` where it does.
 
-    An episode that the world ended or a person broke off says nothing of the model.
+    An episode that infrastructure ended or a person broke off says nothing of the model.
     A run of unknown outcome belongs to no arm that treats resolved and unresolved runs differently. A masked arm needs
     labels for a run that it would mask: with too few of them, it would be trained whole under the name of `srft`.
     A resolved run whose patch tampers with the tests is no example of a solution.

@@ -68,7 +68,7 @@ def test_a_plan_is_what_is_sent(server, run):
     plan = planned(path, config(server, openai=PRICES, judge={"votes": 2}))
     assert server.requests == []
     assert (plan.runs, plan.steps, plan.resumed) == ({"resolved": 2, "unresolved": 2}, 8, 0)
-    assert (plan.skipped, plan.failing) == ({"ended by the world": 1}, {})
+    assert (plan.skipped, plan.failing) == ({"ended by infrastructure": 1}, {})
     judged(path, config(server, judge={"votes": 2}))
     assert plan.cost == Cost(
         calls=len(server.requests),
