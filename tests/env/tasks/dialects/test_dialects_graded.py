@@ -196,7 +196,7 @@ def test_test_files_of_a_prediction_do_not_count_in_swe_smith(built, tmp_path):
 
 
 def test_an_image_that_is_not_the_row_s_is_not_graded(built, pool, tmp_path):
-    task = replace(built["smith"], image=built["gym"].image)
+    task = replace(built["smith"], image=built["gym"].image, source=None)
     verdict = _grade(task, FIXES, tmp_path)
     assert (verdict.resolved, verdict.outcome) == (None, "not_graded")
     assert verdict.detail is not None
