@@ -95,7 +95,7 @@ def test_a_stream_adds_up_to_the_reply(served, stop):
     events = list(client.chat.completions.create(stream=True, **request))
     assert "".join(event.choices[0].delta.content or "" for event in events) == whole.choices[0].message.content
     assert events[-1].choices[0].finish_reason == whole.choices[0].finish_reason
-    assert len(events) > 2
+    assert len(events) >= 2
 
 
 def test_completions_of_ids_with_the_prompts_logprobs(served):
