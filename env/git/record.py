@@ -90,11 +90,11 @@ odd() {  # Type and path of what git cannot carry; `r`: it cannot be read, `f`: 
     find . -name .git -prune -o -type f ! -readable -printf 'r%P\0' -o -type f -size +"$1"c -printf 'f%P\0' \
         -o ! -type f ! -type d ! -type l -printf '%y%P\0' 2>/dev/null || true
 }
-verdicts() {  # What the ignore rules below $1 say of the paths on stdin.
+verdicts() {  # What the ignore rules below $1 say of paths on stdin. Git would take `:(top)x` for a pattern: so `./`.
     (
         cd -- "$1" || exit 3
         export GIT_WORK_TREE=$PWD GIT_INDEX_FILE=$scratch/none
-        git check-ignore -z -v -n --no-index --stdin || [ $? = 1 ] # 1: none is ignored
+        sed -z 's,^,./,' | git check-ignore -z -v -n --no-index --stdin || [ $? = 1 ] # 1: none is ignored
     )
 }
 new_names() {  # And those of odd files that are new; of new folders their names alone.
@@ -281,7 +281,7 @@ def seen_in(listed: bytes) -> Seen:
 def _not_ignored(items: Iterable[bytes]) -> list[bytes]:
     """The paths among the verdicts of `check-ignore` that no rule hides."""
     fields = list(items)
-    patterns, paths = fields[2::4], fields[3::4]
+    patterns, paths = fields[2::4], [path.removeprefix(b"./") for path in fields[3::4]]
     return [path for pattern, path in zip(patterns, paths, strict=True) if not pattern or pattern.startswith(b"!")]
 
 

@@ -74,7 +74,7 @@ _NAMES = [
     b"b\\",
     b"*",
     b"[x]",
-    b":top",  # `:(top)` as a folder has git itself fail ("oops in prep_exclude"): a known fault
+    b":(top)",
     b"t\t",
     b"\x01",
     b"\x7f",

@@ -77,6 +77,15 @@ def base(one_sandbox):
             ["a b", "é", 'q"x', b"caf\xe9", "a\nb", "-n", "*", ":(top)x", "b\\", "t\t ", " ", b"d\xe9/x"],
         ),
         (
+            "names that git takes for words of its own",
+            "for name in ':(top)' ':(glob)' ':!x' ':^' ':'; do mkdir -p \"$name/$name\"; echo 1 >\"$name/a\"; "
+            "echo 2 >\"$name/$name/b\"; done; echo 3 >':!y'; echo 4 >':(exclude)z'; echo 5 >'?'",
+            [
+                *(f"{name}/{rest}" for name in (":(top)", ":(glob)", ":!x", ":^", ":") for rest in ("a", f"{name}/b")),
+                *(":!y", ":(exclude)z", "?"),
+            ],
+        ),
+        (
             "words of our own",
             "printf 'caf\\351\\n' >QUICKSTART.txt; printf '\\351' >WORKDIR; echo p >PRIVATE",
             ["QUICKSTART.txt", "WORKDIR", "PRIVATE"],
