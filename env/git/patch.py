@@ -332,7 +332,11 @@ def _largest_left_out(place: Place, start: Start) -> tuple[bytes, list[bytes]]:
 
 def _patch(changes: bytes, left_out: dict[bytes, str]) -> Patch:
     told = (LeftOut(path.decode(errors="backslashreplace"), reason) for path, reason in sorted(left_out.items()))
-    return Patch(changes.decode(), tuple(told))
+    return Patch(_SPACE_AND_SLASH.sub(rb'diff --git "a/\1" "b/\1"', changes).decode(), tuple(told))
+
+
+_SPACE_AND_SLASH = re.compile(rb"^diff --git a/(.* /.*) b/\1$", re.MULTILINE)
+"""Where such a header names an empty file, `git apply` does not find the name, unless it is quoted."""
 
 
 _INDEX_LINE = re.compile(rb"^index ([0-9a-f]+)\.\.([0-9a-f]+)(?: [0-7]+)?\n", re.MULTILINE)

@@ -86,6 +86,11 @@ def base(one_sandbox):
             ],
         ),
         (
+            "an empty file in a folder whose name ends in a space",
+            "mkdir -p 's / t ' && : >'s /a' && : >'s / t /b' && chmod +x kept.txt",
+            ["s /a", "s / t /b", "kept.txt"],
+        ),
+        (
             "words of our own",
             "printf 'caf\\351\\n' >QUICKSTART.txt; printf '\\351' >WORKDIR; echo p >PRIVATE",
             ["QUICKSTART.txt", "WORKDIR", "PRIVATE"],
