@@ -7,8 +7,8 @@ Reads the Dockerfile's folder, SSL_CERT_FILE and PIP_CERT; writes the context's 
 
 A build gets
 
-- the files of the Dockerfile's folder, less what an agent must not see (`ANSWER_FILES`: the answer, the tests and their
-  assets, the hints) and what its .dockerignore names;
+- the files of the Dockerfile's folder, less those of the task's row (`ROW_FILES`: the issue, the answer, the tests and
+  their assets, the hints) and what its .dockerignore names;
 - a folder certs/, for `COPY certs/ /etc/ssl/certs/`. Where SSL_CERT_FILE or PIP_CERT is set on this machine,
   certs/ca-certificates.crt is that bundle, and the build arguments PIP_CERT, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name
   it as it then lies in the image. Behind a proxy that inspects TLS, pip needs them;
@@ -41,9 +41,14 @@ from srft.env.errors import ImageError
 
 DEFAULT_BASE_IMAGE = "srft/base:bookworm"
 
-ANSWER_FILES = frozenset({"gold.patch", "test.patch", "tests.json", "eval.sh", "hints.md", "test_assets"})
-"""Files and folders of a task's folder in a task repo (`swebench.task.repo` names them). `COPY .` would put them where
-the agent can read them."""
+ROW_FILES = frozenset(
+    (
+        *("gold.patch", "test.patch", "tests.json", "eval.sh", "hints.md", "test_assets"),
+        *("task.yaml", "problem_statement.md"),
+    )
+)
+"""What of a task's folder in a task repo is the task's row (`swebench.task.repo` names it). `COPY .` would put the
+answer where the agent can read it, and another wording of the issue would ask for another image."""
 
 CA_IN_IMAGE = "/etc/ssl/certs/ca-certificates.crt"
 CA_BUILD_ARGS = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
@@ -95,7 +100,7 @@ def _context_files(folder: Path) -> list[str]:
     return sorted(
         path
         for path in docker_build.exclude_paths(str(folder), patterns, dockerfile="Dockerfile")
-        if Path(path).parts[:1] and Path(path).parts[0] not in ANSWER_FILES
+        if Path(path).parts[:1] and Path(path).parts[0] not in ROW_FILES
     )
 
 

@@ -1,6 +1,6 @@
 r"""Local images from Dockerfiles, without an engine.
 
-Reads a task repo's Dockerfile and the files beside it (the build context: all but `ANSWER_FILES`), writes a local image
+Reads a task repo's Dockerfile and the files beside it (the build context: all but `ROW_FILES`), writes a local image
 (`rootfs.py`).
 The instructions run in a local sandbox with the host's network, on the host's own /usr in place of the base image: so
 the host must have what the base image is expected to have (Python 3 with venv, git), and nothing can be put into /usr.
@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from srft.env.docker.build import ANSWER_FILES, CA_BUILD_ARGS, CA_IN_IMAGE
+from srft.env.docker.build import CA_BUILD_ARGS, CA_IN_IMAGE, ROW_FILES
 from srft.env.errors import ImageError
 from srft.env.local.oci import fetch_image
 from srft.env.local.rootfs import PATH, LocalImage, image_folder, load_image, locked_image
@@ -323,13 +323,13 @@ class _Plan:
                 yield _file(self._bundle, os.path.join(target, Path(CA_IN_IMAGE).name))._replace(mode=0o644)
             return
         found = self._in_context(source)
-        if not found.exists() or self._is_answer(found):
+        if not found.exists() or self._is_of_row(found):
             raise ValueError(f"COPY {source}: not in the build context {self._dockerfile.parent}")
         if found.is_file():
             yield _file(found, os.path.join(target, found.name) if into_folder else target)
             return
         for path in sorted(found.rglob("*")):
-            if path.is_file() and not self._is_answer(path):
+            if path.is_file() and not self._is_of_row(path):
                 yield _file(path, os.path.join(target, path.relative_to(found)))
 
     def _in_context(self, source: str) -> Path:
@@ -339,12 +339,10 @@ class _Plan:
             raise ValueError(f"COPY {source}: leads out of the build context {context}")
         return found
 
-    def _is_answer(self, path: Path) -> bool:
-        """Whether no image may hold it, or it is a link to such a file or folder, or lies in one."""
+    def _is_of_row(self, path: Path) -> bool:
+        """Whether it is a file or folder of the task's row, a link to one, or lies in one: no image holds it."""
         context, real = self._dockerfile.parent.resolve(), path.resolve()
-        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {
-            (name,) for name in ANSWER_FILES
-        }
+        return real.is_relative_to(context) and real.relative_to(context).parts[:1] in {(name,) for name in ROW_FILES}
 
 
 def _file(path: Path, target: str) -> File:

@@ -9,8 +9,7 @@ from srft.env.docker.build import make_context
 from srft.env.errors import ImageError
 from srft.env.local.images import _Plan, read_dockerfile
 
-HIDDEN = [*repo.AS_FILE.values(), *repo.OPTIONAL_FILE.values(), repo.TESTS_FILE]
-HIDDEN.remove("problem_statement.md")
+HIDDEN = [*repo.AS_FILE.values(), *repo.OPTIONAL_FILE.values(), repo.TESTS_FILE, "task.yaml"]
 KEPT = ["Dockerfile", "note.txt", "project/test_assets/a.png", "project/tests.json"]
 
 

@@ -497,6 +497,8 @@ def test_an_edited_dockerfile_or_context_is_built_again(
     (folder / "note.txt").write_text("two\n")
     look()
     (folder / "tests.json").write_text("an answer, which no build gets")
+    (folder / "task.yaml").write_text("split: train")
+    (folder / "problem_statement.md").write_text("the issue, worded otherwise")
     look()
     (folder / ".dockerignore").write_text("ignored*\n")
     look()
