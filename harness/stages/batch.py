@@ -48,7 +48,7 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Ask by OpenAI's batch API in place of one request after the other."""
     until: Literal["written", "submitted", "answered"] = "answered"
     """Where the command ends: with the file written (submit it yourself, and lay the answers beside it), with the batch
-    submitted, or with the answers read. The same command again goes on from there."""
+    submitted, or with the answers read. Run the same command again to resume from there."""
     poll_s: Annotated[float, MORE_THAN_0] = 60.0
     """Seconds between two looks at a batch."""
     max_requests: Annotated[int, MORE_THAN_0] = 50_000

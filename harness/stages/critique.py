@@ -38,7 +38,6 @@ from srft.critic.labels.labels import (
     StepLabel,
     check_complete,
     critique_by,
-    evidence_id,
     says_something,
 )
 from srft.env.errors import InfrastructureError, InputError, ModelError, StorageError
@@ -47,7 +46,6 @@ from srft.harness.config.config import MORE_THAN_0, RayConfig
 from srft.harness.config.identity import critic_id, tasks_id
 from srft.harness.run.evidence import EvidenceBook
 from srft.harness.run.find import find_round
-from srft.harness.run.index import RunEntry
 from srft.harness.run.run_yaml import config_folder, kept_config, tasks_of_round
 from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.batch import Batch, BatchConfig
@@ -57,6 +55,7 @@ from srft.harness.stages.critics import check_critic, closing_critic, open_criti
 from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
 from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
+from srft.harness.stages.subjects import Subjects, subjects_of
 
 OUTCOMES = {True: "resolved", False: "unresolved", None: "unknown"}
 
@@ -287,9 +286,7 @@ def standing(config: CritiqueConfig, round_: Round) -> Standing:
     return Standing(told_by, is_last_word=not subjects.again)
 
 
-def _read(
-    config: CritiqueConfig, round_: Round, *, send: Send | None = None
-) -> tuple[Critic, EvidenceBook, "_Subjects"]:
+def _read(config: CritiqueConfig, round_: Round, *, send: Send | None = None) -> tuple[Critic, EvidenceBook, Subjects]:
     judge = config.judge
     if config.batch.enabled and send is not nobody:
         judge = msgspec.structs.replace(judge, openai=_at_share(judge.openai, config.batch.price_share))
@@ -299,7 +296,9 @@ def _read(
     information: Information = getattr(critic, "information", "none")
     gold_patches = _gold_patches(config, round_) if "gold_patch" in SHOWN[information] else None
     evidence = EvidenceBook(round_, information=information, gold_patches=gold_patches)
-    return critic, evidence, _subjects(round_, critic, evidence, config)
+    wants_resolved = config.outcome == "all" or (config.outcome == "auto" and not isinstance(critic, Judge))
+    subjects = subjects_of(round_, critic, evidence, only=config.only, wants_resolved=wants_resolved)
+    return critic, evidence, subjects
 
 
 def _at_share(openai: OpenAIConfig, share: float) -> OpenAIConfig:
@@ -323,106 +322,6 @@ def _gold_patches(config: CritiqueConfig, round_: Round) -> dict[str, str]:
     return {task.instance_id: task.patch for task in tasks_of_round(round_, tasks=config.tasks)}
 
 
-class _Subjects(NamedTuple):
-    """What is to be judged, and what of it is on file.
-
-    outcomes: run -> its outcome, of all that are to be judged; evidence: run -> a hash of what the critic is shown of
-    it. pending: those not on file. again: what is on file, but is not this critic's last word. spoken: those on which
-    it has said something, with whatever settings. missing: see EvidenceBook.
-    """
-
-    outcomes: dict[str, bool | None]
-    evidence: dict[str, str]
-    pending: set[str]
-    again: list[Critique]
-    spoken: set[str]
-    skipped: Counter[str]
-    missing: dict[str, list[str]]
-
-
-def _subjects(round_: Round, critic: Critic, evidence: EvidenceBook, config: CritiqueConfig) -> _Subjects:
-    index = round_.index()
-    on_file = _on_file(round_, critic)
-    subjects = _Subjects({}, {}, set(), [], set(on_file.last), Counter(), defaultdict(list))
-    known_tasks = set()
-    without_outcome: list[str] = []
-    for run in index.standing:
-        known_tasks.add(run.task_id)
-        outcome = index.outcome(run).resolved
-        if reason := _skipped(run, outcome, config, is_judge=isinstance(critic, Judge)):
-            subjects.skipped[reason] += 1
-            continue
-        told, given = _told_on(run, on_file, evidence)
-        what = evidence.missing(run) if told is None else None
-        if what == "outcome" and critic.source == "rule":  # one run without a grade costs that run
-            without_outcome.append(f"{run.task_id} attempt {run.attempt}")
-            continue
-        subjects.outcomes[run.id] = outcome
-        subjects.evidence[run.id] = given
-        if what is not None:
-            subjects.missing[what].append(f"{run.task_id} attempt {run.attempt}")
-        if told is None:
-            subjects.pending.add(run.id)
-        elif on_file.last.get(run.id) != (critic.fingerprint, given):
-            subjects.again.append(_once_more(told, critic.name))
-    if without_outcome and subjects.outcomes:
-        subjects.skipped["outcome unknown"] = len(without_outcome)
-    elif without_outcome:
-        subjects.missing["outcome"] = without_outcome
-    if unknown := sorted(set(config.only) - known_tasks):
-        raise InputError(f"{round_.path}: no run on {', '.join(unknown)}; check the ids given to --only")
-    return subjects
-
-
-def _told_on(run: RunEntry, on_file: "_OnFile", evidence: EvidenceBook) -> tuple[Critique | None, str]:
-    """What is on file of a run, and a hash of the evidence that counts: what is there now, else what was there then."""
-    if evidence.missing(run) is not None:
-        told = on_file.judged.get(run.id)
-        return told, told.evidence if told else ""
-    given = evidence_id(evidence.of(run), evidence.information)
-    return on_file.of.get((run.id, given)), given
-
-
-class _OnFile(NamedTuple):
-    """What a critic said of a round's runs.
-
-    of: (run, evidence) -> what was said with these settings; judged: run -> the last of it. last: run -> fingerprint
-    and evidence of this critic's last word, with whatever settings.
-    """
-
-    of: dict[tuple[str, str], Critique]
-    judged: dict[str, Critique]
-    last: dict[str, tuple[str, str]]
-
-
-def _on_file(round_: Round, critic: Critic) -> _OnFile:
-    on_file = _OnFile({}, {}, {})
-    for told in round_.critiques.read():
-        if not says_something(told):
-            continue
-        if told.critic == critic.name:
-            on_file.last[told.trajectory_id] = (told.fingerprint, told.evidence)
-        if told.fingerprint == critic.fingerprint and told.source == critic.source:
-            on_file.of[told.trajectory_id, told.evidence] = on_file.judged[told.trajectory_id] = told
-    return on_file
-
-
-def _once_more(told: Critique, name: str) -> Critique:
-    """A critique as this critic's last word; it costs nothing a second time."""
-    return msgspec.structs.replace(told, critic=name, calls=0, usage=None, wall_s=None)
-
-
-def _skipped(run: RunEntry, outcome: bool | None, config: CritiqueConfig, *, is_judge: bool) -> str | None:
-    if config.only and run.task_id not in config.only:
-        return "not named by --only"
-    if run.stop_reason == "infra_error":
-        return "ended by infrastructure"
-    if not run.steps:
-        return "no steps"
-    wants_all = config.outcome == "all" or (config.outcome == "auto" and not is_judge)
-    return "resolved" if outcome and not wants_all else None
-
-
 class _Stage:
     """The workers and what they share."""
 
@@ -432,7 +331,7 @@ class _Stage:
         round_: Round,
         critic: Critic,
         evidence: EvidenceBook,
-        subjects: _Subjects,
+        subjects: Subjects,
         *,
         stop: threading.Event,
         ceiling: Ceiling | None,

@@ -4,7 +4,7 @@ Reads what `critique` reads: a round's trajectories, its labels and the evidence
 
     with Run("runs/first") as run:
         planned = plan_critique(CritiqueConfig(critic="http://127.0.0.1:8000/v1#qwen"), run)
-    planned.prompt_tokens, planned.usd, planned.hours
+    planned.cost.prompt_tokens, planned.usd, planned.hours
 
 Every question is written as it will be asked and its tokens are counted: by `judge.openai.tokenizer` where that is
 given, else by an estimate. What nobody can know is assumed (`CritiqueAssumptions`): how long answers are and how fast
