@@ -1,7 +1,7 @@
 """What can go wrong outside srft. A caller's bad input is an `InputError`; our own bug is an `assert`.
 
     SrftError
-    |-- InputError (also a ValueError)   a file, field or option the user can mend
+    |-- InputError (also a ValueError)   a file, field or option that the user can fix
     |-- StorageError                     a record cannot be written (a full disk); what was written before is intact
     |-- InfrastructureError              infrastructure failed, not the agent: retry, never grade
         |-- EngineError                  no container engine, or it refused

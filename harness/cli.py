@@ -1,7 +1,7 @@
 """The command line. Results on stdout, everything else on stderr; exit code 0 only on success.
 
-Exit codes: 0 all done; 1 not all done (infrastructure failed, or a record could not be written): the same command
-again goes on; 2 the input is wrong; 130 stopped by Ctrl-C.
+Exit codes: 0 all done; 1 not all done (infrastructure failed, or a record could not be written): run the same command
+again to resume; 2 the input is wrong; 130 stopped by Ctrl-C.
 """
 
 import os

@@ -83,7 +83,7 @@ def _parse(source: str, path: Path, kind: type[T]) -> T:
             nearest = difflib.get_close_matches(str(key), known, n=1) or [", ".join(known)]
             raise InputError(f"{where}: unknown key {key!r}; did you mean {nearest[0]}?")
         if key in seen:
-            raise InputError(f"{where}: key {key!r} stands there twice; keep one")
+            raise InputError(f"{where}: key {key!r} is there twice; keep one")
         seen.add(key)
     try:
         return msgspec.convert(content, kind)

@@ -53,7 +53,7 @@ class Critique(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     critic: its name, by which it is asked for. fingerprint: a hash of all that its verdicts depend on (model, prompt,
     settings, information) besides the run and what is known of it. information: what the critic was shown besides
     the run. evidence: a hash of that (`evidence_id`). Of one run, equal fingerprints with equal evidence need not be
-    asked twice. calls, usage: what it cost. remarks: counts of what went wrong and was mended, say {"repaired": 1}.
+    asked twice. calls, usage: what it cost. remarks: counts of what went wrong and was repaired, say {"repaired": 1}.
     """
 
     schema_version: int = SCHEMA_VERSION

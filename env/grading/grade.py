@@ -220,7 +220,7 @@ def _test_spec(task: Task) -> "TestSpec":
     known_types = [kind.value for kind in EvalType]
     if task.log_parser not in PARSER_REGISTRY:
         raise GradingError(
-            f"{task.instance_id}: {grader_version()} has no log parser {task.log_parser!r}; mend the row's log_parser, "
+            f"{task.instance_id}: {grader_version()} has no log parser {task.log_parser!r}; fix the row's log_parser, "
             f"or install the swebench that has it"
         )
     if task.eval_type not in known_types:

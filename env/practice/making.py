@@ -79,7 +79,7 @@ class Counts(NamedTuple):
 class PracticeSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it. dropped: {why: mutants that were tried and not kept}. missing: tasks fewer than were asked for.
 
-    finished: False where it was stopped; the same command goes on.
+    finished: False where it was stopped; run the same command to resume.
     """
 
     train: int

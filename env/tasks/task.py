@@ -147,7 +147,7 @@ def load_tasks(name: str, *, only: Iterable[str] | None = None) -> list[Task]:
             unsupported.append(error)
             continue
         if task.instance_id in tasks:
-            raise InputError(f"{where}: instance_id {task.instance_id!r} stands there twice; keep one row of it")
+            raise InputError(f"{where}: instance_id {task.instance_id!r} is there twice; keep one row of it")
         tasks[task.instance_id] = task
     if unknown := sorted(set(wanted or ()) - set(tasks)):
         raise InputError(f"{name}: no row for {', '.join(unknown)}; check the ids given to --only")
@@ -279,15 +279,15 @@ def _task(row: dict[str, Any], where: str) -> Task:
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {error}") from None
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: half a surrogate pair, which is no character ({error}); mend the text") from None
+        raise InputError(f"{where}: half a surrogate pair, which is no character ({error}); fix the text") from None
     if not task.workdir.startswith("/"):
         raise InputError(
             f"{where}: workdir: expected the repository's folder in the image as an absolute path, say /app, got "
-            f"{task.workdir!r}; mend it, or leave the column out: it is then {WORKDIR}"
+            f"{task.workdir!r}; fix it, or leave the column out: it is then {WORKDIR}"
         )
     if task.eval_type not in EVAL_TYPES:
         raise InputError(
-            f"{where}: eval_type: expected one of {', '.join(EVAL_TYPES)}, got {task.eval_type!r}; mend it, or leave "
+            f"{where}: eval_type: expected one of {', '.join(EVAL_TYPES)}, got {task.eval_type!r}; fix it, or leave "
             "the column out: it then follows from the repository"
         )
     return task

@@ -48,7 +48,7 @@ def collect(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Collect episodes: trajectories, predictions and official grades. The same command again goes on.
+    """Collect episodes: trajectories, predictions and official grades. Run the same command again to resume.
 
     Example: `srft collect --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --attempts 4 --run runs/first`
     """
@@ -79,7 +79,7 @@ def collect(
         summary = collect_episodes(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary._asdict()) if json else _print_collected(summary, run)
         if stop.is_set():
-            end_at_once(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
+            end_at_once(summary.reason or "stopped; run the same command to resume", 1 if summary.reason else 130)
     if not summary.complete:
         fail("not all was done: the same command again tries what failed", 1)
 

@@ -59,7 +59,7 @@ def critique(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge every step of a run's episodes. The same command again goes on, and judges nothing twice.
+    """Judge every step of a run's episodes. Run the same command again to resume: nothing is judged twice.
 
     Example: `srft critique --run runs/first --critic http://localhost:8000/v1#my-model --plan`
     """
@@ -92,7 +92,7 @@ def critique(
         summary = critique_runs(settings, opened, stop=stop, watch=lambda progress: watch(progress, figures))
         print_json(summary) if json else print_critique(summary)
     if stop.is_set():
-        fail(summary.reason or "stopped; the same command goes on", 1 if summary.reason else 130)
+        fail(summary.reason or "stopped; run the same command to resume", 1 if summary.reason else 130)
     if summary.waiting:
         return  # as far as batch.until says
     if not summary.complete:
@@ -192,7 +192,7 @@ def _lines(summary: Any) -> Iterator[str]:
         f"{summary.failed} failed, {summary.without} without an opinion; {summary.seconds:.1f} s"
     )
     if summary.waiting:
-        yield f"{summary.waiting} runs wait for a batch: the same command again goes on when it is answered"
+        yield f"{summary.waiting} runs wait for a batch: run the same command again when it is answered"
     if summary.skipped:
         yield "left out: " + ", ".join(f"{count} ({reason})" for reason, count in sorted(summary.skipped.items()))
     if summary.remarks:

@@ -78,13 +78,13 @@ def evaluate(
         with closing(backend), closing(grader), _counting(len(asked.submissions)) as count:
             evaluation = grade_all(asked.submissions, grader, stop=stop, on_grade=count)
             if stop.is_set():
-                end_at_once("stopped; the same command goes on", 130)
+                end_at_once("stopped; run the same command to resume", 130)
         if json:
             print_json(as_json(evaluation))
         else:
             print_evaluation(evaluation)
         if stop.is_set():
-            end_at_once("stopped; the same command goes on", 130)
+            end_at_once("stopped; run the same command to resume", 130)
     _end(asked, evaluation)
 
 

@@ -71,7 +71,7 @@ def import_runs(
         )
     print_json(imported._asdict()) if json else _print_imported(imported, run)
     if imported.stopped:
-        fail("stopped; the same command goes on", 130)
+        fail("stopped; run the same command to resume", 130)
     if imported.not_found:
         fail(f"--only: no run on {', '.join(imported.not_found)}; check the ids", 1)
     if imported.damaged:

@@ -51,7 +51,9 @@ def loop(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rounds: collect (or import), critique, rows, train, serve, evaluate, promote. The same command again goes on.
+    """Rounds: collect (or import), critique, rows, train, serve, evaluate, promote.
+
+    Run the same command again to resume.
 
     Presets: demo, smollm2-gpu, paper; public-smollm2, public-7b, public-32b begin with published runs.
 
@@ -107,7 +109,7 @@ def _loop(settings: Any, run: str, *, only: Any, json: bool) -> None:
         _print_outcome(outcome)
     if not outcome.complete:
         is_budget = str(outcome.reason).startswith("budget.")
-        remedy = "raise it and give the same command again" if is_budget else "the same command goes on"
+        remedy = "raise it and give the same command again" if is_budget else "run the same command to resume"
         end_at_once(f"{outcome.reason}; {remedy}", 1 if is_budget else 130)
 
 

@@ -67,7 +67,7 @@ def stopping() -> Iterator[threading.Event]:
 
     def on_signal(number: int, _frame: Any) -> None:
         if stop.is_set():
-            end_at_once("stopped at once; the same command goes on from what is on file", 130)
+            end_at_once("stopped at once; run the same command to resume from what is on file", 130)
         stop.set()
         print("srft: finishing the steps under way; once more to stop at once", file=sys.stderr)
 

@@ -61,7 +61,7 @@ def practice(
     """Make practice tasks: bugs that real tests see, as task repos DIR/train and DIR/test.
 
     Example: `srft practice --out runs/practice --train 100 --test 40 --split family --seed 0`, then
-    `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. The same command again goes on.
+    `srft evaluate --tasks runs/practice/test --predictions gold --run runs/gold`. Run the same command again to resume.
     """
     from srft.env.practice import PracticeConfig
     from srft.harness.config.config import read_config
@@ -91,7 +91,7 @@ def practice(
         )
         print_json(summary) if json else _print_made(summary, out)
         if not summary.finished:
-            end_at_once("stopped; the same command goes on", 130)
+            end_at_once("stopped; run the same command to resume", 130)
     if summary.missing:
         fail(
             f"{summary.missing} tasks fewer than asked for: the tests see no more bugs in these families; ask for "

@@ -51,7 +51,7 @@ def train(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a model on token rows. The same command again goes on from the last checkpoint.
+    """Train a model on token rows. Run the same command again to resume from the last checkpoint.
 
     Examples: `srft train --run runs/first --arm srft --model models/base --recipe smollm2-135m-cpu`,
     `torchrun --nproc-per-node 8 .venv/bin/srft train --run runs/first --recipe qwen2.5-coder-32b-full-8gpu`,
@@ -95,7 +95,7 @@ def _train(
     with stopping() as stop, Run(run) if run and is_first_process() else nullcontext():
         trained = train_model(config, on_log=_log, stop=stop)
     if trained is None:
-        end_at_once("stopped; the same command goes on from the checkpoint", 130)
+        end_at_once("stopped; run the same command to resume from the checkpoint", 130)
     if is_first_process():
         print_json(trained) if json else _print_trained(trained, out)
 

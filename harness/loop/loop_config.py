@@ -41,7 +41,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget goes on."""
+    """Where a loop stops by itself; `null` is no limit. What is on file stays, and a larger budget resumes it."""
 
     usd: Annotated[float, MORE_THAN_0] | None = None
     """US dollars for teacher, critic and evaluated models, as their servers say or by the prices in `collect.openai`
@@ -244,7 +244,7 @@ def _check(config: LoopConfig, source: str) -> None:
         raise InputError(f"{source}: promote.arm {config.promoted_arm} is none of the arms {', '.join(config.arms)}")
     for name, values in (("arms", config.arms), ("seeds", config.seeds)):
         if len(set(values)) != len(values):
-            raise InputError(f"{source}: {name}: {', '.join(map(str, values))}: each may stand there once")
+            raise InputError(f"{source}: {name}: {', '.join(map(str, values))}: each may be given once")
     for seed in config.seeds:
         config.recipe_of(seed)
 

@@ -49,7 +49,7 @@ class Displays(NamedTuple):
 
 
 class Incomplete(SrftError):
-    """A stage did not get to its end; the same command goes on."""
+    """A stage did not get to its end; the same command resumes it."""
 
 
 class Stopped(Exception):

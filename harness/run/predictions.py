@@ -45,7 +45,7 @@ def read_predictions(source: str | Path, tasks: Sequence[Task], *, subset: bool 
         prediction = _prediction(fields, where)
         id_ = prediction.instance_id
         if id_ in seen:
-            raise InputError(f"{where}: instance_id {id_!r} stands at {seen[id_]} already; keep one patch a task")
+            raise InputError(f"{where}: instance_id {id_!r} is at {seen[id_]} already; keep one patch a task")
         seen[id_] = where
         if id_ in known:
             predictions[id_] = prediction
@@ -156,7 +156,7 @@ def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     keyed: dict[str, Any] = {}
     for key, value in pairs:
         if key in keyed:
-            raise ValueError(f"the key {key!r} stands there twice")
+            raise ValueError(f"the key {key!r} is there twice")
         keyed[key] = value
     return keyed
 

@@ -320,7 +320,7 @@ def last_checkpoint(arguments: TrainingArguments, fingerprint: str) -> str | Non
     if not numbered:
         return None
     newest = max(numbered)[1]
-    logger.info("going on from {}", newest)
+    logger.info("resuming from {}", newest)
     return str(newest)
 
 

@@ -57,9 +57,7 @@ def _check_text(row: dict[str, Any], columns: tuple[str, ...], where: str) -> No
         )
     for column in columns:
         if not isinstance(row[column], str) or not row[column].strip():
-            raise InputError(
-                f"{where}: {column}: expected text, got {row[column]!r:.60}; mend it, or leave the row out"
-            )
+            raise InputError(f"{where}: {column}: expected text, got {row[column]!r:.60}; fix it, or leave the row out")
 
 
 def _with_lists(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -87,5 +85,5 @@ def _time_text(time: float | datetime.date, where: str) -> str:
     except (OSError, OverflowError, ValueError) as error:
         raise InputError(
             f"{where}: created_at: expected text or milliseconds since 1970, got {time!r:.60} ({error}); "
-            "mend it, or leave the column out"
+            "fix it, or leave the column out"
         ) from None

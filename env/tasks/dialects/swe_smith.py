@@ -161,7 +161,7 @@ def _tests(row: dict[str, Any], repo: str, profile: _Profile, where: str) -> _Te
     if repo == "un33k/python-slugify":
         fail_to_pass, all_ = ({"test.py"} if names else set() for names in (row["FAIL_TO_PASS"], listed))
     if not fail_to_pass:  # and `git rm` wants a file
-        reason = "FAIL_TO_PASS names no test file, so there is nothing that a fix must mend; leave it out"
+        reason = "FAIL_TO_PASS names no test file, so there is nothing that a fix must make pass; leave it out"
         raise UnsupportedRow(reason, row=row, where=where)
     return _Tests(sorted(fail_to_pass), sorted(all_))
 

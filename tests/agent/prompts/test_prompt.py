@@ -86,7 +86,7 @@ def test_what_is_left_out_is_counted(load, result, text, elided_chars):
         ('timeout: "T {{ timeout_s }} {{ output }}"\n', "", "p.yaml: Object missing required field `timeout`"),
         ("head_chars: 3", "head_chars: three", "p.yaml: Expected `int`, got `str` - at `$.head_chars`"),
         ("head_chars: 3", "head_chars: 9", "must be 0 or more and together at most output_limit_chars 10"),
-        ("head_chars: 3", "head_chars: 3\nhead_chars: 4", "p.yaml:8: key 'head_chars' stands there twice; keep one"),
+        ("head_chars: 3", "head_chars: 3\nhead_chars: 4", "p.yaml:8: key 'head_chars' is there twice; keep one"),
         ("{{ repo }}", "{{ patch }}", "p.yaml: system: unknown variable patch; this template may use"),
         ("{{ repo }}", "{{ repo", "p.yaml: system: not a Jinja template"),
         ("system:", "system", "p.yaml: "),

@@ -17,7 +17,7 @@ from srft.env.errors import InputError
         ("system: a\nstep: b\nrun: c\nrepair: d\n", "no reading, window; give each, or take the rest by like: default"),
         ("system: '{{ taks }}'\nstep: b\nrun: c\nrepair: d\n", "system: unknown variable taks; this template may use"),
         ("system: '{% if %}'\nstep: b\nrun: c\nrepair: d\n", "system: not a Jinja template"),
-        ("system: a\nsystem: b\nstep: b\nrun: c\nrepair: d\n", "mine.yaml:2: key 'system' stands there twice"),
+        ("system: a\nsystem: b\nstep: b\nrun: c\nrepair: d\n", "mine.yaml:2: key 'system' is there twice"),
     ],
 )
 def test_a_prompt_file_is_checked_when_it_is_loaded(tmp_path, content, message):

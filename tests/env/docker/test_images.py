@@ -196,7 +196,7 @@ def test_a_base_image_that_is_not_there(
     engine: docker.DockerClient, buildable: MakeTask, state_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SRFT_BASE_IMAGE", NO_REGISTRY)
-    with pytest.raises(ImageError, match=r"failed \(.*connection refused.*\); mend the Dockerfile, or its base image"):
+    with pytest.raises(ImageError, match=r"failed \(.*connection refused.*\); fix the Dockerfile, or its base image"):
         ImageStore(engine, state_file=state_file).ensure(buildable("no-base"))
 
 
@@ -547,7 +547,7 @@ def test_what_buildkit_knows(engine: docker.DockerClient, buildable: MakeTask, s
         "buildkit-broken", commands="RUN --mount=type=tmpfs,target=/t echo the compiler is missing; exit 7\n"
     )
     with pytest.raises(
-        ImageError, match=r"exit code: 7; its last line was: the compiler is missing\); mend the Dockerfile"
+        ImageError, match=r"exit code: 7; its last line was: the compiler is missing\); fix the Dockerfile"
     ):
         store.ensure(broken)
 

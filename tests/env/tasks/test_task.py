@@ -72,13 +72,13 @@ def test_derived_parsers_are_the_registry_s(verified_tasks):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([tiny.row(0), tiny.row(0)], "stands there twice"),
+        ([tiny.row(0), tiny.row(0)], "is there twice"),
         ([{k: v for k, v in tiny.row(0).items() if k != "patch"}], "missing column patch"),
         ([tiny.row(0) | {"FAIL_TO_PASS": "not json"}], "FAIL_TO_PASS: expected JSON"),
         ([tiny.row(0) | {"FAIL_TO_PASS": {"a": 1}}], r"Expected `array`"),
         (
             [tiny.row(0) | {"eval_type": "sometimes"}],
-            r"tasks\.jsonl:1: eval_type: expected one of pass_and_fail, fail_only, got 'sometimes'; mend it",
+            r"tasks\.jsonl:1: eval_type: expected one of pass_and_fail, fail_only, got 'sometimes'; fix it",
         ),
         ([tiny.row(0) | {"image": 5}], r"Expected `str`, got `int` - at `\$\.image`"),
         ([["a", "list"]], "expected a JSON object, got list"),

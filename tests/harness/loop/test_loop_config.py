@@ -42,7 +42,7 @@ def test_every_preset_is_whole_and_can_be_planned(name):
         (["practice={train: 1, test: 1}"], "expected either practice, or both tasks and evaluation"),
         (["tasks=null"], "expected either practice, or both tasks and evaluation"),
         (["promote.arm=all"], "promote.arm all is none of the arms srft"),
-        (["arms=[all, all]"], "arms: all, all: each may stand there once"),
+        (["arms=[all, all]"], "arms: all, all: each may be given once"),
         (["seeds=[]"], "Expected `array` of length >= 1"),
         (["training={epoch: 2}"], "unknown key epoch"),
         (["collect.atempts=2"], r"unknown key collect\.atempts; did you mean collect\.attempts\?"),

@@ -104,7 +104,7 @@ def test_a_subset_of_the_tasks(tmp_path: Path) -> None:
         (
             "p.jsonl",
             json.dumps(FIRST) + "\n\n" + json.dumps(FIRST),
-            "p.jsonl:3: instance_id 'o__r-1' stands at {path}:1 already; keep one patch a task",
+            "p.jsonl:3: instance_id 'o__r-1' is at {path}:1 already; keep one patch a task",
         ),
         (
             "p.jsonl",
@@ -138,7 +138,7 @@ def test_a_subset_of_the_tasks(tmp_path: Path) -> None:
         (
             "p.json",
             '{"o__r-1": {"model_patch": ""}, "o__r-1": {"model_patch": ""}}',
-            "p.json: not readable JSON (the key 'o__r-1' stands there twice); "
+            "p.json: not readable JSON (the key 'o__r-1' is there twice); "
             "where it holds one object a line, name it .jsonl",
         ),
         ("p.txt", "", "p.txt: expected a .jsonl or .json file of predictions, or the word 'gold'"),

@@ -226,7 +226,7 @@ def test_killed_and_resumed_is_uninterrupted_to_the_last_bit(prepared, name, rec
     assert killed.returncode == -9
     resumed = program(prepared, "--model", f"{name}-killed", **recipe)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on from" in resumed.stderr
+    assert "resuming from" in resumed.stderr
     assert_equal(prepared / f"{name}-whole", prepared / f"{name}-killed")
 
 
@@ -513,7 +513,7 @@ def test_sigterm_under_torchrun_saves_and_stops_and_goes_on_to_the_same(prepared
         assert len(list((prepared / name / "checkpoints").glob("*/whole"))) == 1  # of the step that it came in
         resumed = program(prepared, "--model", name, processes=2, fsdp=fsdp, save_every=None)
         assert resumed.returncode == 0, resumed.stderr
-        assert "going on from" in resumed.stderr
+        assert "resuming from" in resumed.stderr
         assert_equal(reference, prepared / name, within=1e-6)
 
 

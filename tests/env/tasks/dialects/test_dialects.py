@@ -249,7 +249,7 @@ def test_a_missing_column_is_named(tmp_path, row, column):
 def test_a_column_that_is_no_text_is_named(tmp_path, row, column, value):
     with pytest.raises(InputError) as caught:
         load(tmp_path, row | {column: value})
-    expected = f"rows.jsonl:1: {column}: expected text, got {value!r}; mend it, or leave the row out"
+    expected = f"rows.jsonl:1: {column}: expected text, got {value!r}; fix it, or leave the row out"
     assert str(caught.value) == f"{tmp_path}/{expected}"
     assert not isinstance(caught.value, UnsupportedRow)
 
