@@ -23,16 +23,10 @@ import typer
 import typer.main
 
 from srft.env.errors import InputError
-from srft.env.practice import PracticeConfig
 from srft.harness.cli import app
-from srft.harness.config.config import CollectConfig, read_config
-from srft.harness.doctor.diagnosis import DoctorConfig
-from srft.harness.loop.loop_config import LoopConfig, presets
-from srft.harness.serve.server import ServeCommandConfig
-from srft.harness.stages.critique import CritiqueConfig
-from srft.harness.stages.export import ExportConfig
-from srft.harness.stages.rows import RowsConfig
-from srft.train.fit.recipe import Recipe
+from srft.harness.commands.config import records
+from srft.harness.config.config import read_config
+from srft.harness.loop.loop_config import presets
 from tests.conftest import ROOT
 
 PAGES = (  # later ones go on in the folder of the earlier
@@ -51,17 +45,7 @@ PAGES = (  # later ones go on in the folder of the earlier
 )
 DOCS = ROOT / "docs"
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-CONFIGS: dict[str, type[msgspec.Struct]] = {
-    "collect": CollectConfig,
-    "critique": CritiqueConfig,
-    "doctor": DoctorConfig,
-    "export": ExportConfig,
-    "loop": LoopConfig,
-    "practice": PracticeConfig,
-    "rows": RowsConfig,
-    "serve": ServeCommandConfig,
-    "train": Recipe,
-}
+CONFIGS = records()
 """What `--set` of a command reads."""
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

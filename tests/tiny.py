@@ -6,8 +6,11 @@ The task is solved when `answer.txt` says 42.
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import docker
+
+from srft.env.tasks.task import Task
 
 IMAGE = "srft/tiny:latest"
 
@@ -29,6 +32,13 @@ if [ "$(cat kept.txt)" = keep ]; then echo 'PASSED test_kept'; else echo 'FAILED
 
 SOLVE = ["I look.\n```bash\nls\n```", "I mend it.\n```bash\necho 42 >answer.txt\n```", "Done.\n```bash\nsubmit\n```"]
 FAIL = ["I guess.\n```bash\necho 43 >answer.txt\n```", "Done.\n```bash\nsubmit\n```"]
+
+
+def bare_task(image: str, *, instance_id: str, **changes: Any) -> Task:
+    """A task with nothing but an image."""
+    texts = ("base_commit", "problem_statement", "patch", "test_patch", "eval_script", "log_parser", "eval_type")
+    given = {**dict.fromkeys(texts, ""), "FAIL_TO_PASS": (), "PASS_TO_PASS": ()} | changes
+    return Task(instance_id=instance_id, repo="o/r", image=image, **given)
 
 
 def build_image(client: docker.DockerClient) -> str:

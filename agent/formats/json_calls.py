@@ -11,7 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from srft.agent.formats.contract import FormatError, arguments_of, checked_action, refuse_no_number
-from srft.agent.formats.text import TextFormat
+from srft.agent.formats.text import EDIT_ARGUMENTS, TextFormat
 from srft.agent.models.contract import Reply
 from srft.agent.records import Action
 
@@ -27,7 +27,8 @@ class JsonFormat(TextFormat):
     """One `<tool_call>`. A tag inside a JSON string is text: the call ends where its JSON ends."""
 
     name = "json"
-    instructions = """\
+    instructions = (
+        """\
 Write what you think first, then exactly one call, a JSON object, like this:
 
 <tool_call>
@@ -38,12 +39,9 @@ The functions are:
 
 bash: run a bash command. Argument: command.
 edit: view and change files. Arguments:
-  command: view, create, replace, insert or undo.
-  path: a file, or for view also a folder; absolute, or relative to the repository.
-  view_range: for view, the first and the last line, like [20, 60]; -1 is the last line of the file.
-  file_text: for create, the whole text of a new file.
-  old_text, new_text: for replace; old_text must stand in the file exactly once, white space included.
-  insert_line, new_text: for insert; the text goes after that line, 0 is the top of the file.
+"""
+        + EDIT_ARGUMENTS
+        + """\
 submit: hand in the work as it is. No arguments.
 
 Write a newline in a text as \\n. Hand in with:
@@ -52,6 +50,7 @@ Write a newline in a text as \\n. Hand in with:
 {"name": "submit", "arguments": {}}
 </tool_call>
 """
+    )
 
     _open = re.compile(r"<tool_call>\s*")
     _close = re.compile(r"\s*</tool_call>")

@@ -13,6 +13,16 @@ import msgspec
 from srft.agent.models.contract import Reply
 from srft.agent.records import Action
 
+EDIT_ARGUMENTS = """\
+  command: view, create, replace, insert or undo.
+  path: a file, or for view also a folder; absolute, or relative to the repository.
+  view_range: for view, the first and the last line, like [20, 60]; -1 is the last line of the file.
+  file_text: for create, the whole text of a new file.
+  old_text, new_text: for replace; old_text must stand in the file exactly once, white space included.
+  insert_line, new_text: for insert; the text goes after that line, 0 is the top of the file.
+"""
+"""What the edit tool takes, in the words of a prompt."""
+
 
 class TextFormat:
     """What the formats that live in the message text share."""

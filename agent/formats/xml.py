@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from srft.agent.formats.contract import FormatError, checked_action
-from srft.agent.formats.text import TextFormat
+from srft.agent.formats.text import EDIT_ARGUMENTS, TextFormat
 from srft.agent.models.contract import Reply
 from srft.agent.records import Action
 
@@ -47,7 +47,8 @@ class XmlFormat(TextFormat):
     """One `<function=...>` call."""
 
     name = "xml"
-    instructions = """\
+    instructions = (
+        """\
 Write what you think first, then exactly one function call, like this:
 
 <function=bash>
@@ -60,12 +61,9 @@ The functions are:
 
 bash: run a bash command. Parameter: command.
 edit: view and change files. Parameters:
-  command: view, create, replace, insert or undo.
-  path: a file, or for view also a folder; absolute, or relative to the repository.
-  view_range: for view, the first and the last line, like [20, 60]; -1 is the last line of the file.
-  file_text: for create, the whole text of a new file.
-  old_text, new_text: for replace; old_text must stand in the file exactly once, white space included.
-  insert_line, new_text: for insert; the text goes after that line, 0 is the top of the file.
+"""
+        + EDIT_ARGUMENTS
+        + """\
 submit: hand in the work as it is. No parameters.
 
 One newline after an opening tag and one before a closing tag do not belong to the value. Hand in with:
@@ -73,6 +71,7 @@ One newline after an opening tag and one before a closing tag do not belong to t
 <function=submit>
 </function>
 """
+    )
 
     _open = re.compile(r"<function=([\w.-]+)>")
     _parameter = re.compile(r"\s*<parameter=([\w.-]+)>")

@@ -28,17 +28,17 @@ def config(command: Command = None, json: JsonOption = False) -> None:
     """
     from srft.harness.config.explain import settings
 
-    records = _records()
-    if command is not None and command not in records:
-        raise InputError(f"srft config {command}: no such command with settings; choose from {', '.join(records)}")
+    known = records()
+    if command is not None and command not in known:
+        raise InputError(f"srft config {command}: no such command with settings; choose from {', '.join(known)}")
     if json:
-        asked = records if command is None else {command: records[command]}
+        asked = known if command is None else {command: known[command]}
         print_json({name: [one._asdict() for one in settings(kind)] for name, kind in asked.items()})
     elif command is None:
-        for name, kind in records.items():
+        for name, kind in known.items():
             print(f"srft config {name:<10} {len(list(settings(kind)))} settings")
     else:
-        print(as_yaml(settings(records[command])))
+        print(as_yaml(settings(known[command])))
 
 
 def as_yaml(listed: Iterable[Any]) -> str:
@@ -68,7 +68,7 @@ def _value(default: Any) -> str:
     return str(yaml.safe_dump(default, default_flow_style=True, width=10**6)).removesuffix("\n").removesuffix("\n...")
 
 
-def _records() -> dict[str, type[msgspec.Struct]]:
+def records() -> dict[str, type[msgspec.Struct]]:
     """Command -> the record that its `--set` and `--config` read."""
     from srft.env.practice import PracticeConfig
     from srft.harness.config.config import CollectConfig

@@ -27,7 +27,7 @@ def trajectory(*steps):
         seed=None,
         attempt=0,
         messages=({"role": "user", "content": TASK}, {"role": "assistant", "content": ""}),
-        steps=tuple(Step(index=index, content="", **fields) for index, fields in enumerate(steps)),
+        steps=tuple(Step(**{"index": index, "content": "", **fields}) for index, fields in enumerate(steps)),
         patch=None,
         stop_reason="submitted",
     )

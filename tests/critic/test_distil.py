@@ -7,35 +7,19 @@ import pytest
 
 from srft.agent.models.contract import ContextOverflow, Reply
 from srft.agent.models.scripted import ScriptedModel
-from srft.agent.records import Step, Trajectory
 from srft.critic.distil import FormConfig, Opened, TrainedCritic, lessons, questions, read_reply, reply_text
 from srft.critic.labels.labels import Evidence, StepLabel
 from srft.env.errors import InputError, ModelError
+from tests.critic.hand_made import trajectory
 
 FORM = FormConfig()
 
 
 def run_of(*observations, content="```bash\nls\n```", **fields):
     """A run with a step for each observation."""
-    steps = tuple(
-        Step(index=index, content=content, observation=seen, exit_code=0) for index, seen in enumerate(observations)
-    )
-    return Trajectory(
-        id="t",
-        task_id="task",
-        repo="a/b",
-        model="m",
-        sampling={},
-        scaffold="s",
-        prompt="p",
-        seed=None,
-        attempt=0,
-        messages=({"role": "user", "content": "Fix it."}, {"role": "assistant", "content": content}),
-        steps=steps,
-        patch=None,
-        stop_reason="submitted",
-        **fields,
-    )
+    steps = ({"content": content, "observation": seen, "exit_code": 0} for seen in observations)
+    messages = ({"role": "user", "content": "Fix it."}, {"role": "assistant", "content": content})
+    return msgspec.structs.replace(trajectory(*steps), repo="a/b", messages=messages, **fields)
 
 
 def asked(run, form=FORM, *, resolved: bool | None = False, steps=None):

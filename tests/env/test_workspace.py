@@ -16,6 +16,7 @@ from srft.env.sandbox.contract import Sandbox, SandboxSpec
 from srft.env.tasks.task import Task
 from srft.env.workspace import Workspace, WorkspacePool
 from tests.env.git.trees import BASE, IDENTITY, trees_of
+from tests.tiny import bare_task
 
 SECRET = "the fix"
 FUTURE = f"""
@@ -30,21 +31,7 @@ LOOK = f"git log --all --format=%s; git show future:kept.txt 2>&1 | grep '{SECRE
 
 
 def task_on(image: str, *, setup: str = FUTURE, name: str = "o__r-1") -> Task:
-    return Task(
-        instance_id=name,
-        repo="o/r",
-        base_commit="",
-        problem_statement="",
-        patch="",
-        test_patch="",
-        FAIL_TO_PASS=(),
-        PASS_TO_PASS=(),
-        image=image,
-        eval_script="",
-        log_parser="",
-        eval_type="",
-        agent_setup=setup,
-    )
+    return bare_task(image, instance_id=name, agent_setup=setup)
 
 
 class Place(NamedTuple):

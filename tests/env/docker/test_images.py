@@ -26,6 +26,7 @@ from srft.env.sandbox.contract import SandboxSpec
 from srft.env.tasks.task import Task
 from tests.env.docker.registry import Refusal, Registry, refusal
 from tests.env.waiting import wait_until
+from tests.tiny import bare_task
 
 pytestmark = pytest.mark.engine
 
@@ -35,21 +36,7 @@ MIB = 1 << 20
 
 
 def make_task(image: str, folder: Path | None = None) -> Task:
-    return Task(
-        instance_id=f"o__r-{image}",
-        repo="o/r",
-        base_commit="",
-        problem_statement="",
-        patch="",
-        test_patch="",
-        FAIL_TO_PASS=(),
-        PASS_TO_PASS=(),
-        image=image,
-        eval_script="",
-        log_parser="",
-        eval_type="",
-        source=str(folder) if folder else None,
-    )
+    return bare_task(image, instance_id=f"o__r-{image}", source=str(folder) if folder else None)
 
 
 class CountingStore(ImageStore):

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from srft.env.identity import ADDS, MAY_CHANGE
 from srft.harness.cli import app
-from srft.harness.commands.config import _records, as_yaml
+from srft.harness.commands.config import as_yaml, records
 from srft.harness.config.config import read_config
 from srft.harness.config.explain import REQUIRED, Setting, settings
 
-RECORDS = _records()
+RECORDS = records()
 REQUIRED_OF = {
     "collect": {"tasks": "t.jsonl", "model": "demonstrator"},
     "critique": {"critic": "tool_error"},

@@ -66,19 +66,6 @@ def trajectory(number, **changes):
     return Trajectory(**{**given, **changes})
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Makes a run directory of these trajectories."""
-
-    def run(*trajectories):
-        with Run(tmp_path / "run") as made:
-            for trajectory in trajectories:
-                made.round(0).trajectories.append(trajectory)
-        return tmp_path / "run"
-
-    return run
-
-
 def lines(path):
     return path.read_bytes().split(b"\n")[:-1]
 
@@ -97,21 +84,15 @@ def stage(run, server, *, stop=None, **settings):
         return critique(msgspec.convert(config, CritiqueConfig), opened, stop=stop or threading.Event())
 
 
+def command(path, server, *further):
+    """`srft critique` of all runs by the server's judge."""
+    return ("critique", "--run", path, "--critic", f"{server.url}#tiny", "--outcome", "all", *further)
+
+
 def test_judges_all_and_the_second_time_nothing(srft, server, run):
     path = run(*map(trajectory, range(4)))
-    command = (
-        "critique",
-        "--run",
-        path,
-        "--critic",
-        f"{server.url}#tiny",
-        "--outcome",
-        "all",
-        "--workers",
-        3,
-        "--json",
-    )
-    first = srft(*command)
+    critique_all = command(path, server, "--workers", 3, "--json")
+    first = srft(*critique_all)
     assert first.returncode == 0, first.stderr
     summary = json.loads(first.stdout)
     assert {key: summary[key] for key in ("critic", "trajectories", "judged", "resumed", "failed", "without")} == {
@@ -127,7 +108,7 @@ def test_judges_all_and_the_second_time_nothing(srft, server, run):
     assert (spent["cost_usd"], spent["cached_tokens"]) == (None, None)
     assert {told.trajectory_id for told in critiques(path)} == {f"id-{number}" for number in range(4)}
     assert all([label.verdict for label in told.labels] == ["good", "mistake"] for told in critiques(path))
-    again = srft(*command)
+    again = srft(*critique_all)
     assert again.returncode == 0
     second = json.loads(again.stdout)
     assert (second["judged"], second["resumed"], second["spent_now"]["calls"]) == (0, 4, 0)
@@ -137,17 +118,7 @@ def test_judges_all_and_the_second_time_nothing(srft, server, run):
 
 def test_the_table(srft, server, run):
     path = run(*map(trajectory, range(3)))
-    shown = srft(
-        "critique",
-        "--run",
-        path,
-        "--critic",
-        f"{server.url}#tiny",
-        "--outcome",
-        "all",
-        "--set",
-        "judge.information=outcome",
-    )
+    shown = srft(*command(path, server, "--set", "judge.information=outcome"))
     assert shown.returncode == 0, shown.stderr
     for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
         assert words in shown.stdout

@@ -22,19 +22,6 @@ from tests.harness.stages.test_critique import FAILS, Always, critiques, says, t
 PRICES = {"usd_per_million_prompt": 100.0, "usd_per_million_completion": 1000.0}
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Makes a run directory of these trajectories."""
-
-    def run(*trajectories):
-        with Run(tmp_path / "run") as made:
-            for one in trajectories:
-                made.round(0).trajectories.append(one)
-        return tmp_path / "run"
-
-    return run
-
-
 def config(server, *, openai=None, **settings):
     judge = {"openai": {"max_retries": 0, **(openai or {})}, **settings.pop("judge", {})}
     given = {"critic": f"{server.url}#tiny", "judge": judge, "workers": 1, "outcome": "all"} | settings
