@@ -264,7 +264,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _failed(image: str, dockerfile: Path, reason: str, log: list[str]) -> ImageError:
     logger.debug("image {}: the build's log:\n{}", image, "".join(log))
-    remedy = "mend the Dockerfile, or its base image or CA bundle (see srft.env.docker.build)"
+    remedy = "fix the Dockerfile, or its base image or CA bundle (see srft.env.docker.build)"
     if re.search("no space left|disk quota exceeded", reason):
         remedy = "make room on the engine's disk (docker system df, srft clean), or set images.disk_budget_gib"
     return ImageError(

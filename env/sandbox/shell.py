@@ -79,6 +79,7 @@ return $found
 
 
 _UPTIME = "$srft_s$srft_t"
+CLOCK_READINGS = 3
 TICKS_PER_S = 100
 """Of /proc/uptime's two decimals, and of the start times in /proc/PID/stat on every Linux."""
 
@@ -97,6 +98,7 @@ class Control:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._behind_s: float | None = None
 
     def ask(self, builtin: str, timeout_s: float = CONTROL_TIMEOUT_S) -> int:
         """The exit code of one builtin. Raises SandboxDied when there is no answer."""
@@ -125,12 +127,11 @@ class Control:
         Returns when they are gone. shell: the work shell, which is spared unless it is the group.
         """
         self.ask(f"kill -9 -- -{group}")
-        uptime = self._ask("IFS='. ' builtin read -r srft_s srft_t _ </proc/uptime", CONTROL_TIMEOUT_S, said=_UPTIME)
-        if not uptime.directory.isdigit():  # no /proc to look into
+        self.compare_clocks()
+        if self._behind_s is None:  # no /proc to look into
             self.kill_all()
             return
-        # The answer was written before now, so that this is no later than the command's first process.
-        since = int(uptime.directory) - math.ceil((_now() - sent) * TICKS_PER_S)
+        since = math.floor((sent + self._behind_s) * TICKS_PER_S)  # no later than the command's first process
         deadline, pause = time.monotonic() + GONE_TIMEOUT_S, 0.001
         while self.ask(f"{_SWEEP} {since} {shell}"):
             if time.monotonic() > deadline:  # it forks as fast as it is killed
@@ -138,6 +139,27 @@ class Control:
                 return
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
+
+    def compare_clocks(self) -> None:
+        """Learn how far the sandbox's uptime is from `_now`, at the least. Raises SandboxDied.
+
+        The quickest answer tells it best: one that was under way for a second leaves a second in doubt, and
+        what began within it would be taken for the command's.
+        """
+        for _ in range(CLOCK_READINGS):
+            asked = _now()
+            said = self._ask("IFS='. ' builtin read -r srft_s srft_t _ </proc/uptime", CONTROL_TIMEOUT_S, said=_UPTIME)
+            answered = _now()
+            if not said.directory.isdigit():
+                self._behind_s = None
+                return
+            uptime = int(said.directory) / TICKS_PER_S
+            least, most = uptime - answered, uptime + 1 / TICKS_PER_S - asked
+            # More than `most`: a sandbox on another machine, whose clock has fallen behind since.
+            if self._behind_s is None or not least <= self._behind_s <= most:
+                self._behind_s = least
+            if answered - asked < 1 / TICKS_PER_S:
+                return
 
     def kill_all(self) -> None:
         self._kill("-1")
@@ -206,6 +228,7 @@ class Shell:
             self.close()
             raise SandboxDied("the sandbox's bash does not start (an `init` that ends it, or no room for a process)")
         self._pid = marker.number
+        self._control.compare_clocks()
 
     def run(self, command: str, *, timeout_s: float, sink: Callable[[bytes], None]) -> _Ran:
         """Run one command; its output goes to `sink`, also when it is killed at its timeout."""

@@ -48,7 +48,7 @@ def moving_average(values, width):
 $ python -m pytest -q test_average.py
 F                                                                [100%]
 E       assert [1.5, 2.5] == [1.5, 2.5, 3.5]
-The loop ends one place too early: range(len(values) - 1) leaves out the last window. I mend the bound and run it again.
+The loop ends one place too early: range(len(values) - 1) leaves out the last window. I fix the bound and run it again.
 
 $ sed -i 's/range(len(values) - 1)/range(len(values))/' average.py && python -m pytest -q test_average.py
 .                                                                [100%]

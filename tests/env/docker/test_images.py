@@ -174,7 +174,7 @@ def test_a_build_that_fails(engine: docker.DockerClient, buildable: MakeTask, st
     assert "returned a non-zero code: 7" in message
     assert message.endswith(
         "; its last line was: the compiler is missing); "
-        "mend the Dockerfile, or its base image or CA bundle (see srft.env.docker.build)"
+        "fix the Dockerfile, or its base image or CA bundle (see srft.env.docker.build)"
     )
     assert json.loads(state_file.read_text() if state_file.exists() else "{}") == {}
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from srft.env.local.episode_folder import episodes_folder, host_uid
 from srft.env.local.images import Instruction, build_local_image, ensure_local_image, expand, read_dockerfile
 from srft.env.local.rootfs import BOUND, PATH, LocalImage, image_folder, load_image
 from srft.env.local.sandbox import LocalSandbox, check_bubblewrap, empty_image, new_image, reap_local
+from srft.env.sandbox.channel import Channel
 from srft.env.sandbox.contract import Limits, SandboxSpec
 from srft.env.tasks.task import Task
 from tests.env.waiting import wait_until
@@ -55,6 +57,32 @@ def secret(tmp_path: Path) -> Path:
 
 def output(sandbox: LocalSandbox, command: str) -> str:
     return sandbox.run(command, 30).output
+
+
+class SlowChannel:
+    """A channel whose answers come late, as on a machine that has much else to do."""
+
+    def __init__(self, channel: Channel, seconds: float) -> None:
+        self.channel = channel
+        self.seconds = seconds
+
+    def receive(self, timeout_s: float) -> bytes:
+        content = self.channel.receive(timeout_s)
+        time.sleep(self.seconds)
+        return content
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.channel, name)
+
+
+def test_a_timeout_spares_what_began_just_before_however_late_the_answers(sandbox: LocalSandbox) -> None:
+    sandbox.run("echo ready", 30)
+    control = sandbox._live_control()
+    control._channel = SlowChannel(control._channel, 0.2)  # type: ignore[assignment]
+    sandbox.run("setsid sleep 98001 >/dev/null 2>&1 &", 30)
+    time.sleep(0.05)
+    assert sandbox.run("setsid sleep 98002 & sleep 98002", 0.1).timed_out
+    assert output(sandbox, "pgrep -fxc 'sleep 98001'; pgrep -fxc 'sleep 98002'") == "1\n0\n"
 
 
 # ------------------------------------------------------------------------------------------- what is seen of the host
