@@ -37,7 +37,7 @@ def compare(
     Example: `srft compare runs/demo:round-000/evaluation/base runs/demo`
     """
     from srft.env.errors import InputError
-    from srft.harness.look.compare import compare as compare_runs
+    from srft.harness.facts.compare import compare as compare_runs
 
     if plan is not None and not 0 < plan < 100:
         raise InputError(f"--plan {plan:g}: expected points between 0 and 100, say 5")
@@ -49,7 +49,7 @@ def compare(
 
 
 def _print_compared(compared: Any) -> None:
-    from srft.harness.look.report.numbers import interval_text, p_equals, percent, plain, plural, points
+    from srft.harness.look.format import interval_text, p_equals, percent, plain, plural, points
 
     console = Console()
     table = Table("", "model", title=f"Resolved, {plural(compared.tasks, 'task')}")
@@ -92,7 +92,7 @@ def _plan_table(plan: Any) -> Table:
 def _changed_table(compared: Any) -> Table:
     from rich.text import Text
 
-    from srft.harness.look.report.numbers import plain
+    from srft.harness.look.format import plain
 
     table = Table("task", title="What changed")
     for letter in ("A", "B"):

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from srft.harness.facts.episodes import summarize_episodes
 from srft.harness.run.find import places_of, round_folders
 from srft.harness.run.store import Round
-from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
+from srft.harness.statistics.statistics import Interval
 
 
 class PlaceLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,16 +73,14 @@ def _changed(folder: Path) -> float:
 
 
 def _place(run: Path, folder: Path) -> PlaceLine:
-    index = Round(folder).index()
-    by_task = index.attempts_by_task()
-    outcomes = Counter(index.outcome(one).resolved for one in index.attempts.values())
+    found = summarize_episodes(Round(folder).index(), run=run)
     return PlaceLine(
-        folder=folder.relative_to(run).as_posix(),
-        models=dict(Counter(one.model for one in index.attempts.values() if one.model).most_common()),
-        tasks=len(by_task),
-        episodes=len(index.attempts),
-        resolved=outcomes[True],
-        not_graded=outcomes[None],
-        rate=mean_rate(list(by_task.values())),
-        interval=rate_interval(list(by_task.values())),
+        folder=found.folder,
+        models=dict(Counter(found.models).most_common()),
+        tasks=found.tasks,
+        episodes=found.predictions,
+        resolved=found.resolved,
+        not_graded=sum(found.not_graded.values()),
+        rate=found.rate,
+        interval=found.interval,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from srft.harness.look.report.numbers import interval_text, points
+from srft.harness.look.format import interval_text, points
 from srft.harness.statistics.paired import Comparison, Estimate, Verdicts, compare_models, shared_rates
 from srft.train.rows.mask import Arm
 

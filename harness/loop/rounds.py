@@ -30,7 +30,7 @@ from srft.env.errors import InputError
 from srft.env.identity import INSIDE_RUN, identity, key
 from srft.harness.config.config import EpisodesConfig, inside_run
 from srft.harness.config.identity import model_id
-from srft.harness.look.report.episodes import read_episodes
+from srft.harness.facts.episodes import read_episodes
 from srft.harness.loop.budget import BudgetWatch
 from srft.harness.loop.choice import attempts_by_task, most_attempts
 from srft.harness.loop.imported import check_sources, import_into, runs_id

@@ -12,7 +12,7 @@ from loguru import logger
 
 def main(what: str, folder: Path) -> None:
     logger.remove()
-    from srft.harness.look.report import read_report
+    from srft.harness.facts import read_report
     from srft.harness.look.show import find_run
     from srft.harness.run.store import Round
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from srft.harness.look.report.numbers import SPACE, plain
+from srft.harness.look.format import SPACE, plain
 from srft.harness.look.report.palette import GRID, INK, MUTED
 
 WIDE_INCHES, NARROW_INCHES = 7.6, 3.7

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from srft.harness.facts.records import Episodes, FunnelStep, Quality, Report, Round
+from srft.harness.facts.verdicts import OUTCOMES
+from srft.harness.look.format import count, percent, plain, plural, short_count
 from srft.harness.look.report.charts import Bar, Draw, Line, Mark, bars, forest, lines, png_of, stacked, svg_of
-from srft.harness.look.report.judgements import OUTCOMES
-from srft.harness.look.report.numbers import count, percent, plain, plural, short_count
 from srft.harness.look.report.palette import BLUE, ENDINGS, GREEN, ORANGE, SKY, VERDICTS, arm_colour
-from srft.harness.look.report.records import Episodes, FunnelStep, Quality, Report, Round
 
 
 class Figure(NamedTuple):

@@ -15,11 +15,11 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from srft.harness.facts.records import Report
+from srft.harness.look.format import printable
 from srft.harness.look.report.figures import Figure
-from srft.harness.look.report.numbers import printable
 from srft.harness.look.report.opening import cards, kind_sentence, verdict_sentences
 from srft.harness.look.report.palette import recoloured
-from srft.harness.look.report.records import Report
 from srft.harness.look.report.sections import sections
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import jinja2
 import yaml
 
+from srft.harness.facts.records import Report
+from srft.harness.look.format import printable
 from srft.harness.look.report.figures import Figure
 from srft.harness.look.report.html import TEMPLATES
-from srft.harness.look.report.numbers import printable
 from srft.harness.look.report.opening import cards, kind_sentence, verdict_sentences
-from srft.harness.look.report.records import Report
 from srft.harness.look.report.sections import Table, sections
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from srft.harness.look.report.numbers import count, interval_text, p_equals, percent, plain, plural, points
-from srft.harness.look.report.records import Episodes, Headline, Report
+from srft.harness.facts.records import Episodes, Headline, Report
+from srft.harness.look.format import count, interval_text, p_equals, percent, plain, plural, points
 from srft.harness.statistics.paired import Comparison
 
 KINDS = {

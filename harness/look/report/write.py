@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from srft.env.errors import StorageError
-from srft.harness.look.report.facts import read_report
+from srft.harness.facts.report import read_report
 from srft.harness.look.report.figures import draw_figures
 from srft.harness.look.report.html import html_page
 from srft.harness.look.report.markdown import markdown_page

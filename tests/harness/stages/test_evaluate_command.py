@@ -12,7 +12,7 @@ from srft.env.grading.grade import grade_key
 from srft.env.tasks.task import load_tasks
 from srft.harness.cli import app
 from srft.harness.config.config import CollectConfig, SandboxConfig
-from srft.harness.look.report import read_report
+from srft.harness.facts import read_report
 from srft.harness.run.run_yaml import write_config
 from srft.harness.run.store import Run
 from tests import tiny

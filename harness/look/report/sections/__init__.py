@@ -7,7 +7,7 @@ A section names its figures; the renderers put them in. Cells are plain text, wh
 
 from __future__ import annotations
 
-from srft.harness.look.report.records import Report
+from srft.harness.facts.records import Report
 from srft.harness.look.report.sections.data import funnel_section, masks_section, quality_section, verdicts_section
 from srft.harness.look.report.sections.models import (
     cost_section,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from srft.harness.look.report.judgements import QUALITY_FIGURES
-from srft.harness.look.report.numbers import count, decimal, decimal_with_interval, percent, plain, plural, share_of
-from srft.harness.look.report.records import Quality, Report
+from srft.harness.facts.critics import QUALITY_FIGURES
+from srft.harness.facts.records import Quality, Report
+from srft.harness.look.format import count, decimal, decimal_with_interval, percent, plain, plural, share_of
 from srft.harness.look.report.sections.section import Section, Table
 
 VERDICTS = ("good", "recover", "unnecessary", "mistake", "abstained")

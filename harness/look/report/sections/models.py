@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from srft.harness.look.report.episodes import total
-from srft.harness.look.report.numbers import DASH, count, decimal, dollars, plain, seconds_text
-from srft.harness.look.report.records import Cost, Report, Training
+from srft.harness.facts.episodes import total
+from srft.harness.facts.records import Cost, Report, Training
+from srft.harness.look.format import DASH, count, decimal, dollars, plain, seconds_text
 from srft.harness.look.report.sections.section import Section, Table
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from srft.harness.look.report.episodes import SHOWN_OUTCOMES
-from srft.harness.look.report.numbers import (
+from srft.harness.facts.episodes import SHOWN_OUTCOMES
+from srft.harness.facts.records import Arm, Episodes, Report, Round
+from srft.harness.look.format import (
     DASH,
     change_with_interval,
     count,
@@ -18,7 +19,6 @@ from srft.harness.look.report.numbers import (
     share_of,
     share_with_interval,
 )
-from srft.harness.look.report.records import Arm, Episodes, Report, Round
 from srft.harness.look.report.sections.section import Section, Table
 from srft.harness.statistics.paired import SEEDS_ALONE, SEEDS_TO_COMPARE, Comparison
 

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from srft.harness.look.report import episodes, markdown, numbers, palette, read_report, stages, write_report
-from srft.harness.look.report.arms import cell_order
+from srft.harness.facts.arms import cell_order
+from srft.harness.facts import episodes, read_report, stages
+from srft.harness.look import format
+from srft.harness.look.report import markdown, palette, write_report
 from srft.harness.look.report.figures import draw_figures
 from srft.harness.look.report.palette import ARMS, DARK, ENDINGS, VERDICTS
 from tests.harness.loop_run import LoopRun, critique_of, episode
@@ -66,7 +68,7 @@ def seen(path):
     return seen
 
 
-@pytest.mark.parametrize("module", [episodes, markdown, numbers, palette, stages])
+@pytest.mark.parametrize("module", [episodes, markdown, format, palette, stages])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 

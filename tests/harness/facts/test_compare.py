@@ -5,7 +5,7 @@ import json
 import pytest
 
 from srft.env.errors import InputError
-from srft.harness.look.compare import compare, read_side
+from srft.harness.facts.compare import compare, read_side
 from srft.harness.statistics.paired import compare_models
 from srft.harness.statistics.statistics import wilson_interval
 from tests.harness.loop_run import LoopRun, episode, grade_of

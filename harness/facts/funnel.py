@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from srft.harness.look.report.records import ArmRows, Drop, Episodes, FunnelStep, Judgement, Practice, Round
+from srft.harness.facts.records import ArmRows, Drop, Episodes, FunnelStep, Judgement, Practice, Round
 from srft.harness.run.index import UNFINISHED
 
 

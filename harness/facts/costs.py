@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from srft.harness.look.report.records import Cost, Episodes, Judgement, Round, Training
-from srft.harness.look.report.stages import clock_of
+from srft.harness.facts.records import Cost, Episodes, Judgement, Round, Training
+from srft.harness.facts.stages import clock_of
 from srft.harness.run.stages import Stages
 
 ORDER = ("collect", "critique", "rows", "train", "serve", "evaluate", "promote")

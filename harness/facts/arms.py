@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from srft.harness.look.report.records import Arm
-from srft.harness.look.report.stages import arm_and_seed
+from srft.harness.facts.records import Arm
+from srft.harness.facts.stages import arm_and_seed
 from srft.harness.statistics.paired import Comparison, Verdicts, arm_interval, compare_arms
 from srft.harness.statistics.statistics import mean_rate, rate_interval
 

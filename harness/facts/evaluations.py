@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from srft.harness.look.report.arms import cell_order
-from srft.harness.look.report.episodes import read_episodes, summarize_episodes
-from srft.harness.look.report.records import Episodes, Promotion
-from srft.harness.look.report.stages import figures_of, places, promotion
+from srft.harness.facts.arms import cell_order
+from srft.harness.facts.episodes import read_episodes, summarize_episodes
+from srft.harness.facts.records import Episodes, Promotion
+from srft.harness.facts.stages import figures_of, places, promotion
 from srft.harness.run.index import Index
 from srft.harness.run.stages import Stages
 from srft.harness.statistics.paired import Verdicts

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import msgspec
 
 from srft.env.errors import InputError
-from srft.harness.look.report.episodes import read_episodes
-from srft.harness.look.report.evaluations import evaluations_of
-from srft.harness.look.report.stages import arm_and_seed, places
+from srft.harness.facts.episodes import read_episodes
+from srft.harness.facts.evaluations import evaluations_of
+from srft.harness.facts.stages import arm_and_seed, places
 from srft.harness.run.find import round_folders
 from srft.harness.run.stages import Stages
 from srft.harness.statistics.paired import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from srft.harness.look.report.records import Report
+from srft.harness.facts.records import Report
 
 
 def missing_parts(report: Report) -> list[str]:

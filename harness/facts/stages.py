@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from srft.env.errors import InputError
-from srft.harness.look.report.episodes import relative
-from srft.harness.look.report.records import ArmRows, Promotion, Training
+from srft.harness.facts.episodes import relative
+from srft.harness.facts.records import ArmRows, Promotion, Training
 from srft.harness.run.files import TrainingFile, read_json
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round as RoundFiles

@@ -1,19 +1,23 @@
-"""What a run was made with: the command, the settings and the versions, as far as its files tell.
+"""What a run was made with: the command, the settings, the versions and its own practice tasks, as its files tell.
 
 origin_of(Path("runs/demo"), rounds, {"torch": "2.13.0"}).command
 # 'srft loop --config runs/demo/loop.yaml --run runs/demo-again'
+practice_of(Path("runs/demo")).tasks["train"]          # {"comparison": 12, ...}
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srft.harness.look.report.records import Origin, Round
-from srft.harness.run.files import read_yaml
+import msgspec
+
+from srft.harness.facts.records import Origin, Practice, PracticeSource, Round
+from srft.harness.run.files import PracticeFile, read_json, read_yaml
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -56,3 +60,20 @@ def _command(run: Path, settings_file: str | None) -> str:
         return f"srft import FILE... --run {place}"
     settings, again = shlex.quote(str(run / settings_file)), shlex.quote(f"{run}-again")
     return f"{_PROGRAMS[settings_file]} --config {settings} --run {again}"
+
+
+def practice_of(run: Path) -> Practice | None:
+    """`None` where the run made none. Raises InputError."""
+    file = read_json(run / "practice" / "practice.json", PracticeFile)
+    if file is None:
+        return None
+    tasks: dict[str, Counter[str]] = defaultdict(Counter)
+    for task in file.tasks:
+        tasks[task.part][task.kind] += 1
+    return Practice(
+        settings=file.settings,
+        missing=file.missing,
+        # train before test
+        tasks={part: dict(sorted(kinds.items())) for part, kinds in sorted(tasks.items(), reverse=True)},
+        sources={name: PracticeSource(**msgspec.structs.asdict(one)) for name, one in sorted(file.sources.items())},
+    )

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import msgspec
 
-from srft.harness.look.report.arms import arm_comparisons, arms_of, cell_order
-from srft.harness.look.report.costs import costs_of
-from srft.harness.look.report.episodes import read_episodes, relative, summarize_episodes
-from srft.harness.look.report.evaluations import Evaluated, evaluations_of
-from srft.harness.look.report.funnel import drops, funnel
-from srft.harness.look.report.judgements import Labels, judgements, labelled_steps, quality, read_labels
-from srft.harness.look.report.missing import missing_parts
-from srft.harness.look.report.origin import origin_of
-from srft.harness.look.report.practice import practice_of
-from srft.harness.look.report.records import ArmRows, Cell, Headline, Report, Round
-from srft.harness.look.report.stages import (
+from srft.harness.facts.arms import arm_comparisons, arms_of, cell_order
+from srft.harness.facts.costs import costs_of
+from srft.harness.facts.critics import quality
+from srft.harness.facts.episodes import read_episodes, relative, summarize_episodes
+from srft.harness.facts.evaluations import Evaluated, evaluations_of
+from srft.harness.facts.funnel import drops, funnel
+from srft.harness.facts.missing import missing_parts
+from srft.harness.facts.origin import origin_of, practice_of
+from srft.harness.facts.records import ArmRows, Cell, Headline, Report, Round
+from srft.harness.facts.stages import (
     arm_and_seed,
     clock_of,
     figures_of,
@@ -33,6 +32,7 @@ from srft.harness.look.report.stages import (
     training_files,
     unfinished,
 )
+from srft.harness.facts.verdicts import Labels, judgements, labelled_steps, read_labels
 from srft.harness.run.evidence import episodes_not_run
 from srft.harness.run.find import find_run, round_folders
 from srft.harness.run.index import Index
@@ -50,7 +50,7 @@ class Reading:
     run: Path
     base: Verdicts | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    labelled: list[tuple[Labels, Index]] = field(default_factory=list)
+    indexes: list[Index] = field(default_factory=list)
     stages: list[tuple[int, Stages]] = field(default_factory=list)
     not_run: list[str] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ def read_report(run: Path) -> Report:
         kind=_kind(run, rounds),
         headline=_headline(rounds),
         rounds=rounds,
-        quality=quality(reading.labelled),
+        quality=quality(reading.indexes),
         practice=practice,
         drops=drops(rounds, practice),
         costs=costs_of(rounds, reading.stages),
@@ -91,7 +91,7 @@ def _round(number: int, folder: Path, reading: Reading) -> Round:
     labels = read_labels(on_file)
     collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     if on_file is not None:
-        reading.labelled.append((labels, on_file))
+        reading.indexes.append(on_file)
         reading.not_run += _not_run(f"Round {number}", on_file, stages, "collect", run=reading.run)
     rows = rows_of_arms(RoundFiles(folder), reading.run)
     evaluated = evaluations_of(folder, stages, run=reading.run)
