@@ -15,8 +15,8 @@ def calibrate(
         str | None,
         typer.Option(
             "--labels",
-            metavar="DIR|FILE|human|outcome",
-            help="True labels; with --run, `human`: those in the run, `outcome`: what its runs came to.",
+            metavar="DIR|FILE|human|oracle|outcome",
+            help="True labels; with --run, `human` or `oracle`: those in the run, `outcome`: what its runs came to.",
         ),
     ] = None,
     predictions: Annotated[

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from srft.env.errors import InputError
 from srft.harness.commands.options import (
@@ -178,6 +176,7 @@ def _of_predictions(path: Path, number: int | None, predictions: str, *, tasks: 
 @contextmanager
 def _counting(total: int) -> Iterator[Any]:
     """A progress bar on stderr where that is a terminal; the function it gives is called once a grade."""
+    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
@@ -200,27 +199,30 @@ def _counting(total: int) -> Iterator[Any]:
 
 
 def print_evaluation(evaluation: Any) -> None:
+    from srft.harness.look.format import interval_text, percent, plural, words
+    from srft.harness.look.tables import Table
+    from srft.harness.look.terminal import console_for_tables, print_line, print_table
+
     outcomes = ("resolved", "unresolved", "empty", "not_applied", "not_graded", "missing")
-    columns = ["predictions", *(name for name in outcomes if name == "resolved" or getattr(evaluation, name))]
-    table = Table("repository", title="Official verdicts")
-    for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
-    for repo, counts in evaluation.by_repository.items():
-        table.add_row(repo, *(str(counts.get(name, 0)) for name in columns))
-    table.add_section()
-    table.add_row("all", *(str(getattr(evaluation, name)) for name in columns), style="bold")
-    console = Console()
-    console.print(table)
-    if evaluation.rate is not None and evaluation.interval is not None:
-        low, high = evaluation.interval
-        console.print(
-            f"resolved {evaluation.rate:.1%}  (95 % interval {low:.1%} to {high:.1%}, {evaluation.tasks} tasks, "
-            f"{evaluation.predictions} predictions; {evaluation.resolved_any} tasks resolved at least once)",
-            soft_wrap=True,
+    names = ["predictions", *(name for name in outcomes if name == "resolved" or getattr(evaluation, name))]
+    rows = [
+        [repo, *(f"{counts.get(name, 0):,}" for name in names)] for repo, counts in evaluation.by_repository.items()
+    ]
+    rows.append(["all", *(f"{getattr(evaluation, name):,}" for name in names)])
+    last = frozenset({len(rows) - 1})
+    console = console_for_tables()
+    columns = ["repository", *(f">{words(name)}" for name in names)]
+    print_table(console, Table("Official verdicts", columns, rows, strong=last, breaks=last))
+    if evaluation.rate is not None:
+        print_line(
+            console,
+            f"resolved {percent(evaluation.rate)} (95 % interval {interval_text(evaluation.interval)}, "
+            f"{plural(evaluation.tasks, 'task')}, {plural(evaluation.predictions, 'prediction')}; "
+            f"{plural(evaluation.resolved_any, 'task')} resolved at least once)",
         )
     if evaluation.not_run:
-        console.print(
-            f"not run: {evaluation.not_run} of {evaluation.not_run + evaluation.predictions} attempts that were asked "
-            "for; they are in no figure above, and the command that collects runs them",
-            soft_wrap=True,
+        print_line(
+            console,
+            f"not run: {evaluation.not_run:,} of {evaluation.not_run + evaluation.predictions:,} attempts that were "
+            "asked for; they are in no figure above, and the command that collects runs them",
         )

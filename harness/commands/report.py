@@ -14,7 +14,7 @@ def report(run: RunOption = None, json: JsonOption = False) -> None:
 
     Example: `srft report --run runs/demo`
     """
-    from srft.harness.look.report import write_report
+    from srft.harness.look.report.write import write_report
 
     page = write_report(Path(required(run, "--run")))
     if json:

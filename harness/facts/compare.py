@@ -116,7 +116,14 @@ def compare(
 ) -> Compared:
     """common: runs on different tasks are compared on those that both have. seeds: the models' arms, with all their
     seeds. plan: a difference of shares to plan for. Raises InputError."""
-    one, other = (read_side(name, seeds=seeds) for name in (first, second))
+    sides = (read_side(name, seeds=seeds) for name in (first, second))
+    return compare_sides(*sides, common=common, seeds=seeds, plan=plan)
+
+
+def compare_sides(
+    one: Side, other: Side, *, common: bool = False, seeds: bool = False, plan: float | None = None
+) -> Compared:
+    """As `compare`, of sides that are read. Raises InputError."""
     only_first, only_second = one.tasks - other.tasks, other.tasks - one.tasks
     shared = sorted(one.tasks & other.tasks)
     if not shared:

@@ -9,9 +9,11 @@ clock would have shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from srft.harness.facts.records import Cost, Episodes, Judgement, Round, Training
 from srft.harness.facts.stages import clock_of
+from srft.harness.run.index import total
 from srft.harness.run.stages import Stages
 
 ORDER = ("collect", "critique", "rows", "train", "serve", "evaluate", "promote")
@@ -102,3 +104,20 @@ def _cost(
         trained_on_tokens=trained_on_tokens,
         cost_usd=cost_usd,
     )
+
+
+def costs_by_kind(costs: Sequence[Cost]) -> Iterator[tuple[Cost, int]]:
+    """(sum, how many): of each round's stages of one kind together, as the trainings of all its arms."""
+    for (round_, kind), group in groupby(costs, key=lambda one: (one.round, one.stage.partition(".")[0])):
+        of_kind = list(group)
+        yield _sum(of_kind, round_, kind), len(of_kind)
+
+
+def cost_of_all(costs: Sequence[Cost]) -> Cost:
+    """Without serving, which is part of the clock of evaluate."""
+    return _sum([cost for cost in costs if cost.stage.partition(".")[0] != "serve"], -1, "all")
+
+
+def _sum(costs: Sequence[Cost], round_: int, stage: str) -> Cost:
+    names = [name for name in Cost.__struct_fields__ if name not in ("round", "stage")]
+    return Cost(round=round_, stage=stage, **{name: total(getattr(one, name) for one in costs) for name in names})

@@ -96,8 +96,10 @@ class Labelled:
         }
 
 
-def read_labelled(indexes: Iterable[Index], file: FileCritic | None = None) -> Labelled:
-    """file: where the true labels are, in the place of those on file."""
+def read_labelled(
+    indexes: Iterable[Index], file: FileCritic | None = None, *, sources: Collection[str] = TRUE_SOURCES
+) -> Labelled:
+    """file: where the true labels are, in the place of those on file. sources: whose labels on file are true."""
     found = Labelled()
     for index in indexes:
         for run in index.standing:
@@ -107,7 +109,7 @@ def read_labelled(indexes: Iterable[Index], file: FileCritic | None = None) -> L
             told = [one for one in index.told(run.id) if one.says_something]
             _add_critics(found, run, told)
             if file is None:
-                _add_truth(found, run, [one for one in told if one.source in TRUE_SOURCES])
+                _add_truth(found, run, [one for one in told if one.source in sources])
             elif (given := file.judge(index.trajectory(run), Evidence())) is not None:
                 found.truth[run.id] = labels_by([given], critics=[given.critic])
                 found.sources[run.id] = given.source
@@ -142,8 +144,10 @@ def _add_critics(found: Labelled, run: RunEntry, told: Sequence[CritiqueEntry]) 
 
 
 def measure_critics(run: Path, *, labels: str, critic: str | None = None, harmful: Sequence[str] = HARMFUL) -> Measured:
-    """The critics of a run. labels: "human" for those in it, or a file. Raises InputError."""
-    found = read_labelled(_indexes(run), None if labels == "human" else FileCritic(labels))
+    """The critics of a run. labels: "human" for those in it, an oracle's too where there are any; "oracle" for those of
+    oracles alone; or a file. Raises InputError."""
+    sources = ("oracle",) if labels == "oracle" else TRUE_SOURCES
+    found = read_labelled(_indexes(run), None if labels in TRUE_SOURCES else FileCritic(labels), sources=sources)
     if not found.truth:
         raise InputError(f"{run}: no true labels for any of its runs; label some, or give --labels FILE")
     chosen = found.named(run, critic)

@@ -10,7 +10,7 @@ Patches that were graded without their runs (`srft evaluate --predictions`) are 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from srft.harness.facts.records import Episodes, Spent
@@ -25,12 +25,20 @@ def spent(tally: Tally) -> Spent:
     return Spent(**{name: getattr(tally, name) for name in Spent.__struct_fields__})
 
 
-def read_episodes(folder: Path) -> Index | None:
-    """A folder's episodes and grades; `None` where it has neither. Raises InputError."""
+def read_episodes(folder: Path, *, only: frozenset[str] | None = None) -> Index | None:
+    """A folder's episodes and grades; `None` where it has neither. only: the tasks that count. Raises InputError."""
     round_ = Round(folder)
     if not round_.trajectories.path.exists() and not round_.grades.path.exists():
         return None
-    return round_.index()
+    if only is None:
+        return round_.index()
+    index = Index(round_, only=only)
+    index.refresh()
+    return index
+
+
+Read = Callable[[Path], Index | None]
+"""As `read_episodes`: the viewer keeps what it has read."""
 
 
 def summarize_episodes(on_file: Index, *, run: Path, tasks: int | None = None) -> Episodes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srft.harness.facts.arms import cell_order
-from srft.harness.facts.episodes import read_episodes, summarize_episodes
+from srft.harness.facts.episodes import Read, read_episodes, summarize_episodes
 from srft.harness.facts.records import Episodes, Promotion
 from srft.harness.facts.stages import figures_of, places, promotion
 from srft.harness.run.index import Index
@@ -28,14 +28,14 @@ class Evaluated(NamedTuple):
     known_by: str | None
 
 
-def evaluations_of(folder: Path, stages: Stages, *, run: Path) -> Evaluated:
+def evaluations_of(folder: Path, stages: Stages, *, run: Path, read: Read = read_episodes) -> Evaluated:
     """Raises InputError."""
     verdicts: dict[str, Verdicts] = {}
     episodes: dict[str, Episodes] = {}
     found: dict[str, Index] = {}
     names = [place.name for place in places(folder / "evaluation")]
     for name in sorted(names, key=cell_order):
-        on_file = read_episodes(folder / "evaluation" / name)
+        on_file = read(folder / "evaluation" / name)
         if on_file is None:
             continue
         found[name] = on_file

@@ -16,7 +16,7 @@ import msgspec
 from srft.harness.facts.arms import arm_comparisons, arms_of, cell_order
 from srft.harness.facts.costs import costs_of
 from srft.harness.facts.critics import quality
-from srft.harness.facts.episodes import read_episodes, relative, summarize_episodes
+from srft.harness.facts.episodes import Read, read_episodes, relative, summarize_episodes
 from srft.harness.facts.evaluations import Evaluated, evaluations_of
 from srft.harness.facts.funnel import drops, funnel
 from srft.harness.facts.missing import missing_parts
@@ -48,6 +48,7 @@ class Reading:
     """What is read of a run, round by round, besides the records: what later rounds and the whole need of it."""
 
     run: Path
+    read: Read
     base: Verdicts | None = None
     versions: dict[str, str] = field(default_factory=dict)
     indexes: list[Index] = field(default_factory=list)
@@ -55,10 +56,10 @@ class Reading:
     not_run: list[str] = field(default_factory=list)
 
 
-def read_report(run: Path) -> Report:
+def read_report(run: Path, *, read: Read = read_episodes) -> Report:
     """Raises InputError for what is no run, and for a file that cannot be read."""
     folders = list(round_folders(find_run(run)))
-    reading = Reading(run=run)
+    reading = Reading(run=run, read=read)
     rounds = [_round(number, folder, reading) for number, folder in folders]
     practice = practice_of(run)
     report = Report(
@@ -87,14 +88,14 @@ def _kind(run: Path, rounds: list[Round]) -> str:
 def _round(number: int, folder: Path, reading: Reading) -> Round:
     stages = Stages.read(folder)
     reading.stages.append((number, stages))
-    on_file = read_episodes(folder)
+    on_file = reading.read(folder)
     labels = read_labels(on_file)
     collection = summarize_episodes(on_file, run=reading.run) if on_file else None
     if on_file is not None:
         reading.indexes.append(on_file)
         reading.not_run += _not_run(f"Round {number}", on_file, stages, "collect", run=reading.run)
     rows = rows_of_arms(RoundFiles(folder), reading.run)
-    evaluated = evaluations_of(folder, stages, run=reading.run)
+    evaluated = evaluations_of(folder, stages, run=reading.run, read=reading.read)
     for name, evaluation in evaluated.on_file.items():
         where, stage = f"Round {number}, evaluation of {name}", f"evaluate.{name}"
         reading.not_run += _not_run(where, evaluation, stages, stage, run=reading.run)
@@ -123,7 +124,7 @@ def _not_run(where: str, on_file: Index, stages: Stages, stage: str, *, run: Pat
     """The sentence on episodes that a collection has not come to; none of a stage that is finished with all of them."""
     if figures_of(stages, stage).get("episodes") == len(on_file.episodes):
         return []
-    count = episodes_not_run(run, on_file.round)
+    count = episodes_not_run(run, on_file)
     if not count:
         return []
     return [

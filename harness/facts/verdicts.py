@@ -76,7 +76,9 @@ def _judgement(name: str, critic: CriticOnFile, finished: Mapping[str, RunEntry]
             continue
         outcome = OUTCOMES[(True, False, None).index(on_file.outcome(finished[id_]).resolved)]
         runs[outcome] += 1
-        verdicts[outcome].update(VERDICTS[letter] or "abstained" for letter in told.codes)
+        # A person says something of the steps that they labelled, and has not abstained from the others.
+        codes = told.codes.replace("-", "") if critic.source == "human" else told.codes
+        verdicts[outcome].update(VERDICTS[letter] or "abstained" for letter in codes)
     return Judgement(
         critic=name,
         source=critic.source,

@@ -1,131 +1,87 @@
 """What `srft calibrate` prints: critics beside true labels, and beside outcomes.
 
-Reads reports of `srft.critic.calibrate` and `srft.critic.separation`, prints tables.
+    print_report(measure_critics(Path("runs/first"), labels="human").report)
+
+Reads records of `srft.critic.calibrate` and `srft.critic.separation`.
 """
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from srft.critic.calibrate import Calibration, Pair, Report, Score
+from srft.critic.separation import ByOutcome
+from srft.harness.look.format import (
+    DASH,
+    VERDICTS,
+    count,
+    decimal,
+    decimal_with_interval,
+    percent,
+    plain,
+    plural,
+    share_of,
+    words,
+)
+from srft.harness.look.tables import Cell, Parts, Row, Table
+from srft.harness.look.terminal import console_for_tables, print_line, print_table
 
-_COLUMNS = {
+_FIGURES = {
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
     "kappa": "kappa",
     "first_error_accuracy": "first error",
 }
-_PLAIN_WIDTH = 150
-"""Of the table where stdout is no terminal: no figure is cut."""
 
 
-def print_report(report: Any) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
-    first = next(iter(report.baselines.values()))
-    console.print(_score_table(report))
-    console.print(
-        f"{first.steps:,} steps of {first.runs:,} runs, {first.harmful_steps:,} steps harmful; after each figure its "
-        "95 % interval, over runs.",
-        soft_wrap=True,
+def print_report(report: Report) -> None:
+    console = console_for_tables()
+    first = next(one for one in report.baselines.values() if one is not None)
+    print_table(console, _score_table(report))
+    print_line(
+        console,
+        f"{plural(first.steps, 'step')} of {plural(first.runs, 'run')}, {first.harmful_steps:,} of them harmful; after "
+        "each figure its 95 % interval, over runs.",
     )
-    console.print(_recall_sentence(report.critics), soft_wrap=True)
+    print_line(console, _recall_sentence(report.critics))
     for line in _remarks(report):
-        console.print(line, soft_wrap=True)
-    console.print(_readings_table(report))
+        print_line(console, line)
+    print_table(console, _readings_table(report))
     for name, one in report.critics.items():
         if one.reliability is not None:
-            console.print(_reliability_table(name, one.reliability))
-            console.print(_threshold_sentence(name, one.reliability.threshold), soft_wrap=True)
+            print_table(console, _reliability_table(name, one.reliability))
+            print_line(console, _threshold_sentence(name, one.reliability.threshold))
     if report.pairs:
-        console.print(_pairs_table(report.pairs))
+        print_table(console, _pairs_table(report.pairs))
     if len(report.critics) == 1:
-        console.print(_profile_table(*report.critics.values()))
+        print_table(console, _profile_table(*report.critics.values()))
 
 
-def _readings_table(report: Any) -> Table:
-    """Each critic by both readings, and what a perfect judge by the other reading would score."""
-    table = Table("", title="Two readings: all harmful steps, or the first of each streak alone")
-    for reading in ("as labelled", "first of a streak"):
-        for figure in ("P", "R", "F1"):
-            table.add_column(f"{figure}, {reading}", justify="right")
-    for name, one in report.critics.items():
-        table.add_row(name, *_three(one), *_three(one.starts))
-    table.add_section()
-    for name, ideal in report.ideals.items():
-        table.add_row(f"a perfect judge, {name.replace('_', ' ')}", *_three(ideal.labelled), *_three(ideal.starts))
-    return table
-
-
-def _three(score: Any) -> list[str]:
-    return ["-" if value is None else _decimals(value, 3) for value in (score.precision, score.recall, score.f1)]
-
-
-def _reliability_table(name: str, sure: Any) -> Table:
-    table = Table("confidence", title=f"Confidences of {name}: off by {sure.error:.1%} in the mean")
-    for column in ("verdicts", "mean", "right", "mistakes", "right of them"):
-        table.add_column(column, justify="right")
-    for place, one in enumerate(sure.curve):
-        if one.steps:
-            shares = _share(one.confidence), _share(one.right), f"{one.flagged:,}", _share(one.flags_right)
-            table.add_row(f"{place / 10:.1f}–{(place + 1) / 10:.1f}", f"{one.steps:,}", *shares)
-    return table
-
-
-def _threshold_sentence(name: str, threshold: Any) -> str:
-    if threshold.min_confidence is None:
-        return f"{name}: no threshold on the confidence gives a higher F1 than all of its mistakes together."
-    figures = (threshold.f1, threshold.f1_of_all, threshold.f1_held_out)
-    at, of_all, held_out = ("-" if value is None else _decimals(value, 3) for value in figures)
-    return (
-        f"{name}: with policy.min_confidence={threshold.min_confidence:g} F1 is {at}, with all its mistakes {of_all}; "
-        f"{held_out} where each run is measured at the others' threshold."
-    )
-
-
-def _pairs_table(pairs: Any) -> Table:
-    table = Table("pair", title="Two critics on the same runs: the first less the second")
-    for column in ("runs", "precision", "recall", "F1", "disagree on", "first is right"):
-        table.add_column(column, justify="right")
-    for pair in pairs:
-        cells = [_figure(*pair.differences.get(name, (None, None))) for name in ("precision", "recall", "f1")]
-        right = _share(pair.first_right / pair.disagreed if pair.disagreed else None)
-        table.add_row(f"{pair.first} - {pair.second}", f"{pair.runs:,}", *cells, f"{pair.disagreed:,}", right)
-    return table
-
-
-_OUTCOMES = ("resolved", "unresolved", "unknown")
-_VERDICTS = ("good", "unnecessary", "mistake", "recover", "abstained")
-
-
-def print_outcomes(found: Mapping[str, Any]) -> None:
+def print_outcomes(found: Mapping[str, ByOutcome]) -> None:
     """Each critic's verdict shares by outcome, and how its scores of runs separate them."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
-    table = Table("critic", "outcome", title="Critics beside outcomes")
-    for column in ("runs", *_VERDICTS):
-        table.add_column(column, justify="right")
+    rows: list[Row] = []
     for name, one in found.items():
-        for outcome in (outcome for outcome in _OUTCOMES if outcome in one.runs):
-            counts = one.verdicts[outcome]
-            shares = [_share(counts.get(verdict, 0) / max(sum(counts.values()), 1)) for verdict in _VERDICTS]
-            table.add_row(name, outcome, f"{one.runs[outcome]:,}", *shares)
-    console.print(table)
+        for outcome in (outcome for outcome in ("resolved", "unresolved", "unknown") if outcome in one.runs):
+            counts = {verdict: one.verdicts[outcome].get(verdict, 0) for verdict in VERDICTS}
+            shares = [share_of(number, sum(counts.values())) for number in counts.values()]
+            chart = Cell("", Parts(counts, VERDICTS))
+            rows.append([plain(name), words(outcome), count(one.runs[outcome]), *shares, chart])
+    console = console_for_tables()
+    columns = ["critic", "outcome", ">runs", *(f">{name}" for name in VERDICTS), "verdicts"]
+    print_table(console, Table("Verdicts by outcome of the run", columns, rows))
     for name, one in found.items():
-        console.print(_separation_sentence(name, one), soft_wrap=True, highlight=False)
+        print_line(console, _separation_sentence(name, one))
 
 
-def _separation_sentence(name: str, one: Any) -> str:
+def _separation_sentence(name: str, one: ByOutcome) -> str:
     sure = one.separation
-    agreed = "-" if one.agreement is None else f"{_decimals(one.agreement, 3)} ({_ends(one.agreement_interval)})"
-    said = f"{name}: kappa with tool_error {agreed}; "
+    said = f"{name}: kappa with tool_error {decimal_with_interval(one.agreement, one.agreement_interval)}; "
     if sure.auc is None:
         return said + "its runs all came to the same, so whether it tells them apart cannot be measured."
-    interval = f" ({_ends(sure.interval)}, over {sure.tasks:,} tasks)"
-    said += f"area under the ROC curve of its run scores {_decimals(sure.auc, 3)}{interval}"
+    area = f"{decimal_with_interval(sure.auc, sure.interval)} over {plural(sure.tasks, 'task')}"
+    said += f"area under the ROC curve of its run scores {area}"
     if one.was_told:
         return said + "; it was told the outcome, so that says nothing."
     if sure.interval is not None and sure.interval[0] > 0.5:
@@ -133,103 +89,129 @@ def _separation_sentence(name: str, one: Any) -> str:
     return said + ": it does not tell resolved runs from unresolved ones here, so do not mask by it."
 
 
-def _score_table(report: Any) -> Table:
-    table = Table(title="Critics against true labels")
-    table.add_column("critic", overflow="fold")
-    table.add_column("flagged", justify="right")
-    for column in _COLUMNS.values():
-        # An interval stands beside its figure, or below it where there is no room; it is never cut.
-        table.add_column(column, justify="right", min_width=max(7, *map(len, column.split())))
-    for name, calibration in report.critics.items():
-        table.add_row(name, *_cells(calibration), style="bold")
-    table.add_section()
+def _score_table(report: Report) -> Table:
+    rows: list[Row] = [[plain(name), *_scores(one)] for name, one in report.critics.items()]
+    critics = len(rows)
     for name, score in report.baselines.items():
-        unknown = ["unknown", *("" for _ in _COLUMNS)]
-        table.add_row(name.replace("_", " "), *(unknown if score is None else _cells(score)))
-    for calibration in report.critics.values():
-        table.add_row(f"random at {_share(calibration.flag_rate)}", *_cells(calibration.random))
-    return table
+        figures = ["not known", *("" for _ in _FIGURES)] if score is None else _scores(score)
+        rows.append([words(name), *figures])
+    at_rates = {percent(one.flag_rate): one.random for one in report.critics.values()}
+    rows += [[f"random at {rate}", *_scores(random)] for rate, random in at_rates.items()]
+    columns = ["critic", ">flagged", *(f">{name}" for name in _FIGURES.values())]
+    strong = frozenset(range(critics))
+    return Table("Critics against true labels", columns, rows, strong, breaks=frozenset({critics}))
 
 
-def _cells(score: Any) -> list[str]:
-    return [
-        _share(score.flag_rate),
-        *(_figure(getattr(score, name), score.intervals[name]) for name in _COLUMNS),
+def _scores(score: Score) -> list[str]:
+    figures = (decimal_with_interval(getattr(score, key), score.intervals[key]) for key in _FIGURES)
+    return [percent(score.flag_rate), *figures]
+
+
+def _readings_table(report: Report) -> Table:
+    """Each critic by both readings, and what a perfect judge by the other reading would score."""
+    rows: list[Row] = [[plain(name), *_three(one), *_three(one.starts)] for name, one in report.critics.items()]
+    critics = len(rows)
+    for name, ideal in report.ideals.items():
+        rows.append([f"a perfect judge, {words(name)}", *_three(ideal.labelled), *_three(ideal.starts)])
+    readings = ("as labelled", "first of a streak")
+    columns = ["", *(f">{figure}, {reading}" for reading in readings for figure in ("P", "R", "F1"))]
+    title = "Two readings: all harmful steps, or the first of each streak alone"
+    return Table(title, columns, rows, breaks=frozenset({critics}))
+
+
+def _three(score: Any) -> list[str]:
+    return [decimal(value) for value in (score.precision, score.recall, score.f1)]
+
+
+def _reliability_table(name: str, sure: Any) -> Table:
+    rows = [
+        [
+            f"{place / 10:.1f}{DASH}{(place + 1) / 10:.1f}",
+            count(one.steps),
+            percent(one.confidence),
+            percent(one.right),
+            count(one.flagged),
+            percent(one.flags_right),
+        ]
+        for place, one in enumerate(sure.curve)
+        if one.steps
     ]
+    columns = ["confidence", ">verdicts", ">mean", ">right", ">mistakes", ">right of them"]
+    return Table(f"Confidences of {plain(name)}: off by {percent(sure.error)} in the mean", columns, rows)
 
 
-def _figure(value: float | None, interval: Any) -> str:
-    return "-" if value is None else f"{_decimals(value, 3)} [dim]{_ends(interval)}[/dim]"
-
-
-def _ends(interval: Any) -> str:
-    return "" if interval is None else "–".join(_decimals(end, 2) for end in interval)
-
-
-def _decimals(value: float, digits: int) -> str:
-    """As papers print shares: no zero before the point, and none with a sign, whatever rounding left."""
-    text = f"{value:.{digits}f}"
-    text = text.lstrip("-") if float(text) == 0 else text
-    return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-").startswith("0.") else text
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _recall_sentence(critics: Mapping[str, Any]) -> str:
-    """What recall means for training, with the measured numbers."""
-    measured = {name: one for name, one in critics.items() if one.recall is not None}
-    if not measured:
-        return "No step is harmful by the true labels, so recall cannot be measured."
-    if len(critics) == 1:
-        [(name, one)] = measured.items()
-        hits = round(one.recall * one.harmful_steps)
-        return (
-            f"Recall: with {name}, SRFT will mask {one.recall:.1%} of the harmful steps ({hits:,} of "
-            f"{one.harmful_steps:,}) and train on the other {1 - one.recall:.1%}."
-        )
-    best, worst = (pick(measured, key=lambda name: measured[name].recall) for pick in (max, min))
+def _threshold_sentence(name: str, threshold: Any) -> str:
+    if threshold.min_confidence is None:
+        return f"{name}: no threshold on the confidence gives a higher F1 than all of its mistakes together."
     return (
-        f"Recall is the share of the harmful steps that SRFT will mask, the others it trains on: "
-        f"{measured[best].recall:.1%} with {best}, {measured[worst].recall:.1%} with {worst}."
+        f"{name}: with policy.min_confidence={threshold.min_confidence:g} F1 is {decimal(threshold.f1)}, with all its "
+        f"mistakes {decimal(threshold.f1_of_all)}; {decimal(threshold.f1_held_out)} where each run is measured at the "
+        "others' threshold."
     )
 
 
-def _remarks(report: Any) -> Iterable[str]:
+def _pairs_table(pairs: tuple[Pair, ...]) -> Table:
+    rows = []
+    for pair in pairs:
+        figures = [
+            decimal_with_interval(*pair.differences.get(name, (None, None))) for name in ("precision", "recall", "f1")
+        ]
+        right = share_of(pair.first_right, pair.disagreed)
+        rows.append([f"{pair.first} - {pair.second}", count(pair.runs), *figures, count(pair.disagreed), right])
+    columns = ["pair", ">runs", ">precision", ">recall", ">F1", ">disagree on", ">first is right"]
+    return Table("Two critics on the same runs: the first minus the second", columns, rows)
+
+
+def _recall_sentence(critics: Mapping[str, Calibration]) -> str:
+    """What recall means for training, with the measured numbers."""
+    recall = {name: one.recall for name, one in critics.items() if one.recall is not None}
+    if not recall:
+        return "No step is harmful by the true labels, so recall cannot be measured."
+    if len(critics) == 1:
+        [(name, share)] = recall.items()
+        harmful = critics[name].harmful_steps
+        return (
+            f"Recall: with {name}, SRFT will mask {percent(share)} of the harmful steps ({round(share * harmful):,} of "
+            f"{harmful:,}) and train on the other {percent(1 - share)}."
+        )
+    best, worst = (pick(recall, key=recall.__getitem__) for pick in (max, min))
+    return (
+        "Recall is the share of the harmful steps that SRFT will mask, the others it trains on: "
+        f"{percent(recall[best])} with {best}, {percent(recall[worst])} with {worst}."
+    )
+
+
+def _remarks(report: Report) -> Iterator[str]:
     """What was left out, what is not known, and how the raters agree: nothing silent."""
     for name, one in report.critics.items():
         if one.abstained_steps:
-            yield f"{name}: no verdict on {one.abstained_steps:,} steps, counted as not flagged."
+            yield f"{name}: no verdict on {plural(one.abstained_steps, 'step')}, counted as not flagged."
         if one.runs_without_verdicts:
-            yield f"{name}: no verdicts on {one.runs_without_verdicts:,} runs with true labels, left out."
+            yield f"{name}: no verdicts on {plural(one.runs_without_verdicts, 'run')} with true labels, left out."
         if one.runs_without_truth:
-            yield f"{name}: {one.runs_without_truth:,} of its runs have no true labels, left out."
+            yield f"{name}: {plural(one.runs_without_truth, 'judged run')} without true labels, left out."
         if one.votes is not None:
-            yield f"{name}: its votes agree with {_kappas(one.votes)} on {one.votes.steps:,} steps."
+            yield f"{name}: its votes agree with {_kappas(one.votes)} on {plural(one.votes.steps, 'step')}."
     if report.baselines["flag_non_zero_exit"] is None:
         yield "Flag non-zero exit: no exit codes are known of these runs."
     for pair in report.people:
-        kappa = "-" if pair.kappa is None else f"{_decimals(pair.kappa, 3)} ({_ends(pair.interval)})"
-        yield f"{pair.first} and {pair.second} agree with kappa {kappa} on {pair.steps:,} steps of {pair.runs:,} runs."
+        kappa, of = decimal_with_interval(pair.kappa, pair.interval), plural(pair.runs, "run")
+        yield f"{pair.first} and {pair.second} agree with kappa {kappa} on {plural(pair.steps, 'step')} of {of}."
     if report.agreement is not None:
         yield f"The critics agree with {_kappas(report.agreement)} on what is harmful."
 
 
 def _kappas(agreement: Any) -> str:
     names = {"fleiss_kappa": "Fleiss' kappa", "mean_pairwise_kappa": "mean pairwise kappa"}
+    known = {name: getattr(agreement, name) for name in names if getattr(agreement, name) is not None}
     return ", ".join(
-        f"{text} {_decimals(getattr(agreement, name), 3)} ({_ends(agreement.intervals[name])})"
-        for name, text in names.items()
-        if getattr(agreement, name) is not None
+        f"{names[name]} {decimal_with_interval(value, agreement.intervals[name])}" for name, value in known.items()
     )
 
 
-def _profile_table(calibration: Any) -> Table:
-    table = Table("tenth of the run", title="By place in the run")
-    for column in ("steps", "harmful", "flagged", "recall"):
-        table.add_column(column, justify="right")
-    for place, tenth in enumerate(calibration.profile, 1):
-        rates = (tenth.harmful_rate, tenth.flag_rate, tenth.recall)
-        table.add_row(str(place), f"{tenth.steps:,}", *(_share(rate) for rate in rates))
-    return table
+def _profile_table(calibration: Calibration) -> Table:
+    rows = [
+        [str(place), count(tenth.steps), percent(tenth.harmful_rate), percent(tenth.flag_rate), percent(tenth.recall)]
+        for place, tenth in enumerate(calibration.profile, 1)
+    ]
+    return Table("By place in the run", ["tenth of the run", ">steps", ">harmful", ">flagged", ">recall"], rows)

@@ -1,4 +1,4 @@
-"""Figures as text: how the report writes shares, counts, intervals, times and names.
+"""Figures and keys as text: how pages, report and terminal write shares, counts, intervals, times, names and verdicts.
 
 percent(0.349), interval_text(Interval(0.957, 1.0)), seconds_text(3725)      # '34.9 %', '95.7 to 100 %', '1 h 02 min'
 """
@@ -14,6 +14,20 @@ SPACE = "\u00a0"
 DASH = "–"
 KEPT = f"\n{SPACE}"
 """Not printable by Unicode, and meant."""
+
+OUTCOMES = {True: "resolved", False: "unresolved", None: "not graded"}
+"""Of a run, as `Outcome.resolved` has it -> in words."""
+VERDICTS = {"good": "g", "recover": "r", "unnecessary": "u", "mistake": "m", "abstained": "-"}
+"""Verdict in words -> its letter, in the order of charts and tables."""
+
+
+def words(key: str) -> str:
+    """A key of a file in words.
+
+    >>> words("step_limit"), words("unknown")
+    ('step limit', 'not graded')
+    """
+    return {"unknown": "not graded"}.get(key, key.replace("_", " "))
 
 
 def percent(share: float | None, *, digits: int = 1, signed: bool = False) -> str:
@@ -108,8 +122,13 @@ def decimal(value: float | None, digits: int = 3) -> str:
     """
     >>> decimal(0.7371), decimal(None)
     ('0.737', '–')
+    >>> decimal(-0.25), decimal(-0.0001)
+    ('−0.250', '0.000')
     """
-    return DASH if value is None else f"{value:.{digits}f}".replace("-", "−")
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
 
 
 def decimal_with_interval(value: float | None, interval: Interval | None) -> str:
@@ -119,7 +138,8 @@ def decimal_with_interval(value: float | None, interval: Interval | None) -> str
     """
     if value is None or interval is None:
         return decimal(value)
-    return f"{decimal(value)} ({interval.low:.2f}{DASH}{interval.high:.2f})"
+    low, high = (decimal(end, 2) for end in interval)
+    return f"{decimal(value)} ({low}{DASH}{high})" if interval.low >= 0 else f"{decimal(value)} ({low} to {high})"
 
 
 def p_text(p_value: float | None) -> str:
@@ -147,9 +167,13 @@ def seconds_text(seconds: float | None) -> str:
     """
     >>> seconds_text(0.42), seconds_text(75), seconds_text(3725), seconds_text(None)
     ('0.4\\xa0s', '1\\xa0min\\xa015\\xa0s', '1\\xa0h\\xa002\\xa0min', '–')
+    >>> seconds_text(0.0123)
+    '12\\xa0ms'
     """
     if seconds is None:
         return DASH
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.0f}{SPACE}ms"
     if seconds < 10:
         return f"{seconds:.1f}{SPACE}s"
     whole = round(seconds)
@@ -184,10 +208,10 @@ def printable(value: object) -> object:
 def plain(text: object, *, most: int = 60) -> str:
     """A name from a run as one line of printable text, cut in the middle where it is long.
 
-    >>> plain("a\\x1b[31mb\\n"), plain("x" * 9, most=5)
-    ('a\ufffd[31mb\ufffd', 'xx…xx')
+    >>> plain("a\\x1b[31mb\\n"), plain("x" * 9, most=5), plain("5\\xa0%")
+    ('a\ufffd[31mb\ufffd', 'xx…xx', '5\\xa0%')
     """
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
+    shown = "".join(letter if letter.isprintable() or letter == SPACE else "\ufffd" for letter in str(text))
     if len(shown) <= most:
         return shown
     kept = most - 1

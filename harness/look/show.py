@@ -154,5 +154,7 @@ def _verdicts(critiques: Sequence[Critique]) -> dict[int, list[Given]]:
     verdicts: dict[int, list[Given]] = {}
     for critique in sorted(last.values(), key=lambda critique: (critique.source == "human", critique.critic)):
         for label in critique.labels:
+            if critique.source == "human" and label.verdict is None and not label.reason:
+                continue  # a person says something of the steps that they labelled
             verdicts.setdefault(label.step, []).append(Given(critique.critic, critique.source, label))
     return verdicts

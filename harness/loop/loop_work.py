@@ -23,7 +23,7 @@ from srft.agent.models.contract import Model
 from srft.env.errors import InputError, SrftError
 from srft.env.identity import additions, identity, key
 from srft.harness.config.config import CollectConfig, EpisodesConfig
-from srft.harness.look.report import write_report
+from srft.harness.look.report.write import write_report
 from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.loop.served import ServedModels
 from srft.harness.loop.sources import Sources

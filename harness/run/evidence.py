@@ -17,7 +17,7 @@ from srft.critic.labels.labels import SHOWN, Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
-from srft.harness.run.index import RunEntry, entry_of
+from srft.harness.run.index import Index, RunEntry, entry_of
 from srft.harness.run.run_yaml import config_folder, kept_config
 from srft.harness.run.store import Round
 
@@ -36,19 +36,19 @@ def tasks_source(run: Path, round_: Round) -> str | None:
     return str(within) if within.exists() else config.tasks
 
 
-def episodes_not_run(run: Path, round_: Round) -> int | None:
+def episodes_not_run(run: Path, index: Index) -> int | None:
     """How many of the episodes that a collection was asked for are not on file; `None` where that is not known: nothing
-    was collected, or its tasks are not on this machine."""
+    was collected, or its tasks are not on this machine, or some of them alone are looked at."""
+    round_ = index.round
     try:
         config = kept_config(config_folder(round_))
         source = tasks_source(run, round_)
-        if config is None or source is None or not (config.only or Path(source).exists()):
+        if index.only or config is None or source is None or not (config.only or Path(source).exists()):
             return None
         tasks = config.only or [task.instance_id for task in load_tasks(source)]
     except InputError:  # of another version, or tasks that are no longer what they were
         return None
-    on_file = round_.index().episodes
-    return sum(episode not in on_file for episode in config.episodes_of(tasks))
+    return sum(episode not in index.episodes for episode in config.episodes_of(tasks))
 
 
 def log_of(round_: Round, grade: Grade) -> Path | None:

@@ -37,6 +37,7 @@ from srft.harness.run.store import JsonLines, Round
 
 R = TypeVar("R")
 E = TypeVar("E", bound="Entry")
+Of = TypeVar("Of", "RunEntry", "CritiqueEntry", "GradeEntry")
 
 FILE_NAME = ".index.sqlite3"
 WORTH_KEEPING_BYTES = 16 << 20
@@ -499,14 +500,15 @@ class _Kept:
 class Index:
     """A round's or an evaluation's files. Refresh it before use; not thread-safe while it is refreshed.
 
+    only: the tasks that count, all for `None`.
     version: counts the changes seen. runs, critiques: every line, oldest first. episodes: (task, attempt) -> its last
     line, in the order in which they first came. standing: the same in the order of the file. attempts: what figures
     count: the episodes, or, where patches were graded without their runs, a stand-in for each patch. grades: (task,
     patch hash) -> the last verdict on the patch, a verdict before a failure of the grader.
     """
 
-    def __init__(self, round_: Round) -> None:
-        self.round = round_
+    def __init__(self, round_: Round, *, only: frozenset[str] | None = None) -> None:
+        self.round, self.only = round_, only
         self._runs = FileIndex(round_.trajectories, entry_of, RunEntry)
         self._critiques = FileIndex(round_.critiques, _critique, CritiqueEntry)
         self._grades = FileIndex(round_.grades, _grade, GradeEntry)
@@ -523,11 +525,14 @@ class Index:
 
     @property
     def runs(self) -> list[RunEntry]:
-        return self._runs.entries
+        return self._of_tasks(self._runs.entries)
 
     @property
     def critiques(self) -> list[CritiqueEntry]:
-        return self._critiques.entries
+        return self._of_tasks(self._critiques.entries)
+
+    def _of_tasks(self, entries: list[Of]) -> list[Of]:
+        return entries if self.only is None else [one for one in entries if one.task_id in self.only]
 
     def refresh(self) -> bool:
         """Take in what was appended meanwhile; whether anything was."""
@@ -544,7 +549,7 @@ class Index:
             self.critics = {one.critic: one.source for one in self.critiques}
         if grades:
             last: dict[tuple[str, str], GradeEntry] = {}
-            for grade in self._grades.entries:
+            for grade in self._of_tasks(self._grades.entries):
                 key = (grade.task_id, grade.patch_hash or "")
                 if grade.resolved is not None or key not in last:
                     last[key] = grade
@@ -558,10 +563,11 @@ class Index:
 
     def _graded_patches(self) -> dict[tuple[str, int], RunEntry]:
         """Patches that were graded without their runs, one a task: that of predictions.jsonl, else the last graded."""
-        last = {grade.task_id: grade.patch_hash or "" for grade in self._grades.entries}
+        last = {grade.task_id: grade.patch_hash or "" for grade in self._of_tasks(self._grades.entries)}
         if self.round.predictions.exists():
             predictions = predictions_on_file(self.round.predictions)
-            last = {task_id: patch_hash(one.model_patch) for task_id, one in predictions.items()}
+            asked = {task_id: one for task_id, one in predictions.items() if not self.only or task_id in self.only}
+            last = {task_id: patch_hash(one.model_patch) for task_id, one in asked.items()}
         return {(task_id, 0): _of_patch(task_id, hash_) for task_id, hash_ in last.items()}
 
     def refuse_unreadable(self) -> None:

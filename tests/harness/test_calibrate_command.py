@@ -115,7 +115,7 @@ def test_the_table_says_what_recall_means(command, step_labels):
         step_labels / "apb_critics" / "Qwen3-8B-Thinking.tau2.jsonl.gz",
     )
     said = command("--labels", human, "--predictions", critic)
-    assert "with Qwen3-8B-Thinking, SRFT will mask 24.0% of the harmful steps (266 of 1,110)" in said
+    assert "with Qwen3-8B-Thinking, SRFT will mask 24.0 % of the harmful steps (266 of 1,110)" in said
     assert "Flag non-zero exit: no exit codes are known" in said
 
 
@@ -163,7 +163,7 @@ def test_two_people_and_what_a_critic_was_trained_on(command, run_path, capfd):
         {"first": "human", "second": "anna", "runs": 1, "steps": 2, "kappa": 1.0, "interval": None}
     ]
     said = command("--run", run_path, "--labels", "human", "--critic", "own")
-    assert "human and anna agree with kappa 1.000 () on 2 steps of 1 runs." in said
+    assert "human and anna agree with kappa 1.000 on 2 steps of 1 run." in said
 
 
 def test_critics_beside_outcomes(command, tmp_path):
@@ -179,7 +179,7 @@ def test_critics_beside_outcomes(command, tmp_path):
     # Of 12 steps the rule calls 4 a mistake, the judge 5, both 2.
     assert found["judge"]["agreement"] == pytest.approx((7 / 12 - (20 + 56) / 144) / (1 - (20 + 56) / 144))
     said = command("--run", run.path, "--labels", "outcome")
-    assert "lenient: kappa with tool_error .000" in said
+    assert "lenient: kappa with tool_error 0.000" in said
     assert "it does not tell resolved runs from unresolved ones here, so do not mask by it." in said
     with Run(run.path) as opened:
         for id_, reached in {"a": 1, "b": 3, "c": 2, "d": 4}.items():

@@ -9,7 +9,6 @@ GET  /run/PLACE/ID?arm=...      one of them, with #step-12
 GET  /tokens/PLACE/ID?arm=...   its token rows
 GET  /text/PLACE/ID?part=...    a folded text, whole
 GET  /contrast, /outcomes       two runs, two places side by side
-GET  /report                    report.html, where the run has one
 POST /labels                    a person's word on a step
 """
 
@@ -25,8 +24,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from srft.env.errors import InputError, StorageError
-from srft.harness.look.web.guard import REPORT_POLICY, Guard
-from srft.harness.look.web.overview import report_file
+from srft.harness.look.web.guard import Guard
 from srft.harness.look.web.pages import ASSETS, STATIC, Pages, ServerLinks
 from srft.harness.look.web.people import Word
 from srft.harness.look.web.table import Query
@@ -102,13 +100,6 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
     @app.get("/outcomes")
     def outcomes(left: str = "", right: str = "") -> HTMLResponse:
         return HTMLResponse(viewer.outcomes(pages, left, right))
-
-    @app.get("/report")
-    def report() -> Response:
-        path, problem = report_file(viewer.library)
-        if path is None:
-            raise Missing(problem or f"{viewer.run / 'report.html'}: no report yet; srft report makes it")
-        return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

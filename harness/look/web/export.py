@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 from srft.env.errors import InputError, StorageError
 from srft.harness.look.web.folding import Folded
-from srft.harness.look.web.guard import REPORT_FILE_POLICY
-from srft.harness.look.web.overview import report_file
 from srft.harness.look.web.pages import ASSETS, STATIC, FileLinks, Pages, page_file, table_file, text_file
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
@@ -25,10 +23,6 @@ from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.index import RunEntry
 
 PAGE_ROWS = 500
-REPORT_HEAD = f"""<!doctype html>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{REPORT_FILE_POLICY}">
-"""
 
 
 class Written(NamedTuple):
@@ -73,19 +67,10 @@ class _Export:
             self._problems += [f"left out: {why}" for why in place.damaged()]
         for name in ASSETS:
             self._put(f"static/{name}", (STATIC / name).read_bytes())
-        self._write_report()
         self._put("index.html", self._viewer.overview(self._pages[0]))
         for place in places:
             self._write_place(place)
         return Written(self._runs, self._files, self._bytes, self._problems)
-
-    def _write_report(self) -> None:
-        """The policy stands before all that the report holds, so that nothing in it comes first."""
-        path, problem = report_file(self._viewer.library)
-        if problem:
-            self._problems.append(problem)
-        if path is not None:
-            self._put("report.html", REPORT_HEAD.encode() + path.read_bytes())
 
     def _write_place(self, place: Place) -> None:
         pages = max(1, -(-len(place.standing) // PAGE_ROWS))

@@ -18,20 +18,9 @@ NAMES = ("127.0.0.1", "localhost", "[::1]")
 TOKEN_HEADER = "x-srft-token"
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; frame-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'; sandbox"
-)
-"""For report.html, a page of its own: its styles stand in it, no script runs."""
-
-REPORT_FILE_POLICY = (
-    "default-src 'none'; script-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'"
-)
-"""The same within a copy of it: a page's own policy cannot ask for a sandbox."""
 
 HEADERS = {
     "x-content-type-options": "nosniff",

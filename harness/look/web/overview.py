@@ -1,154 +1,103 @@
-"""A run at a glance: each place's trajectories, outcomes, critics, arms and stages.
-
-Reads the short records and small files; writes nothing.
+"""A run at a glance: the figures that report.json has, with links to the runs behind them.
 
     overview = Overviews(library).make()
-    overview.cards[0].rate, overview.cards[0].interval
+    overview.report.headline, overview.places
+    lone_page(read_report(Path("runs/demo")))          # the same as one file, which needs nothing else
+
+Reads what `srft.harness.facts` reads; writes nothing.
 """
 
-from collections import Counter, defaultdict
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from srft.env.errors import InputError
-from srft.harness.look.web.arms import Arms
-from srft.harness.look.web.folding import Folded, folded
+from srft.harness.facts import Report, read_report
+from srft.harness.facts.episodes import read_episodes
+from srft.harness.look.report.opening import cards, kind_sentence, verdict_sentences
+from srft.harness.look.report.sections import sections
+from srft.harness.look.web.pages import STATIC, NoLinks, Pages
 from srft.harness.look.web.places import Library, Place
-from srft.harness.run.stages import Stage, Stages
-from srft.harness.run.trained import RowsFile
-from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
-from srft.train.rows.mask import Arm
+from srft.harness.run.index import Index
 
-CONFIGURATIONS = ("loop.yaml", "run.yaml")
-
-
-class Critics(NamedTuple):
-    """One critic's or person's last words on the runs of a place. verdicts: letter -> steps."""
-
-    name: str
-    source: str
-    runs: int
-    verdicts: Counter[str]
-
-
-class Card(NamedTuple):
-    """One place. rate: mean share of resolved attempts a task, of those with an outcome; interval: 95 %."""
-
-    place: Place
-    trajectories: int
-    tasks: int
-    steps: int
-    outcomes: Counter[str]
-    rate: float | None
-    interval: Interval | None
-    stops: Counter[str]
-    models: Counter[str]
-    cost_usd: float | None
-    critics: list[Critics]
-    made: dict[Arm, RowsFile]
-    stages: list[tuple[str, Stage]]
-    problems: list[str]
-    damaged: list[str]
+_SMALL_FILES: tuple[str, ...] = (
+    "*.yaml",
+    "practice/practice.json",
+    "round-*/stages.json",
+    "round-*/predictions*.jsonl",
+)
+_SMALL_FILES += ("round-*/rows/*/rows.json", "round-*/model/*/training.json", "round-*/.*", "round-*/*/.*")
 
 
 class Overview(NamedTuple):
-    """configurations: file name -> its text. report: whether there is one to show."""
+    """report: `None` where a file cannot be read, and then `problems` says which. damaged: lines that are left out."""
 
-    name: str
-    cards: list[Card]
-    configurations: list[tuple[str, Folded]]
-    report: bool
+    places: list[Place]
+    report: Report | None
+    problems: list[str]
+    damaged: list[str]
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The places that are compared unless others are chosen: the first model that was evaluated, and the last."""
+        keys = [place.key for place in self.places if "~" in place.key] or [place.key for place in self.places]
+        return keys[0], keys[-1]
 
 
 class Overviews:
-    """Makes overviews; a place's card is made again when something in it changed."""
+    """Makes overviews; the figures are read again when something has changed."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._cards: dict[str, tuple[int, Card]] = {}
+        self._lock = threading.Lock()
+        self._state: Any = None
+        self._report: tuple[Report | None, list[str]] = (None, [])
 
     def make(self) -> Overview:
-        run = self._library.run
-        cards = [self._card(place) for place in self._library.places()]
-        texts = [(name, folded(_text(run / name), head=0, tail=0)) for name in CONFIGURATIONS if (run / name).exists()]
-        return Overview(run.resolve().name, cards, texts, report_file(self._library)[0] is not None)
+        places = self._library.places()
+        with self._lock:
+            for place in places:
+                place.refresh()
+            state = ([(place.key, place.version) for place in places], list(self._small_files()))
+            if state != self._state:
+                self._report, self._state = self._read(places), state
+            report, problems = self._report
+        return Overview(places, report, problems, [line for place in places for line in place.damaged()])
 
-    def _card(self, place: Place) -> Card:
-        place.refresh()
-        known = self._cards.get(place.key)
-        if known is None or known[0] != place.version:
-            known = self._cards[place.key] = (place.version, make_card(place))
-        made, stages, problems = _small_files(place)
-        return known[1]._replace(made=made, stages=stages, problems=problems)
+    def _small_files(self) -> Iterator[tuple[Path, int]]:
+        for pattern in _SMALL_FILES:
+            for path in sorted(self._library.run.glob(pattern)):
+                yield path, path.lstat().st_mtime_ns
 
+    def _read(self, places: list[Place]) -> tuple[Report | None, list[str]]:
+        known = {place.round.path: place.index for place in places}
 
-def report_file(library: Library) -> tuple[Path | None, str | None]:
-    """(report.html, why one that is there is not shown)."""
-    path = library.run / "report.html"
-    if path.is_symlink():
-        return None, f"{path}: left out, as it is a link, which a run from elsewhere may point at any file"
-    if not path.is_file():
-        return None, None
-    if library.only is not None:
-        return None, f"{path}: left out, as it tells of more than the tasks of --only"
-    return path, None
+        def read(folder: Path) -> Index | None:
+            index = known.get(folder)
+            return read_episodes(folder, only=self._library.only) if index is None else index
 
-
-def make_card(place: Place) -> Card:
-    """What the short records of a place come to."""
-    outcomes: Counter[str] = Counter()
-    by_task: dict[str, list[bool]] = defaultdict(list)
-    for entry in place.standing:
-        outcome = place.outcome(entry)
-        outcomes[{True: "resolved", False: "unresolved", None: "unknown"}[outcome]] += 1
-        if outcome is not None:
-            by_task[entry.task_id].append(outcome)
-    costs = [entry.cost_usd for entry in place.standing if entry.cost_usd is not None]
-    attempts = list(by_task.values())
-    return Card(
-        place=place,
-        trajectories=len(place.standing),
-        tasks=len({entry.task_id for entry in place.standing}),
-        steps=sum(entry.steps for entry in place.standing),
-        outcomes=outcomes,
-        rate=mean_rate(attempts),
-        interval=rate_interval(attempts) if attempts else None,
-        stops=Counter(entry.stop_reason for entry in place.standing),
-        models=Counter(entry.model for entry in place.standing),
-        cost_usd=sum(costs) if costs else None,
-        critics=_critics(place),
-        made={},
-        stages=[],
-        problems=[],
-        damaged=list(place.damaged()),
-    )
+        try:
+            return read_report(self._library.run, read=read), []
+        except InputError as error:
+            return None, [str(error)]
 
 
-def _critics(place: Place) -> list[Critics]:
-    runs: Counter[str] = Counter()
-    verdicts: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in place.standing:
-        last = {told.critic: told for told in place.told(entry.id)}
-        for critic, told in last.items():
-            runs[critic] += 1
-            verdicts[critic].update(told.verdicts)
-    sources = place.critics()
-    return [Critics(name, sources[name], runs[name], verdicts[name]) for name in sorted(runs)]
+def report_values(report: Report) -> dict[str, Any]:
+    """What report_body.html shows."""
+    return {
+        "report": report,
+        "kind": kind_sentence(report),
+        "cards": cards(report),
+        "verdicts": verdict_sentences(report),
+        "sections": sections(report),
+        "settings": yaml.safe_dump(report.origin.settings, sort_keys=False, allow_unicode=True),
+    }
 
 
-def _small_files(place: Place) -> tuple[dict[Arm, RowsFile], list[tuple[str, Stage]], list[str]]:
-    """(arms, stages, what could not be read)."""
-    problems, made, stages = [], {}, []
-    try:
-        made = Arms(place).made
-    except InputError as error:
-        problems.append(str(error))
-    try:
-        stages = Stages.read(place.round.path).items()
-    except InputError as error:
-        problems.append(str(error))
-    return made, stages, problems
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode(errors="replace")
+def lone_page(report: Report) -> str:
+    """report.html: no script, and no link to anything else."""
+    style = (STATIC / "view.css").read_text()
+    return Pages(NoLinks(), run=report.run, person="").html("report.html", style=style, **report_values(report))

@@ -8,18 +8,21 @@ Every value that a template prints is made inert first (control and bidi marks b
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from srft.harness.look import format
+from srft.harness.look.tables import cell_of
+from srft.harness.look.web.places import key_of
 from srft.harness.look.web.table import Query
 from srft.harness.run.index import VERDICTS
-from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 
 FOLDER = Path(__file__).parent
@@ -34,8 +37,7 @@ class Links(Protocol):
 
     def asset(self, name: str) -> str: ...
     def overview(self) -> str: ...
-    def report(self) -> str: ...
-    def table(self, place: str, query: Query) -> str: ...
+    def table(self, place: str, query: Query) -> str: ...  # empty: there is none
     def run(self, place: str, run_id: str, query: Query) -> str: ...
     def tokens(self, place: str, run_id: str, query: Query) -> str | None: ...
     def text(self, place: str, run_id: str, part: str, step: int | None = None) -> str: ...
@@ -51,9 +53,6 @@ class ServerLinks:
 
     def overview(self) -> str:
         return "/"
-
-    def report(self) -> str:
-        return "/report"
 
     def table(self, place: str, query: Query) -> str:
         return _asked(f"/table/{quote(place)}", query.address())
@@ -101,9 +100,6 @@ class FileLinks:
     def overview(self) -> str:
         return f"{self._up}index.html"
 
-    def report(self) -> str:
-        return f"{self._up}report.html"
-
     def table(self, place: str, query: Query) -> str:
         return f"{self._up}{quote(table_file(place, query.page))}"
 
@@ -115,6 +111,16 @@ class FileLinks:
 
     def text(self, place: str, run_id: str, part: str, step: int | None = None) -> str:
         return f"{self._up}{quote(text_file(place, run_id, part, step))}"
+
+
+class NoLinks(FileLinks):
+    """Of a page that stands alone."""
+
+    def __init__(self) -> None:
+        super().__init__(0, with_tokens=False)
+
+    def table(self, place: str, query: Query) -> str:
+        return ""
 
 
 def table_file(place: str, page: int) -> str:
@@ -153,23 +159,25 @@ class Pages:
         )
         self._environment.globals.update(
             links=links,
+            outcome_words=format.OUTCOMES,
             run_name=run,
             person=person,
             token=token,
             verdict_names=VERDICTS,
             key_of=_key_of,
             none_query=Query(),
+            cell_of=cell_of,
+            key_of_folder=key_of,
         )
-        self._environment.filters.update(
-            count=_count,
-            usd=_usd,
-            seconds=_seconds,
-            share=_share,
-            stretches=_stretches,
-            fixed=_fixed,
-            brief=_brief,
-            moment=_moment,
-        )
+        figures: dict[str, Callable[..., Any]] = {
+            "count": format.count,
+            "usd": format.dollars,
+            "seconds": format.seconds_text,
+        }
+        figures |= {"share": format.percent, "fixed": partial(format.decimal, digits=2), "plural": format.plural}
+        figures |= {"words": format.words, "shown": format.printable}
+        self._environment.filters |= {name: _figure(write) for name, write in figures.items()}
+        self._environment.filters |= {"stretches": _stretches, "moment": _moment}
 
         for name in self._environment.list_templates():
             self._environment.get_template(name)  # compiled now, not while the first reader waits
@@ -189,39 +197,9 @@ def _key_of(verdict: str | None) -> str:
     return {"good": "g", "unnecessary": "u", "mistake": "m", "recover": "r"}.get(verdict or "", "-")
 
 
-def _count(number: float | None) -> str:
-    """
-    >>> _count(12345), _count(None)
-    ('12,345', '–')
-    """
-    return "–" if number is None else f"{number:,.0f}"
-
-
-def _fixed(number: float | None, digits: int = 2) -> str:
-    return "–" if number is None else f"{number:.{digits}f}"
-
-
-def _usd(cost: float | None) -> str:
-    """
-    >>> _usd(0.0), _usd(0.0012), _usd(1234.5), _usd(None)
-    ('$0', '$0.0012', '$1,234.50', '–')
-    """
-    if not cost:
-        return "–" if cost is None else "$0"
-    return f"${cost:,.4f}" if cost < 0.01 else f"${cost:,.2f}"
-
-
-def _brief(value: Any) -> str:
-    """A figure of a stage.
-
-    >>> _brief(0.24222979), _brief([0.5, 134515008]), _brief(None), _brief("promoted")
-    ('0.2422', '0.5, 134,515,008', '–', 'promoted')
-    """
-    if isinstance(value, list):
-        return ", ".join(map(_brief, value))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _figure(write: Callable[..., Any]) -> Callable[..., Markup]:
+    """A filter whose text is shown as it is: its spaces that do not break are no agent's."""
+    return lambda *values, **options: escape(write(*values, **options))
 
 
 def _moment(stamp: str) -> str:
@@ -230,22 +208,6 @@ def _moment(stamp: str) -> str:
     '2026-11-24 19:17:47'
     """
     return stamp.replace("T", " ").removesuffix("+00:00")
-
-
-def _seconds(wall_s: float | None) -> str:
-    """
-    >>> _seconds(0.0123), _seconds(3.21), _seconds(75.0), _seconds(None)
-    ('12 ms', '3.2 s', '0:01:15', '–')
-    """
-    if wall_s is None:
-        return "–"
-    if wall_s < 1:
-        return f"{wall_s * 1000:.0f} ms"
-    return f"{wall_s:.1f} s" if wall_s < 60 else clock(wall_s)
-
-
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.0f} %" if share in (0, 1) else f"{share * 100:.1f} %"
 
 
 def _stretches(codes: str) -> Iterator[tuple[str, int, int]]:

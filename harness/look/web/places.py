@@ -19,6 +19,15 @@ from srft.harness.run.index import CritiqueEntry, Index, RunEntry
 from srft.harness.run.store import Round
 
 
+def key_of(folder: str) -> str:
+    """A place's name in addresses.
+
+    >>> key_of("round-001/evaluation/srft"), key_of("round-001")
+    ('round-001~srft', 'round-001')
+    """
+    return folder.replace("/evaluation/", "~")
+
+
 class Place:
     """One folder with trajectories. `refresh` before use; `lock` while the labels are being changed.
 
@@ -29,11 +38,11 @@ class Place:
     def __init__(self, run: Path, folder: Path, *, only: frozenset[str] | None = None) -> None:
         parts = folder.relative_to(run).parts
         self.run = run
-        self.key = "~".join((parts[0], *parts[2:]))
+        self.key = key_of(folder.relative_to(run).as_posix())
         name = f"round {int(parts[0].removeprefix('round-'))}"
         self.title = name + (f", evaluation of {parts[2]}" if len(parts) > 2 else "")
         self.round = Round(folder)
-        self.index = Index(self.round)
+        self.index = Index(self.round, only=only)
         self.only = only
         self.lock = threading.RLock()
         self.standing: list[RunEntry] = []
@@ -48,10 +57,9 @@ class Place:
         """Take in what was appended meanwhile."""
         with self.lock:
             if self.index.refresh():
-                asked = (entry for entry in self.index.standing if self.only is None or entry.task_id in self.only)
-                self.standing = list(asked)
+                self.standing = self.index.standing
                 self.superseded = len(self.index.runs) - len(self.index.standing)
-                self.by_id = {entry.id: entry for entry in self.standing}
+                self.by_id = self.index.by_id
 
     def damaged(self) -> Iterator[str]:
         """Every line that cannot be read, as file:line: reason."""

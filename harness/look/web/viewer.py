@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from srft.env.errors import InputError
+from srft.harness.facts.compare import Side, compare_sides
+from srft.harness.look.compared import score_table, sentences
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.contrast import contrast_places, contrast_runs
 from srft.harness.look.web.evidence import TaskBook
-from srft.harness.look.web.overview import Overviews
+from srft.harness.look.web.overview import Overviews, report_values
 from srft.harness.look.web.pages import Pages
 from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
 from srft.harness.look.web.places import Library, Place
@@ -61,10 +63,9 @@ class Viewer:
     # ---- pages ----
 
     def overview(self, pages: Pages) -> str:
-        return pages.html("overview.html", overview=self._overviews.make(), codes=self._codes())
-
-    def _codes(self) -> dict[str, str]:
-        return {"g": "good", "u": "unnecessary", "m": "mistake", "r": "recover", "-": "abstained"}
+        overview = self._overviews.make()
+        values = {"report": None} if overview.report is None else report_values(overview.report)
+        return pages.html("overview.html", overview=overview, **values)
 
     def table(self, pages: Pages, key: str, query: Query, *, page_rows: int | None = None) -> str:
         place = self._place(key)
@@ -140,9 +141,8 @@ class Viewer:
     def outcomes(self, pages: Pages, left: str, right: str) -> str:
         """The outcomes of two places, task by task."""
         one, other = self._place(left), self._place(right)
-        return pages.html(
-            "outcomes.html", left=one, right=other, pair=contrast_places(one, other), places=self.library.places()
-        )
+        pair, places = contrast_places(one, other), self.library.places()
+        return pages.html("outcomes.html", left=one, right=other, pair=pair, places=places, score=_score(one, other))
 
     def text(self, key: str, run_id: str, part: str, step: int | None) -> Iterator[str]:
         """A folded text, whole and inert, in pieces."""
@@ -213,6 +213,16 @@ class Viewer:
             "sorts": SORTS,
             "places": self.library.places(),
         }
+
+
+def _score(left: Place, right: Place) -> dict[str, Any] | None:
+    """What `srft compare` says of two places; `None` where no task has a verdict in both."""
+    sides = [Side(Path(place.title), [place.index.attempts_by_task()]) for place in (left, right)]
+    try:
+        compared = compare_sides(*sides, common=True)
+    except InputError:
+        return None
+    return {"table": score_table(compared), "sentences": sentences(compared)}
 
 
 def _critics(place: Place) -> list[str]:

@@ -1,4 +1,4 @@
-"""One run with everything that has a number: rounds, arms with seeds, critics, grades, labels of an oracle and a person.
+"""One run with all that has a number: rounds, arms with seeds, critics, grades, labels of an oracle and a person.
 
 path = one_run(tmp_path)          # the files of a loop of two rounds
 """

@@ -8,7 +8,7 @@ import pytest
 from srft.env.errors import InputError
 from srft.harness.facts import Report, read_report
 from srft.harness.facts.records import Drop, FunnelStep
-from srft.harness.look.report import write_report
+from srft.harness.look.report.write import write_report
 from srft.harness.statistics.paired import compare_models
 from srft.harness.statistics.statistics import Interval, wilson_interval
 from tests.harness.loop_run import LoopRun, critique_of, episode, grade_of

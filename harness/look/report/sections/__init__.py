@@ -2,7 +2,7 @@
 
     sections(report)[0].title            # 'Resolved'
 
-A section names its figures; the renderers put them in. Cells are plain text, which the renderers escape.
+Cells are plain text, with charts and links that the renderers draw.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from srft.harness.look.report.sections.outcomes import (
     promotions_section,
     resolved_section,
 )
-from srft.harness.look.report.sections.section import Section, Table
-
-__all__ = ["Section", "Table", "sections"]
+from srft.harness.look.tables import Section
 
 _PARTS = (
     resolved_section,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from srft.harness.facts.episodes import total
-from srft.harness.facts.records import Cost, Report, Training
-from srft.harness.look.format import DASH, count, decimal, dollars, plain, seconds_text
-from srft.harness.look.report.sections.section import Section, Table
+from srft.harness.facts.costs import cost_of_all, costs_by_kind
+from srft.harness.facts.records import Cost, Report, Round, Training
+from srft.harness.look.format import DASH, count, decimal, dollars, plain, seconds_text, words
+from srft.harness.look.tables import Curve, Curves, Section, Table
 
 
 def training_section(report: Report) -> Iterator[Section]:
@@ -37,7 +36,6 @@ def training_section(report: Report) -> Iterator[Section]:
             "are, so a lower loss does not make an arm the better one. First and last: means over a tenth of the "
             "logged steps."
         ]
-        figures = [f"losses-{one.round:03d}" for one in report.rounds]
         tables = [Table("Trainings", [*columns, ">time"], rows)]
         if by_verdict := list(_by_verdict(report)):
             text.append(
@@ -46,7 +44,18 @@ def training_section(report: Report) -> Iterator[Section]:
             )
             columns = ["round", "model", "verdict", ">tokens", ">loss before", ">after"]
             tables.append(Table("Losses by verdict", columns, by_verdict))
-        yield Section("training", "Training", text, figures, tables)
+        curves = [curve for one in report.rounds for curve in _losses(one)]
+        yield Section("training", "Training", text, tables, curves)
+
+
+def _losses(one: Round) -> Iterator[Curves]:
+    """The curves of a round's trainings: of what they trained on, and of the tasks held out of it."""
+    trained = [(name, cell.training) for name, cell in one.cells.items() if cell.training is not None]
+    titles = {"losses": "Loss in training", "held_out_losses": "Loss on held-out tasks"}
+    for key, title in titles.items():
+        curves = [Curve(name, getattr(training, key)) for name, training in trained if getattr(training, key)]
+        if curves:
+            yield Curves(f"{title}, round {one.round}", curves, "optimizer step", "negative log-likelihood a token")
 
 
 def _by_verdict(report: Report) -> Iterator[list[str]]:
@@ -78,11 +87,11 @@ def serving_section(report: Report) -> Iterator[Section]:
             "with those of the weights on disk: a server that still holds older weights is found out."
         ]
         table = Table("Weight probe", ["round", "model", "what was noted"], rows)
-        yield Section("serving", "Served weights", text, [], [table])
+        yield Section("serving", "Served weights", text, [table])
 
 
 def _noted(figures: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name.replace('_', ' ')}: {plain(value, most=80)}" for name, value in _flat(figures))
+    return "; ".join(f"{words(name)}: {plain(value, most=80)}" for name, value in _flat(figures))
 
 
 def _flat(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -97,33 +106,23 @@ def cost_section(report: Report) -> Iterator[Section]:
     if not report.costs:
         return
     rows = [
-        [str(round_), _stage_name(kind, costs), *_sums(costs)]
-        for (round_, kind), group in groupby(report.costs, key=lambda one: (one.round, _kind(one)))
-        for costs in [list(group)]
+        [str(kind.round), plain(kind.stage) + ("" if times == 1 else f", {times} times"), *_spent(kind)]
+        for kind, times in costs_by_kind(report.costs)
     ]
-    rows.append(["", "all", *_sums([cost for cost in report.costs if _kind(cost) != "serve"])])
+    rows.append(["", "all", *_spent(cost_of_all(report.costs))])
     columns = ["round", "stage", ">clock", ">summed", ">prompt tokens", ">reply tokens", ">trained on", ">cost"]
     text = [
         "Clock: of the commands that finished the stages. Summed: over episodes or critiques, which run side by "
         "side. Serving is part of the clock of evaluate, so the last line leaves it out. A dash is a figure that no "
         "file tells, not a zero; sums are of what is known."
     ]
-    yield Section("cost", "Cost", text, [], [Table("Cost by stage", columns, rows, frozenset({len(rows) - 1}))])
+    last = frozenset({len(rows) - 1})
+    yield Section("cost", "Cost", text, [Table("Cost by stage", columns, rows, last, breaks=last)])
 
 
-def _kind(cost: Cost) -> str:
-    return cost.stage.partition(".")[0]
-
-
-def _stage_name(kind: str, costs: Sequence[Cost]) -> str:
-    return plain(kind) if len(costs) == 1 else f"{plain(kind)}, {len(costs)} times"
-
-
-def _sums(costs: Sequence[Cost]) -> list[str]:
-    clock_s, summed_s = (total(getattr(one, name) for one in costs) for name in ("wall_s", "summed_s"))
-    tokens = ("prompt_tokens", "completion_tokens", "trained_on_tokens")
-    numbers = [count(total(getattr(one, name) for one in costs)) for name in tokens]
-    return [seconds_text(clock_s), seconds_text(summed_s), *numbers, dollars(total(one.cost_usd for one in costs))]
+def _spent(cost: Cost) -> list[str]:
+    tokens = (cost.prompt_tokens, cost.completion_tokens, cost.trained_on_tokens)
+    return [seconds_text(cost.wall_s), seconds_text(cost.summed_s), *map(count, tokens), dollars(cost.cost_usd)]
 
 
 def drops_section(report: Report) -> Iterator[Section]:
@@ -140,7 +139,7 @@ def drops_section(report: Report) -> Iterator[Section]:
     text = ["Everything that was left out, cut short or done again on the way, counted."]
     columns = ["round", "stage", "what", "why", ">count"]
     tables = [Table("Left out, cut, done again", columns, rows)] if rows else []
-    yield Section("drops", "What was left out", text, [], tables, [] if rows else ["Nothing was."])
+    yield Section("drops", "What was left out", text, tables, notes=[] if rows else ["Nothing was."])
 
 
 def practice_section(report: Report) -> Iterator[Section]:
@@ -149,7 +148,7 @@ def practice_section(report: Report) -> Iterator[Section]:
         return
     parts = list(practice.tasks)
     kinds = sorted({kind for of_part in practice.tasks.values() for kind in of_part})
-    by_kind = [[kind, *(count(practice.tasks[part].get(kind, 0)) for part in parts)] for kind in kinds]
+    by_kind = [[words(kind), *(count(practice.tasks[part].get(kind, 0)) for part in parts)] for kind in kinds]
     by_kind.append(["all", *(count(sum(practice.tasks[part].values())) for part in parts)])
     sources = [
         [plain(name), count(one.mutants), count(one.tried), count(one.kept)] for name, one in practice.sources.items()
@@ -164,4 +163,4 @@ def practice_section(report: Report) -> Iterator[Section]:
         ),
         Table("Where they come from", ["family or package", ">mutants", ">tried", ">kept"], sources),
     ]
-    yield Section("practice", "Practice tasks", text, [], tables)
+    yield Section("practice", "Practice tasks", text, tables)

@@ -1,20 +1,18 @@
 """The report's pages: one file that needs nothing else, hostile text as text, the same files for the same run."""
 
-import base64
 import doctest
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
 
+from srft.harness.facts import episodes, stages
 from srft.harness.facts.arms import cell_order
-from srft.harness.facts import episodes, read_report, stages
-from srft.harness.look import format
-from srft.harness.look.report import markdown, palette, write_report
-from srft.harness.look.report.figures import draw_figures
-from srft.harness.look.report.palette import ARMS, DARK, ENDINGS, VERDICTS
+from srft.harness.look import format, tables
+from srft.harness.look.report import markdown
+from srft.harness.look.report.write import write_report
+from srft.harness.look.web import pages, places
 from tests.harness.loop_run import LoopRun, critique_of, episode
 
 HOSTILE = "</title><script>alert(1)</script>|`$x$`\x1b[31m<!--]]>"
@@ -68,7 +66,7 @@ def seen(path):
     return seen
 
 
-@pytest.mark.parametrize("module", [episodes, markdown, format, palette, stages])
+@pytest.mark.parametrize("module", [episodes, format, markdown, pages, places, stages, tables])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
@@ -78,17 +76,16 @@ def test_cells_are_in_the_arms_order():
     assert sorted(cells, key=cell_order) == ["base", "srft.2", "srft.10", "oracle", "other"]
 
 
-def test_the_page_needs_nothing_else(seen):
+def test_the_page_needs_nothing_else(path, seen):
     assert seen.open == []
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in seen.tags}
-    outside = [
-        value
-        for _, attributes in seen.tags
-        for name, value in attributes.items()
-        if name in ("src", "srcset", "href", "style") and not value.startswith(("data:image/svg+xml;base64,", "#"))
-    ]
-    assert outside == []
+    assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in seen.tags}
+    named = ("src", "srcset", "href", "style", "action")
+    outside = [value for _, attributes in seen.tags for name, value in attributes.items() if name in named]
+    assert [value for value in outside if not value.startswith("#")] == []
     assert not [name for _, attributes in seen.tags for name in attributes if name.startswith("on")]
+    policy = next(attributes["content"] for tag, attributes in seen.tags if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert "url(" not in (path / "report.html").read_text()
 
 
 def test_hostile_text_stays_text(path):
@@ -98,38 +95,35 @@ def test_hostile_text_stays_text(path):
     assert "\x1b" not in page
 
 
-def test_each_picture_has_a_caption_and_words_for_it(path, seen):
-    names = [figure.name for figure in draw_figures(read_report(path))]
-    assert names == ["resolved", "funnel", "masked", "verdicts", "critics", "endings", "losses-001"]
-    assert [attributes["id"] for tag, attributes in seen.tags if tag == "figure"] == [
-        f"figure-{name}" for name in ["resolved", "funnel", "masked", "verdicts", "critics", "endings", "losses-001"]
-    ]
-    assert all(attributes["alt"] for tag, attributes in seen.tags if tag == "img")
-    assert len([tag for tag, _ in seen.tags if tag == "figcaption"]) == len(names)
+def test_each_section_of_the_navigation_is_there(seen):
+    targets = [attributes["href"][1:] for tag, attributes in seen.tags if tag == "a"]
+    ids = {attributes.get("id") for tag, attributes in seen.tags if tag == "section"}
+    of_data = ["funnel", "masks", "verdicts", "critics", "endings", "training", "serving", "cost", "drops"]
+    assert targets == ["resolved", "arms-1", "promotions", *of_data, "missing", "reproduce"]
+    assert set(targets) == ids
 
 
-def test_pictures_are_well_formed_and_dark_ones_differ_in_colour_alone(seen):
-    drawn = [attributes.get("srcset") or attributes["src"] for tag, attributes in seen.tags if tag in ("source", "img")]
-    pictures = [base64.b64decode(uri.partition(",")[2]).decode() for uri in drawn]
-    for picture in pictures:
-        assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
-        assert "script" not in re.sub(r"<text.*?</text>|<!--.*?-->", "", picture, flags=re.DOTALL)
-    colours = re.compile(r"#[0-9a-f]{6}")
-    for dark, light in zip(pictures[2::4], pictures[3::4], strict=True):
-        assert colours.sub("", dark) == colours.sub("", light)
-        assert dark != light
+def test_a_chart_says_nothing_that_its_row_does_not(path, seen):
+    """A chart is a picture beside its figures: hidden from those who listen, and a colour is never all that is said."""
+    charts = [attributes for tag, attributes in seen.tags if tag == "svg"]
+    assert charts
+    assert all(chart["aria-hidden"] == "true" for chart in charts)
+    page = (path / "report.html").read_text()
+    heads = re.findall(r'<span class="key f-(\w)"></span>([^<]+)</th>', page)
+    assert heads[:5] == [("g", "good"), ("r", "recover"), ("u", "unnecessary"), ("m", "mistake"), ("n", "abstained")]
 
 
-def test_every_colour_has_a_dark_partner():
-    assert {*ARMS.values(), *VERDICTS.values(), *ENDINGS.values()} <= DARK.keys()
+def test_no_raw_keys(path):
+    """Names of the run apart, no page prints a key of a file or an unformatted number."""
+    text = re.sub(r"<style>.*?</style>|<pre.*?</pre>|<[^>]+>", " ", (path / "report.html").read_text(), flags=re.DOTALL)
+    assert re.findall(r"\b[a-z]+_[a-z_]+\b|\d\.\d{5,}", text.replace("tool_error", "")) == []
 
 
 def test_markdown(path):
     page = (path / "report.md").read_text()
-    pictures = re.findall(r"\]\((report-figures/[^)]+)\)", page)
-    assert len(pictures) == 7
-    assert all((path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert "- Base model: **50.0\u00a0%**" in page
+    assert "| unresolved | 1 | 2 | 50.0\u00a0% | 0 | 0 | 50.0\u00a0% | 0 | `gggggmmmmm` |" in page
+    assert "- srft.1: 2 `█▄▄` 1" in page
     assert "\x1b" not in page
     assert "<script>" not in re.sub(r"```.*?```", "", page, flags=re.DOTALL).replace("\\<", "")
     tables = [block for block in page.split("\n\n") if block.startswith("| ")]
@@ -139,16 +133,10 @@ def test_markdown(path):
 
 
 def test_the_same_run_gives_the_same_files(path):
-    names = ["report.html", "report.md", "report.json", "report-figures/resolved.png"]
+    names = ["report.html", "report.md", "report.json"]
     before = {name: (path / name).read_bytes() for name in names}
     write_report(path)
     assert {name: (path / name).read_bytes() for name in names} == before
-
-
-def test_a_picture_that_is_no_longer_drawn_is_removed(path):
-    (path / "report-figures" / "old.png").write_bytes(b"")
-    write_report(path)
-    assert not (path / "report-figures" / "old.png").exists()
 
 
 def test_what_is_not_there_is_said(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from srft.harness.look.report.write import write_report
 from srft.harness.look.web.app import make_app
 from srft.harness.look.web.guard import POLICY
 from srft.harness.look.web.viewer import Viewer
@@ -43,7 +44,7 @@ def test_every_page_has_the_policy_and_no_style_or_script_inside(client, address
 @pytest.mark.parametrize(
     ("address", "status", "text"),
     [
-        ("/", 200, "50.0 %"),
+        ("/", 200, "50.0\u00a0%"),
         ("/table/round-000?outcome=unresolved", 200, "1 of 3"),
         ("/run/round-000/abc1", 200, "+a = 2"),
         ("/run/round-000/abc1?arm=srft", 200, "1 of 3 steps masked"),
@@ -57,7 +58,6 @@ def test_every_page_has_the_policy_and_no_style_or_script_inside(client, address
         ("/text/round-000/abc1?part=content&step=9", 404, "there is none"),
         ("/text/round-000/abc1?part=patch", 200, "+a = 2"),
         ("/text/round-000/abc1?part=fix", 404, "there is none"),
-        ("/report", 404, "no report yet"),
         ("/static/..%2fapp.py", 404, "no page"),
         ("/static/app.py", 404, "no file"),
     ],
@@ -138,7 +138,8 @@ def test_a_hostile_run_is_text(hostile):
     assert (whole.headers["content-type"], len(whole.text) > 5_000_000) == ("text/plain; charset=utf-8", True)
     assert "\x1b" not in whole.text
     assert HOSTILE not in whole.text
-    assert "2 line(s) cannot be read" in pages[0]  # not UTF-8, nested too deep: no stage can read them either
+    # Not UTF-8, nested too deep: no stage can read them either.
+    assert "2 lines cannot be read and are left out" in pages[0]
 
 
 def test_a_run_that_grows_is_followed(client, run):
@@ -179,17 +180,43 @@ def test_side_by_side_keeps_the_critic(run, client):
     assert "No labels by nobody in round 0" in client.get("/contrast?place=round-000&left=abc1&critic=nobody").text
 
 
-def test_a_report_is_shown_without_scripts(run):
-    (run / "report.html").write_text("<style>p{}</style><p>Figures</p>")
+def test_a_report_from_elsewhere_is_not_shown(run):
+    """The page shows the run's own figures; a file that came with the run is never passed on."""
+    (run / "report.html").write_text("<p>Planted</p>")
     client = client_of(run)
-    assert '<iframe class="report" src="/report"' in client.get("/").text
-    policy = client.get("/report").headers["content-security-policy"]
-    assert "sandbox" in policy
-    assert "script-src" not in policy
-    (run / "report.html").rename(run.parent / "elsewhere.html")
-    (run / "report.html").symlink_to(run.parent / "elsewhere.html")
     assert client.get("/report").status_code == 404
-    assert "<iframe" not in client.get("/").text
+    page = client.get("/").text
+    assert ("<iframe" in page, "Planted" in page) == (False, False)
+
+
+def test_the_overview_has_the_figures_of_the_report(run):
+    """The same sections, made from the same record; where runs lie is linked here alone."""
+    page = client_of(run).get("/").text
+    write_report(run)
+    report = (run / "report.html").read_text()
+
+    def figures(text):
+        body = text[text.index('<div class="facts-sections">') : text.rindex("</section>")]
+        return re.sub(r'<a href="/table[^>]*>([^<]*)</a>', r"\1", body)
+
+    assert figures(page) == figures(report)
+    assert '<a href="/table/round-000">round 0</a>' in page
+    assert 'href="/' not in report
+
+
+def test_figures_follow_the_run(run, client):
+    assert "1 of 2" in client.get("/").text
+    with Run(run) as opened:
+        opened.round(0).trajectories.append(make_run([ACT], id="new1", task_id="n__n-1", recorded_resolved=True))
+    assert "2 of 3" in client.get("/").text
+    (run / "round-000" / "stages.json").write_text("{")
+    broken = client.get("/").text
+    assert ("not a stages file" in broken, "/table/round-000" in broken) == (True, True)
+
+
+def test_the_outcomes_of_two_places_are_those_of_compare(client):
+    page = client.get("/outcomes?left=round-000&right=round-000").text
+    assert ("B minus A: 0.0\u00a0points" in page, "Resolved, 1 task" in page) == (True, True)
 
 
 def test_the_fix_comes_from_the_tasks(run, tmp_path):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from srft.harness.look.report.write import write_report
 from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Run
 from srft.harness.stages.rows import RowsConfig, make_rows
+from tests.harness.facts.one_run import one_run
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML
 
@@ -260,18 +262,33 @@ def test_a_hostile_run_executes_nothing(hostile, served, tmp_path, page):
     assert [line for line in page.complaints() if "Content Security Policy" in line or "script" in line.lower()] == []
 
 
-def test_a_hostile_report_runs_nothing_from_its_file(run, tmp_path, page):
-    script = "<script>window.hit=1</script><svg onload=window.hit=1></svg>"
-    harm = f"{script}<a id=go href='javascript:void(window.hit=1)'>go</a>"
-    (run / "report.html").write_text(f"{harm}<!doctype html><html><head>{harm}</head><p>Figures</p>")
-    export_pages(Viewer(run), tmp_path / "pages", arm=None)
-    for path, expected in ((run, 1), (tmp_path / "pages", None)):  # the first shows that it would
-        page.go((path / "report.html").as_uri())
-        page.run("document.querySelector('#go').click()")
-        assert page.find("p").text == "Figures"
-        time.sleep(0.2)
-        assert page.run("return window.hit") == expected
+def test_a_hostile_report_runs_nothing_and_needs_nothing(hostile, page):
+    page.go(write_report(hostile).as_uri())
+    assert page.run("return window.hit") is None
     assert page.run("return document.compatMode") == "CSS1Compat"
+    assert page.run("return performance.getEntriesByType('resource').length") == 0
+    assert page.complaints() == []
+
+
+def test_overview_and_report_look_alike_on_narrow_screens_and_in_the_dark(tmp_path, served, page):
+    """One sheet for both; a curve is drawn for each training; nothing is wider than a telephone."""
+    run = one_run(tmp_path)
+    style = "return [...document.querySelectorAll('.facts-head h1, .figures td, .panel, .card-trained')].slice(0, 9)"
+    style += ".map(one => getComputedStyle(one)).map(one => one.color + one.fontSize).sort().join()"
+    seen = {}
+    for name, address in (("figures", f"{served(run)}/"), ("report", write_report(run).as_uri())):
+        page.go(address)
+        for dark in (False, True):
+            for size in ((1440, 900), (420, 900)):
+                page.shot(name, dark=dark, size=size)
+            seen[name, dark] = page.run(style)
+        assert page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)"
+        assert len(page.all(".curves polyline")) == 8
+        assert page.all("iframe") == []
+        assert page.complaints() == []
+    assert (seen["figures", False], seen["figures", True]) == (seen["report", False], seen["report", True])
+    assert seen["report", False] != seen["report", True]
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_recorded_runs(shared_data, served, tmp_path, page):
