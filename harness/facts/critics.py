@@ -107,12 +107,12 @@ def read_labelled(
                 found.unfinished += bool(index.told(run.id))
                 continue
             told = [one for one in index.told(run.id) if one.says_something]
-            _add_critics(found, run, told)
             if file is None:
                 _add_truth(found, run, [one for one in told if one.source in sources])
             elif (given := file.judge(index.trajectory(run), Evidence())) is not None:
                 found.truth[run.id] = labels_by([given], critics=[given.critic])
                 found.sources[run.id] = given.source
+            _add_critics(found, run, told)
             if run.id in found.truth:
                 found.lengths[run.id] = run.steps
                 found.failed_tools[run.id] = {step: _FAILED[letter] for step, letter in enumerate(run.failed_tools)}
@@ -132,7 +132,8 @@ def _add_critics(found: Labelled, run: RunEntry, told: Sequence[CritiqueEntry]) 
     for one in told:
         if one.source in TRUE_SOURCES:
             continue
-        labels = {label.step: label for label in one.critique().labels}
+        # Of runs without true labels it counts that they were judged, and nothing else.
+        labels = {label.step: label for label in one.critique().labels} if run.id in found.truth else {}
         settings = found.by_settings.setdefault(one.critic, {})
         found.critics.setdefault(one.critic, {})[run.id] = labels
         settings.setdefault(f"{one.critic}@{one.fingerprint}", {})[run.id] = labels

@@ -113,6 +113,6 @@ def _timed_out(on_file: Index) -> int:
 
 
 def _commands(episodes: Sequence[RunEntry]) -> dict[str, int]:
-    letters = Counter(letter for episode in episodes for letter in episode.failed_tools)
-    named = {"succeeded": letters["0"], "failed": letters["1"], "not known": letters["?"]}
-    return {name: count for name, count in named.items() if count}
+    named = {"succeeded": "0", "failed": "1", "not known": "?"}
+    counts = {name: sum(one.failed_tools.count(letter) for one in episodes) for name, letter in named.items()}
+    return {name: count for name, count in counts.items() if count}

@@ -76,9 +76,10 @@ def _judgement(name: str, critic: CriticOnFile, finished: Mapping[str, RunEntry]
             continue
         outcome = OUTCOMES[(True, False, None).index(on_file.outcome(finished[id_]).resolved)]
         runs[outcome] += 1
-        # A person says something of the steps that they labelled, and has not abstained from the others.
-        codes = told.codes.replace("-", "") if critic.source == "human" else told.codes
-        verdicts[outcome].update(VERDICTS[letter] or "abstained" for letter in codes)
+        for letter, count in Counter(told.codes).items():
+            # A person says something of the steps that they labelled, and has not abstained from the others.
+            if letter != "-" or critic.source != "human":
+                verdicts[outcome][VERDICTS[letter] or "abstained"] += count
     return Judgement(
         critic=name,
         source=critic.source,
@@ -104,7 +105,10 @@ def labelled_steps(labels: Labels, on_file: Index, critics: Sequence[str]) -> tu
         if not told:
             lost["run not judged"] += episode.steps
             continue
-        judged = sum(any(letter != "-" for letter in letters) for letters in zip(*told, strict=True))
+        if len(told) == 1:
+            judged = len(told[0]) - told[0].count("-")
+        else:
+            judged = sum(any(letter != "-" for letter in letters) for letters in zip(*told, strict=True))
         labelled += judged
         lost["critic abstained"] += episode.steps - judged
     return labelled, dict(+lost)

@@ -9,6 +9,7 @@ Reads what `srft.harness.facts` reads; writes nothing.
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,13 +33,19 @@ _SMALL_FILES: tuple[str, ...] = (
 _SMALL_FILES += ("round-*/rows/*/rows.json", "round-*/model/*/training.json", "round-*/.*", "round-*/*/.*")
 
 
+WAIT_S = 1.0
+"""How long a page waits for figures that are being read anew; then it shows those from before."""
+
+
 class Overview(NamedTuple):
-    """report: `None` where a file cannot be read, and then `problems` says which. damaged: lines that are left out."""
+    """report: `None` where a file cannot be read, and then `problems` says which. damaged: lines that are left out.
+    is_old: whether the run has changed since, and newer figures are being read."""
 
     places: list[Place]
     report: Report | None
     problems: list[str]
     damaged: list[str]
+    is_old: bool = False
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -47,32 +54,53 @@ class Overview(NamedTuple):
         return keys[0], keys[-1]
 
 
+class _Figures(NamedTuple):
+    """state: of the run, when they were read."""
+
+    state: Any
+    report: Report | None
+    problems: list[str]
+
+
 class Overviews:
-    """Makes overviews; the figures are read again when something has changed."""
+    """Makes overviews; the figures are read again when something has changed, which takes seconds of 20,000 runs."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._lock = threading.Lock()
-        self._state: Any = None
-        self._report: tuple[Report | None, list[str]] = (None, [])
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="figures")
+        self._figures: _Figures | None = None
+        self._newer: Future[_Figures] | None = None
 
-    def make(self) -> Overview:
+    def make(self, *, wait_s: float | None = WAIT_S) -> Overview:
+        """wait_s: for newer figures, where there are older ones; `None`: until they are there."""
         places = self._library.places()
         with self._lock:
             for place in places:
                 place.refresh()
             state = ([(place.key, place.version) for place in places], list(self._small_files()))
-            if state != self._state:
-                self._report, self._state = self._read(places), state
-            report, problems = self._report
-        return Overview(places, report, problems, [line for place in places for line in place.damaged()])
+            if self._newer is None and (self._figures is None or self._figures.state != state):
+                self._newer = self._reader.submit(self._read, places, state)
+            figures = self._now(None if self._figures is None else wait_s)
+        damaged = [line for place in places for line in place.damaged()]
+        return Overview(places, figures.report, figures.problems, damaged, figures.state != state)
+
+    def _now(self, wait_s: float | None) -> _Figures:
+        newer, self._newer = self._newer, None
+        if newer is not None:
+            try:
+                self._figures = newer.result(wait_s)
+            except TimeoutError:
+                self._newer = newer
+        assert self._figures is not None
+        return self._figures
 
     def _small_files(self) -> Iterator[tuple[Path, int]]:
         for pattern in _SMALL_FILES:
             for path in sorted(self._library.run.glob(pattern)):
                 yield path, path.lstat().st_mtime_ns
 
-    def _read(self, places: list[Place]) -> tuple[Report | None, list[str]]:
+    def _read(self, places: list[Place], state: Any) -> _Figures:
         known = {place.round.path: place.index for place in places}
 
         def read(folder: Path) -> Index | None:
@@ -80,9 +108,9 @@ class Overviews:
             return read_episodes(folder, only=self._library.only) if index is None else index
 
         try:
-            return read_report(self._library.run, read=read), []
+            return _Figures(state, read_report(self._library.run, read=read), [])
         except InputError as error:
-            return None, [str(error)]
+            return _Figures(state, None, [str(error)])
 
 
 def report_values(report: Report) -> dict[str, Any]:

@@ -149,6 +149,7 @@ class Pages:
     """Renders templates. token: what a page must show to be allowed to label; `None` where it cannot."""
 
     def __init__(self, links: Links, *, run: str, person: str, token: str | None = None) -> None:
+        self.is_static = links.is_static
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(FOLDER / "templates"),
             autoescape=True,

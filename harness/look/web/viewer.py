@@ -54,16 +54,17 @@ class Viewer:
         self._arms: dict[str, Arms] = {}
 
     def prepare(self) -> None:
-        """Read all that tables need, so that no page has to wait for it."""
+        """Read all that pages need, so that none has to wait for it."""
         for place in self.library.places():
             self._place(place.key)
             with contextlib.suppress(InputError):  # of a damaged file; its page says so
                 make_table(place, self._arms[place.key], Query(sort="-masked"))
+        self._overviews.make()
 
     # ---- pages ----
 
     def overview(self, pages: Pages) -> str:
-        overview = self._overviews.make()
+        overview = self._overviews.make(wait_s=None) if pages.is_static else self._overviews.make()
         values = {"report": None} if overview.report is None else report_values(overview.report)
         return pages.html("overview.html", overview=overview, **values)
 

@@ -3,13 +3,14 @@
 PYTHONPATH=src python -m tests.harness.facts.golden
 """
 
-import subprocess
-import sys
+import contextlib
 import tempfile
 from pathlib import Path
 
 import msgspec
+from typer.testing import CliRunner
 
+from srft.harness.cli import app
 from tests.harness.facts.one_run import one_run
 
 FILE = Path(__file__).parent / "golden.txt"
@@ -31,8 +32,10 @@ def golden(folder: Path) -> bytes:
 
 
 def _srft(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "srft.harness.cli", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 if __name__ == "__main__":

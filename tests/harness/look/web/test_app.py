@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 from srft.harness.look.report.write import write_report
 from srft.harness.look.web.app import make_app
 from srft.harness.look.web.guard import POLICY
+from srft.harness.look.web.overview import Overviews
+from srft.harness.look.web.places import Library
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Run
 from tests.harness.look.web.conftest import ACT, HOSTILE, SCRIPT, critique
@@ -212,6 +214,17 @@ def test_figures_follow_the_run(run, client):
     (run / "round-000" / "stages.json").write_text("{")
     broken = client.get("/").text
     assert ("not a stages file" in broken, "/table/round-000" in broken) == (True, True)
+
+
+def test_old_figures_are_called_old_until_the_new_ones_are_read(run):
+    overviews = Overviews(Library(run))
+    assert (overviews.make().is_old, overviews.make().report.rounds[0].collection.tasks) == (False, 2)
+    with Run(run) as opened:
+        opened.round(0).trajectories.append(make_run([ACT], id="new1", task_id="n__n-1", recorded_resolved=True))
+    soon = overviews.make(wait_s=0)
+    assert soon.is_old == (soon.report.rounds[0].collection.tasks == 2)
+    later = overviews.make(wait_s=None)
+    assert (later.is_old, later.report.rounds[0].collection.tasks) == (False, 3)
 
 
 def test_the_outcomes_of_two_places_are_those_of_compare(client):
