@@ -62,7 +62,7 @@ def new_lines(patch: str) -> dict[str, list[str]]:
 
 
 def origins(added: list[str], changes: dict[int, str]) -> set[int]:
-    """The changes that the patch's lines stand in; all of them where a line stands in none, as its origin is unknown.
+    """The changes that hold the patch's lines; all of them where a line is in none, as its origin is unknown.
 
     added: a file's new lines. changes: the texts of the changes made to it, by step.
     """

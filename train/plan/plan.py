@@ -6,7 +6,7 @@ Reads a recipe, the model's config.json (or the recipe's `plan.model`) and rows 
     planned.memory.peak_bytes, planned.fits, planned.time_s, planned.advice
 
 Parameters, weights, gradients and optimizer states are counted on the model itself, built without memory on torch's
-meta device. Activations, FLOPs and time are formulas; what they assume stands in `assumptions`, and is printed.
+meta device. Activations, FLOPs and time are formulas; what they assume is listed in `assumptions`, and printed.
 """
 
 from __future__ import annotations
