@@ -1,4 +1,4 @@
-"""What of a configuration decides what comes out of it. Every record's fields say so by themselves.
+"""The identity of a configuration: the part that decides the result. Each field says by itself whether it does.
 
     class Settings(msgspec.Struct, frozen=True):
         steps: int = 100                                             # decides, as does every field without a mark

@@ -1,4 +1,4 @@
-"""Which files a step changes or takes back, and which steps the lines of a patch came from.
+"""The files that a step changes or restores, and the steps that a patch's lines came from.
 
 Reads steps and patches, writes nothing; runs nothing, so a script that a run wrote and ran is not looked into.
 

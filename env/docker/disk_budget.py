@@ -1,4 +1,4 @@
-"""What images may take of the engine's disk: room is made before one comes, and what goes is really gone.
+"""The disk budget of images: room is made before one is pulled or built, and what is removed frees its space.
 
 Reads the engine's images and the record of those that srft got; removes of these the least recently used.
 

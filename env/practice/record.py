@@ -1,4 +1,4 @@
-"""What a making of practice tasks leaves on file besides the tasks: practice.json and trials.jsonl.
+"""The files that `srft practice` writes besides the tasks: practice.json and trials.jsonl.
 
 trials = TrialFile(out / "trials.jsonl")
 trials.append(trial)                                # on disk when it returns

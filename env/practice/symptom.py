@@ -1,4 +1,4 @@
-"""What a bug does to who calls the code: lines that show it, what they print, and what they should.
+"""The symptom of a bug: lines that show it, what they print, and what they should.
 
     symptom(bench, {"ledger.py": broken}, ["test_ledger.py::test_add"], {"test_ledger.py": tests})
     # Symptom(code="from ledger import add\\n\\nprint(add(1, 2))", got="-1", expected="3", ...)

@@ -1,4 +1,4 @@
-"""Which weights a model folder holds.
+"""The weights in a model folder: their identity, their base, how they are read.
 
 weights_id("models/base")         # 'a 16-digit hash': equal weights and configuration give the same, whatever the path
 

@@ -1,4 +1,4 @@
-"""What a training will take, said before anything is loaded: parameters, memory, tokens, FLOPs, time.
+"""The plan of a training, computed before anything is loaded: parameters, memory, tokens, FLOPs, time.
 
 Reads a recipe, the model's config.json (or the recipe's `plan.model`) and rows where there are any; writes nothing.
 

@@ -1,4 +1,4 @@
-"""Where runs are: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
+"""The sources of runs: files, folders and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
 
     for source in sources("trajectories/"):
         for raw in source.runs(Tally()):
