@@ -85,7 +85,7 @@ class Access(NamedTuple):
         """Whether a request may bear this Host."""
         name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
         name = name.lower()
-        if any(fnmatchcase(name, pattern) for pattern in self.names):
+        if name in self.names or any(fnmatchcase(name, it) for it in self.names if "*" in it):
             return True
         return self.any_number and _is_number(name.strip("[]"))
 
