@@ -104,6 +104,8 @@ def _export(viewer: "Viewer", folder: Path, *, arm: str | None, only: frozenset[
         raise InputError(f"--only {', '.join(unknown)}: no trajectory on it in {viewer.run}")
     written = export_pages(viewer, folder, arm=arm)
     print(f"{folder / 'index.html'}: {written.runs} runs, {written.files} files, {written.bytes / 1e6:.1f} MB")
+    if written.credentials:
+        print(f"srft: {written.credentials} credentials were left out (keys, tokens, passwords)", file=sys.stderr)
     for problem in written.problems:
         print(f"srft: {problem}", file=sys.stderr)
 
