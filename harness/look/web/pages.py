@@ -209,6 +209,7 @@ class Pages:
             brief=_brief,
             moment=_moment,
             ago=_ago,
+            span=_span,
         )
 
         for name in self._environment.list_templates():
@@ -282,6 +283,14 @@ def _seconds(wall_s: float | None) -> str:
     if wall_s < 1:
         return f"{wall_s * 1000:.0f} ms"
     return f"{wall_s:.1f} s" if wall_s < 60 else clock(wall_s)
+
+
+def _span(seconds: float) -> str:
+    """
+    >>> _span(3.2), _span(75.0)
+    ('3 s', '0:01:15')
+    """
+    return f"{seconds:.0f} s" if seconds < 60 else clock(seconds)
 
 
 def _ago(seconds: float) -> str:
