@@ -14,6 +14,7 @@ A word is found where a word of the text begins with it, in either case; what st
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import sqlite3
@@ -34,6 +35,8 @@ BATCH_BYTES = 16 << 20
 MARK_BYTES = 1 << 16
 EXCERPTS = 3
 BEFORE_CHARS, AFTER_CHARS = 60, 120
+LOOKED_AT = 100
+"""The most hits of one text that are looked at for how many of the words it holds."""
 _VERSION = 1
 
 _TABLES = """
@@ -278,10 +281,13 @@ def excerpts_of(path: Path, offset: int, words: list[str], *, most: int = EXCERP
     for part, step, text in texts.parts():
         if (first := pattern.search(text)) is None:
             continue
-        holds = len({match[0].lower() for match in pattern.finditer(text)}) if len(words) > 1 else 1
+        some = itertools.islice(pattern.finditer(text, first.start()), LOOKED_AT)
+        holds = len({match[0].lower() for match in some}) if len(words) > 1 else 1
         place: int | str = part if step is None else step
         if place not in found or holds > found[place][0]:
             found[place] = (holds, Excerpt(part, step, _pieces(text, first.start(), pattern)))
+        if sum(count == len(words) for count, _ in found.values()) == most:
+            break
     ranked = sorted(found.values(), key=lambda one: -one[0])
     return [excerpt for _, excerpt in ranked[:most]]
 
