@@ -35,7 +35,7 @@ def view(
     ] = LOOPBACK,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A proxy's name that requests may bear, such as *.example.org."),
+        typer.Option("--allow-host", metavar="NAME", help="A proxy's name that requests may bear, say *.example.org."),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
     export: Annotated[
@@ -142,7 +142,9 @@ def _page_that_leads_to(address: str, folder: Path) -> str:
     """A file for the browser to open: what stands in a command line, every user of the machine can see."""
     page = folder / "open.html"
     page.touch(mode=0o600)
-    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">srft</a>')
+    page.write_text(
+        f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">srft</a>'
+    )
     return page.as_uri()
 
 

@@ -5,8 +5,8 @@
         run.name, run.state, run.score.rate
     wanted(runs.lines(), Asked(state="running", sort="-score"))
 
-Reads the runs' indexes, stages.json and live.json; writes the indexes where they are out of date. A run that cannot be read
-is listed with the reason. What was read is kept until the run's files change. Hidden folders are not looked into.
+Reads the runs' indexes, stages.json and live.json; writes the indexes where they are out of date. A run that cannot be
+read is listed with the reason. What was read is kept until the run's files change. Hidden folders are not looked into.
 """
 
 import os
@@ -67,8 +67,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Its path."""
     state: State | None
-    """Whether a process works in it, and otherwise whether the last one did all that it was asked for; `None` where that
-    is not known."""
+    """Whether a process works in it, and otherwise whether the last one did all that it was asked for; `None` where
+    that is not known."""
     rounds: int
     changed: str
     """When its newest trajectories or grades were written, in UTC."""
@@ -94,8 +94,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(NamedTuple):
-    """Which runs, and in what order. q: in name and models; model: one of theirs; sort: a key of `SORTS`, with "-" before
-    it descending."""
+    """Which runs, and in what order. q: in name and models; model: one of theirs; sort: a key of `SORTS`, with "-"
+    before it descending."""
 
     q: str = ""
     state: str = ""
@@ -106,7 +106,10 @@ class Asked(NamedTuple):
     def read(cls, asked: Mapping[str, str]) -> "Asked":
         """From an address. Raises InputError."""
         query = cls(**{name: asked[name].strip() for name in cls._fields if asked.get(name, "").strip()})
-        for name, value, known in (("state", query.state, STATES), ("sort", query.sort.removeprefix("-"), tuple(SORTS))):
+        for name, value, known in (
+            ("state", query.state, STATES),
+            ("sort", query.sort.removeprefix("-"), tuple(SORTS)),
+        ):
             if value and value not in known:
                 raise InputError(f"{name} {value}: expected one of {', '.join(known)}")
         return query
@@ -150,7 +153,9 @@ class Runs:
         if not folder.is_dir():
             if folder.exists():
                 raise InputError(f"{folder}: a file, not a folder; name a run, or the folder that your runs are in")
-            raise InputError(f"{folder}: no such folder; name a run, or the folder that your runs are in{runs_near(folder)}")
+            raise InputError(
+                f"{folder}: no such folder; name a run, or the folder that your runs are in{runs_near(folder)}"
+            )
         self.folder = folder
         self._found: list[Path] = []
         self._walked_s: float | None = None
@@ -161,10 +166,14 @@ class Runs:
         if self.folders():
             return
         if self.folder.name.startswith("round-") and any(True for _ in round_folders(self.folder.resolve().parent)):
-            raise InputError(f"{self.folder}: a round, not a run; name the run that it belongs to, {self.folder.parent}")
+            raise InputError(
+                f"{self.folder}: a round, not a run; name the run that it belongs to, {self.folder.parent}"
+            )
         if not any(self.folder.iterdir()):
             raise InputError(f"{self.folder}: the folder is empty; name a run, or a folder with runs in it")
-        raise InputError(f"{self.folder}: no run directories in it or below it (a run has a round-000 or a later round)")
+        raise InputError(
+            f"{self.folder}: no run directories in it or below it (a run has a round-000 or a later round)"
+        )
 
     def folders(self) -> list[Path]:
         """Where the runs lie."""

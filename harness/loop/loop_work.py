@@ -28,6 +28,7 @@ from srft.harness.loop.loop_config import LoopConfig
 from srft.harness.loop.round_log import RoundLog
 from srft.harness.loop.served import ServedModels
 from srft.harness.loop.sources import Sources
+from srft.harness.run.live import Counts
 from srft.harness.run.stages import Stages, joint_key
 from srft.harness.run.store import Round, Run
 from srft.harness.stages.collect import Episodes, collect
@@ -179,8 +180,9 @@ class LoopWork:
         *,
         stage: StageName,
         outdates: Iterable[str] = (),
+        counts: Callable[[], Counts] | None = None,
     ) -> dict[str, Any]:
-        """Do a stage unless it is finished; its figures.
+        """Do a stage unless it is finished; its figures. counts: how far it is, where it does not tell that itself.
 
         When its inputs changed, what it made is set aside, and so is what the stages that it `outdates` made: it was
         found out about something else. What was made from these very inputs before is brought back.
@@ -199,7 +201,7 @@ class LoopWork:
         logger.info("{}: {}", folder.name, name)
         stages.begin(name, key)
         began = time.monotonic()
-        with self.run.live.stage(name, folder):
+        with self.run.live.stage(name, folder, counts):
             figures = work()
         self.finish(stages, name, key, wall_s=time.monotonic() - began, figures=figures)
         return figures

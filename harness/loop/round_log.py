@@ -25,7 +25,9 @@ PROJECT = "srft"
 def check_logger(name: str) -> None:
     """Raises InputError for one that is not installed: before anything is collected."""
     if name != "none" and find_spec(name) is None:
-        raise InputError(f"recipe: logger: {name} is not installed; install it (pip install {name}), or say logger: none")
+        raise InputError(
+            f"recipe: logger: {name} is not installed; install it (pip install {name}), or say logger: none"
+        )
 
 
 class RoundLog:

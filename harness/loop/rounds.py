@@ -58,7 +58,7 @@ from srft.harness.stages.critique import CritiqueConfig, critique, standing
 from srft.harness.stages.models import close_model, open_model
 from srft.harness.stages.practice import practice
 from srft.harness.stages.rows import RowsConfig, make_rows, refuse_evaluated
-from srft.harness.stages.training_process import train_in_process
+from srft.harness.stages.training_process import progress_of, train_in_process
 from srft.train.fit.weights import weights_id
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
@@ -386,6 +386,7 @@ class _Round:
             work,
             stage="train",
             outdates=[f"serve.{cell}", f"evaluate.{cell}", "promote"],
+            counts=lambda: progress_of(out),
         )
         return str(out)
 

@@ -1,7 +1,7 @@
 """Search in all texts of a round's trajectories: issue, thinking, messages, commands, observations, patch.
 
-Reads trajectories.jsonl; keeps a full-text index (sqlite's FTS5) in `.search.sqlite3` beside it, which may be deleted at
-any time. What was appended since is added, and nothing else. Where the folder cannot be written, the index lies in a
+Reads trajectories.jsonl; keeps a full-text index (sqlite's FTS5) in `.search.sqlite3` beside it, which may be deleted
+at any time. What was appended since is added, and nothing else. Where the folder cannot be written, the index lies in a
 temporary one as long as this process lives.
 
     search = TextSearch(round_.trajectories.path)
@@ -166,7 +166,9 @@ class TextSearch:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError) and self._temporary is None:
                     self._temporary = tempfile.TemporaryDirectory(prefix="srft-search-")
-                    logger.info("{}: cannot be written ({}); the index is kept for this command alone", self._path, error)
+                    logger.info(
+                        "{}: cannot be written ({}); the index is kept for this command alone", self._path, error
+                    )
                     self._path = Path(self._temporary.name) / FILE_NAME
                 else:
                     logger.warning("{}: cannot be read ({}); it is made again", self._path, error)
@@ -293,7 +295,7 @@ def excerpts_of(path: Path, offset: int, words: list[str], *, most: int = EXCERP
 
 
 def pattern_of(words: list[str]) -> re.Pattern[str]:
-    """What finds the words as the index does: each from the beginning of a word on, whatever stands between its parts."""
+    """What finds the words as the index does: each from the beginning of a word on, whatever is between its parts."""
     each = (r"[\W_]+".join(map(re.escape, re.findall(r"[^\W_]+", word))) for word in words)
     return re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(each, key=len, reverse=True))})", re.IGNORECASE)
 

@@ -34,7 +34,8 @@ from srft.harness.run.live import Telling
 from srft.harness.run.locks import Lock, alone_in, holder, take
 
 if TYPE_CHECKING:
-    from srft.harness.run.index import GradeEntry, Index
+    from srft.harness.run.entries import GradeEntry
+    from srft.harness.run.index import Index
 
 T = TypeVar("T")
 

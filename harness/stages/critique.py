@@ -53,8 +53,8 @@ from srft.harness.stages.ceiling import Ceiling
 from srft.harness.stages.cluster import Cluster
 from srft.harness.stages.critics import check_critic, closing_critic, open_critic
 from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
-from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.hooks import Hooks, HooksConfig
+from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
 from srft.harness.stages.subjects import Subjects, subjects_of
 

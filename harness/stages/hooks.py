@@ -52,7 +52,9 @@ class HooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         if self.url is not None and not self.url.startswith(("http://", "https://", "$")):
-            raise InputError(f"hooks.url {_host(self.url)}: expected http://..., https://... or $NAME, a variable that holds it")
+            raise InputError(
+                f"hooks.url {_host(self.url)}: expected http://..., https://... or $NAME, a variable that holds it"
+            )
 
 
 class Hooks:
@@ -87,7 +89,9 @@ class Hooks:
         if self._config.command is None and self._config.url is None:
             return
         place = self._run if folder is None else folder
-        round_ = place.relative_to(self._run).as_posix() if place != self._run and place.is_relative_to(self._run) else ""
+        round_ = (
+            place.relative_to(self._run).as_posix() if place != self._run and place.is_relative_to(self._run) else ""
+        )
         name = self._run.resolve().name
         told = {
             "event": event,

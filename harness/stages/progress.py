@@ -1,7 +1,7 @@
 """How far a stage is: counted by its workers, shown to a person while it goes on.
 
-Writes to stderr: one live line in a terminal, a line every so often in a log file. What others see of it (`counts`) goes
-into the run's live.json.
+Writes to stderr: one live line in a terminal, a line every so often in a log file. What others see of it (`counts`)
+goes into the run's live.json.
 
     progress = Progress(total=20, resumed=3)
     with watch(progress, lambda it: [f"runs {it.resumed + it.done}/{it.total}", f"steps {it.steps:,}"]):

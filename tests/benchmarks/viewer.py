@@ -25,7 +25,18 @@ from srft.harness.run.search import FILE_NAME as SEARCH_INDEX
 RUNS, QUICK_RUNS = 20_000, 2_000
 ROUNDS = 10
 GOAL_MS, GOAL_MB = 300.0, 500.0
-SEARCHED = ("ValidationError", "import", "django", "migration", "TypeError", "separable", "test", "quantity", "the", "zzz")
+SEARCHED = (
+    "ValidationError",
+    "import",
+    "django",
+    "migration",
+    "TypeError",
+    "separable",
+    "test",
+    "quantity",
+    "the",
+    "zzz",
+)
 """In many texts, in some, in none."""
 
 

@@ -174,7 +174,9 @@ def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
-        raise InputError(f"--host {host}: not an address of this machine ({error.strerror}); give 0.0.0.0 for all of them") from None
+        raise InputError(
+            f"--host {host}: not an address of this machine ({error.strerror}); give 0.0.0.0 for all of them"
+        ) from None
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -23,7 +23,7 @@ from srft.harness.look.web.pages import ASSETS, STATIC, FileLinks, Pages, page_f
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.index import RunEntry
+from srft.harness.run.entries import RunEntry
 
 PAGE_ROWS = 5000
 """As many as a browser sorts at once."""

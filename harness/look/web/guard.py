@@ -1,7 +1,7 @@
 """Who may ask the viewer, and what its pages may do: an ASGI layer around the server.
 
-A request needs the secret of the address that was printed: in the address itself, which answers with a cookie, or in that
-cookie. So nobody else on the machine or in the network can read or label. It must also name this machine (a page
+A request needs the secret of the address that was printed: in the address itself, which answers with a cookie, or in
+that cookie. So nobody else on the machine or in the network can read or label. It must also name this machine (a page
 elsewhere whose name was bound to 127.0.0.1 does not), labels are taken only from our own pages, and no page may load or
 run anything but our own style and script.
 
@@ -136,8 +136,8 @@ class Guard:
             return None
         shown = "".join(letter for letter in host[:100] if letter.isprintable())
         return (
-            f"the viewer does not answer to the name {shown!r}. Start it again with --allow-host NAME to let a proxy or "
-            "another name of this machine in"
+            f"the viewer does not answer to the name {shown!r}. Start it again with --allow-host NAME to let a proxy "
+            "or another name of this machine in"
         )
 
     def _is_known(self, headers: dict[str, str]) -> bool:

@@ -30,8 +30,8 @@ class Running(NamedTuple):
 
 
 class LiveView(NamedTuple):
-    """state: whether a process works in the run. stage: the innermost one that counts, `within` the names of those around
-    it. for_s: since the stage began. reason: why not all was done."""
+    """state: whether a process works in the run. stage: the innermost one that counts, `within` the names of those
+    around it. for_s: since the stage began. reason: why not all was done."""
 
     state: State
     stage: LiveStage | None

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from srft.critic.labels.labels import Source
 from srft.env.errors import InputError
+from srft.harness.run.entries import CritiqueEntry, RunEntry
 from srft.harness.run.find import find_run, places_of
-from srft.harness.run.index import CritiqueEntry, Index, RunEntry
+from srft.harness.run.index import Index
 from srft.harness.run.live import read_live
 from srft.harness.run.search import TextSearch
 from srft.harness.run.store import Round

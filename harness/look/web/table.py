@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms, Mask, Masks, effective_codes
 from srft.harness.look.web.places import Place
-from srft.harness.run.index import RunEntry
+from srft.harness.run.entries import RunEntry
 from srft.harness.run.search import Excerpt, Reach, excerpts_of, words_of
 from srft.train.rows.mask import Arm
 
@@ -73,8 +73,8 @@ class Range(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What is asked for. Empty means all, or the default. q: in task, id, model and repository; text: in all texts of the
-    run. steps, mistakes, cost, time: a `Range`. sort: a key of `SORTS`, with "-" before it descending."""
+    """What is asked for. Empty means all, or the default. q: in task, id, model and repository; text: in all texts of
+    the run. steps, mistakes, cost, time: a `Range`. sort: a key of `SORTS`, with "-" before it descending."""
 
     q: str = ""
     text: str = ""
@@ -139,8 +139,8 @@ class Query(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """codes: the verdicts that count, one letter a step. mask: `None` without an arm. excerpts: where the run holds what
-    was searched for."""
+    """codes: the verdicts that count, one letter a step. mask: `None` without an arm. excerpts: where the run holds
+    what was searched for."""
 
     entry: RunEntry
     outcome: bool | None

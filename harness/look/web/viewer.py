@@ -23,8 +23,8 @@ from srft.harness.look.web.places import Library, Place
 from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, csv_lines, make_table, neighbours
 from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
 from srft.harness.look.web.tokens import TokenViews
+from srft.harness.run.entries import RunEntry
 from srft.harness.run.evidence import log_of
-from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import ARMS
 from srft.train.rows.show import inert
 

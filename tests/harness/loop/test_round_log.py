@@ -24,7 +24,9 @@ def test_figures_are_curves_over_rounds(tmp_path):
     pytest.importorskip("tensorboard")
     log = RoundLog("tensorboard", tmp_path)
     for number, rate in enumerate((0.25, 0.5)):
-        log.stage("evaluate.srft", number, {"rate": rate, "interval": [0.0, 0.75], "decision": "promoted", "by": {"a": 1}})
+        log.stage(
+            "evaluate.srft", number, {"rate": rate, "interval": [0.0, 0.75], "decision": "promoted", "by": {"a": 1}}
+        )
     log.close()
     found = curves(tmp_path / "tensorboard" / "rounds")
     assert found == {

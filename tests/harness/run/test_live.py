@@ -12,7 +12,6 @@ from srft.agent.records import Action, Step, Usage
 from srft.harness.run.live import LOST_AFTER_S, Telling, read_live, state_of
 from srft.harness.run.store import Run
 from srft.harness.stages.progress import Progress
-from tests.train.conftest import make_run
 
 AT_WORK = """
 import sys, time

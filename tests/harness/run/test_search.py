@@ -19,7 +19,9 @@ PATCH = "--- a/forms.py\n+++ b/forms.py\n+    return cleaned_value\n"
 @pytest.fixture
 def place(tmp_path):
     """Three runs: an error in an observation, a command, a thought and a patch."""
-    first = make_run(["I look.\n```bash\nls\n```", "Done."], ["django.core.exceptions.ValidationError: bad"], id="first")
+    first = make_run(
+        ["I look.\n```bash\nls\n```", "Done."], ["django.core.exceptions.ValidationError: bad"], id="first"
+    )
     second = make_run(["Hm.", "Done."], id="second", task_id="c__d-2", patch=PATCH)
     action = Action(tool="bash", arguments={"command": "grep -rn foo_bar src/"}, format="backtick")
     thought = msgspec.structs.replace(second.steps[1], reasoning="The Überraschung is elsewhere.", action=action)

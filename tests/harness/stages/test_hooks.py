@@ -2,7 +2,9 @@
 
 import http.server
 import json
+import os
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +18,7 @@ def webhook():
     """posted: the bodies that came; url: its address. /refuse answers 500."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        posted: list[dict] = []
+        posted: ClassVar[list[dict]] = []
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -38,9 +40,9 @@ def webhook():
 def test_a_critique_tells_a_command_and_a_webhook(run, srft, tmp_path, webhook):
     made = run(make_run(["I look.\n```bash\nls\n```"], recorded_resolved=False))
     sets = ("--set", "hooks.command=cat >>told.jsonl; echo >>told.jsonl", "--set", "hooks.url=$SRFT_TEST_HOOK")
-    import os
-
-    done = srft("critique", "--run", made, "--critic", "tool_error", *sets, env={**os.environ, "SRFT_TEST_HOOK": webhook.url})
+    done = srft(
+        "critique", "--run", made, "--critic", "tool_error", *sets, env={**os.environ, "SRFT_TEST_HOOK": webhook.url}
+    )
     assert done.returncode == 0, done.stderr
     (told,) = map(json.loads, (tmp_path / "told.jsonl").read_text().splitlines())
     assert (told["event"], told["stage"], told["round"], told["run"]) == ("stage", "critique", "round-000", str(made))
@@ -83,5 +85,5 @@ def test_a_failure_is_told_and_passes_on_and_a_stop_is_no_failure(webhook, tmp_p
 
 
 def test_an_address_that_is_none_is_refused():
-    with pytest.raises(InputError, match="hooks.url"):
+    with pytest.raises(InputError, match=r"hooks\.url"):
         HooksConfig(url="file:///etc/passwd")

@@ -37,7 +37,8 @@ def test_every_page_has_the_policy_and_no_style_or_script_inside(client, address
     assert answer.headers["content-security-policy"] == POLICY
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not re.search(
-        r"<script(?! src=\"/static/(?:view|live|table)\.js\?v=[0-9a-f]{12}\")|<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)", answer.text
+        r"<script(?! src=\"/static/(?:view|live|table)\.js\?v=[0-9a-f]{12}\")|<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)",
+        answer.text,
     )
 
 

@@ -1,4 +1,4 @@
-"""In headless Chromium: a page that follows its run, keys in the table, search in texts, a folder of runs, an export."""
+"""In headless Chromium: pages that follow their run, keys in the table, search in texts, a folder of runs, exports."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.store import Run
+from srft.harness.run.store import Round, Run
 from tests.harness.look.web.conftest import ACT
 from tests.harness.look.web.test_browser import Page
 from tests.harness.look.web.test_live import AT_WORK
@@ -46,8 +46,6 @@ def test_pages_follow_the_run_and_ask_nothing_while_nobody_sees_them(run, served
             page.wait("return document.querySelector('#live')?.textContent.includes('new__task-7')")
             page.shots("live-table")
             round_ = run / "round-000"
-            from srft.harness.run.store import Round
-
             Round(round_).trajectories.append(make_run([ACT], id="new1", task_id="n__n-1"))
             page.wait("return document.querySelectorAll('tr[data-row]').length === 4")
             page.go(f"{address}/").wait("return document.querySelector('#live').textContent.includes('new__task-7')")
@@ -121,12 +119,15 @@ def test_an_export_sorts_and_filters_without_a_server(run, tmp_path, page):
     export_pages(Viewer(run), tmp_path / "pages", arm=None)
     page.go((tmp_path / "pages" / "round-000" / "table.html").as_uri())
     page.shots("export-table")
-    shown = "return [...document.querySelectorAll('tr[data-row]')].filter((row) => !row.hidden).map((row) => row.cells[5].textContent)"
+    rows = "[...document.querySelectorAll('tr[data-row]')].filter((row) => !row.hidden)"
+    shown = f"return {rows}.map((row) => row.cells[5].textContent)"
     steps = page.find("th:nth-child(6) button")
     steps.click()
     assert page.run(shown) == ["1", "1", "3"]
     steps.click()
     assert page.run(shown) == ["3", "1", "1"]
-    page.run("const one = document.querySelector('select'); one.value = 'resolved'; one.dispatchEvent(new Event('change'))")
+    page.run(
+        "const one = document.querySelector('select'); one.value = 'resolved'; one.dispatchEvent(new Event('change'))"
+    )
     assert page.run(shown) == ["1"]
     assert page.complaints() == []

@@ -12,7 +12,10 @@ KEY = "sk-proj-4f9a8b7c6d5e4f3a2b1c0d9e"
     ("text", "left"),
     [
         ("https://me:pw@host/path", f"https://{REMOVED}@host/path"),
-        ("git clone https://ghp_0123456789abcdefghijklmnop@github.com/a/b", f"git clone https://{REMOVED}@github.com/a/b"),
+        (
+            "git clone https://ghp_0123456789abcdefghijklmnop@github.com/a/b",
+            f"git clone https://{REMOVED}@github.com/a/b",
+        ),
         ("curl -H 'Authorization: Bearer abc.def.ghi' x", f"curl -H 'Authorization: {REMOVED}' x"),
         ('{"authorization": "Basic dXNlcjpwdw=="}', f'{{"authorization": "{REMOVED}"}}'),
         ('{\\"Authorization\\": \\"token 0123456789\\"}', f'{{\\"Authorization\\": \\"{REMOVED}\\"}}'),
@@ -53,12 +56,9 @@ def test_what_stays(text):
 
 
 def test_in_a_page_also_where_markup_or_entities_stand_within():
-    page = (
-        f'<p title="{KEY}">a &lt; b</p><pre>-H <i>&#34;Authorization</i>: <b>Bearer</b> abc<b>.def.</b>ghi&#34; &amp;&amp; x</pre>'
-    )
-    assert without_in_html(page, SECRETS) == (
-        f'<p title="{REMOVED}">a &lt; b</p><pre>-H <i>&#34;Authorization</i>: <b>{REMOVED}</b><b></b>&#34; &amp;&amp; x</pre>',
-        2,
-    )
+    head = "-H <i>&#34;Authorization</i>: "
+    page = f'<p title="{KEY}">a &lt; b</p><pre>{head}<b>Bearer</b> abc<b>.def.</b>ghi&#34; &amp;&amp; x</pre>'
+    left = f'<p title="{REMOVED}">a &lt; b</p><pre>{head}<b>{REMOVED}</b><b></b>&#34; &amp;&amp; x</pre>'
+    assert without_in_html(page, SECRETS) == (left, 2)
     clean = "<p>a &lt; b</p>"
     assert without_in_html(clean, SECRETS) == (clean, 0)

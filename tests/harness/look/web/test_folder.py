@@ -59,7 +59,9 @@ def test_a_run_below_its_address_links_and_labels_below_it_too(client):
         assert "All runs" in page
         links = set(re.findall(r'(?:href|src|action)="(/[^"]*)"', page))
         assert all(link == "/" or link.startswith("/at/") for link in links), links
-        asked = {link.replace("&amp;", "&") for link in links if not link.endswith("/outcomes")}  # which wants two places
+        asked = {
+            link.replace("&amp;", "&") for link in links if not link.endswith("/outcomes")
+        }  # which wants two places
         assert {link: client.get(link).status_code for link in asked} == dict.fromkeys(asked, 200)
     run = re.search(r'href="(/at/deep~\.one/run/[^"]+)"', client.get("/at/deep~.one/table/round-001~srft").text)[1]
     page = client.get(run).text

@@ -15,7 +15,7 @@ from srft.harness.look.web.app import listen, make_app
 from srft.harness.look.web.guard import Access
 from srft.harness.look.web.pages import asset_hash
 from srft.harness.look.web.viewer import Viewer
-from tests.harness.look.web.conftest import KEYS, client_of
+from tests.harness.look.web.conftest import client_of
 
 ADDRESSES = ["/", "/table/round-000", "/run/round-000/abc1", "/static/view.css", "/version", "/live", "/csv/round-000"]
 
@@ -115,7 +115,9 @@ def test_the_command_prints_the_key_and_how_to_look_from_elsewhere(run):
 
 def test_all_addresses_are_listened_on_and_it_is_said_what_that_means(run):
     command = [sys.executable, "-m", "srft.harness.cli", "view", str(run), "--host", "0.0.0.0", "--port", "0"]
-    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             address = process.stdout.readline().split()[0]
             assert address.startswith(f"http://{socket.gethostname()}:")
@@ -125,7 +127,7 @@ def test_all_addresses_are_listened_on_and_it_is_said_what_that_means(run):
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(InputError, match="--host 203.0.113.9: cannot be listened on"):
+    with pytest.raises(InputError, match=r"--host 203\.0\.113\.9: cannot be listened on"):
         listen(None, "203.0.113.9")
     with pytest.raises(InputError, match="--host no such name: not an address"):
         listen(None, "no such name")

@@ -28,7 +28,8 @@ usage = Usage(completion_tokens=1234, cost_usd=0.5)
 progress.step(sys.argv[2], 3, Step(index=6, content="I test.", action=action, usage=usage))
 progress.fail("x__y-1#0", "the engine is gone")
 folder = Path(sys.argv[1])
-with Run(folder) as run, run.live.stage("loop", folder), run.live.stage("collect", folder / "round-000", progress.counts):
+inside = folder / "round-000"
+with Run(folder) as run, run.live.stage("loop", folder), run.live.stage("collect", inside, progress.counts):
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -66,7 +67,15 @@ def test_what_runs_is_shown_while_it_runs_and_no_longer(client, begin):
     assert during["files"] == before["files"]
     for page in ("/", "/table/round-000", "/live"):
         text = client.get(page).text
-        for shown in ("new__task-7", "pytest -x new__task-7", "3 of 9", "1,234", "$0.50", "the engine is gone", "collect"):
+        for shown in (
+            "new__task-7",
+            "pytest -x new__task-7",
+            "3 of 9",
+            "1,234",
+            "$0.50",
+            "the engine is gone",
+            "collect",
+        ):
             assert shown in text, (page, shown)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()

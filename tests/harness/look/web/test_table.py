@@ -147,7 +147,9 @@ def several(tmp_path):
     """one: model-a, 2 steps, 1 dollar, 10 s; two: model-b, another repository, 1 step; three: nothing known."""
     usage = Usage(cost_usd=1.0)
     one = make_run(["a ValidationError", "Done."], id="one", task_id="a__b-1", model="model-a", repo="a/b")
-    one = msgspec.structs.replace(one, wall_s=10.0, steps=(msgspec.structs.replace(one.steps[0], usage=usage), one.steps[1]))
+    one = msgspec.structs.replace(
+        one, wall_s=10.0, steps=(msgspec.structs.replace(one.steps[0], usage=usage), one.steps[1])
+    )
     two = make_run(["a NameError"], id="two", task_id="c__d-2", model="model-b", repo="c/d")
     three = make_run(["x", "y", "z"], id="three", task_id="=e__f-3", model="", repo="")
     with Run(tmp_path / "several") as opened:
@@ -206,7 +208,7 @@ def test_rows_show_where_their_texts_hold_it(several):
 def test_the_filtered_table_as_csv(several):
     place = Library(several).place("round-000")
     lines = "".join(csv_lines(place, Arms(place), Query(arm="srft", sort="-steps")))
-    assert list(csv.DictReader(io.StringIO(lines)))[0]["task"] == "'=e__f-3"  # no formula for a spreadsheet
+    assert next(iter(csv.DictReader(io.StringIO(lines))))["task"] == "'=e__f-3"  # no formula for a spreadsheet
     rows = {row["id"]: row for row in csv.DictReader(io.StringIO(lines))}
     assert list(rows) == ["three", "one", "two"]
     told = {name: rows["one"][name] for name in ("model", "repository", "steps", "mistakes", "cost_usd", "wall_s")}
