@@ -8,6 +8,7 @@ import pytest
 
 from srft.env.errors import InputError
 from srft.harness.run import file_index
+from srft.harness.run import index as index_module
 from srft.harness.run.entries import Tally
 from srft.harness.run.file_index import FILE_NAME
 from srft.harness.run.index import Index, Outcome
@@ -39,8 +40,8 @@ def always_kept(monkeypatch):
 def decoded(monkeypatch):
     """The tasks whose lines were read."""
     seen = []
-    shorten = file_index.entry_of
-    monkeypatch.setattr(file_index, "entry_of", lambda run, offset: seen.append(run.task_id) or shorten(run, offset))
+    shorten = index_module.entry_of
+    monkeypatch.setattr(index_module, "entry_of", lambda run, offset: seen.append(run.task_id) or shorten(run, offset))
     return seen
 
 
