@@ -70,12 +70,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():  # a log is not to be filled with bars of downloads and of loading weights
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logger.remove()
-    logger.add(
-        sys.stderr,
-        format="<dim>{time:HH:mm:ss}</dim> <level>{message}</level>",
-        level=os.environ.get("SRFT_LOG", "INFO"),
-    )
+    log_to_stderr()
     try:
         app(standalone_mode=True)
     except InputError as error:
@@ -85,6 +80,17 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         fail("stopped", 130)
     raise AssertionError("typer ends the process")
+
+
+def log_to_stderr() -> None:
+    """A line a message, at the level that SRFT_LOG names."""
+    logger.remove()
+    logger.add(
+        lambda line: sys.stderr.write(line),  # a progress display puts its own stream in the place of sys.stderr
+        colorize=sys.stderr.isatty(),
+        format="<dim>{time:HH:mm:ss}</dim> <level>{message}</level>",
+        level=os.environ.get("SRFT_LOG", "INFO"),
+    )
 
 
 def _print_version(asked: bool) -> None:

@@ -38,6 +38,7 @@ PAGES = (  # later ones go on in the folder of the earlier
     "loop-from-runs",
     "rounds",
     "export",
+    "watch-runs",
     "read-a-report",
     "compare-models",
     "scale-out",

@@ -54,6 +54,7 @@ def evaluate(
     from srft.harness.stages.backend import open_backend
     from srft.harness.stages.evaluate import Grader, as_json
     from srft.harness.stages.evaluate import evaluate as grade_all
+    from srft.harness.stages.progress import Progress
 
     if predictions is None:
         asked = _of_run(required(run, "--run (or --predictions)"), round_number, tasks=tasks, only=ids(only))
@@ -73,7 +74,9 @@ def evaluate(
             timeout_s=timeout_s or grading.timeout_s,
             container=grading.container,
         )
-        with closing(backend), closing(grader), _counting(len(asked.submissions)) as count:
+        progress = Progress(total=len(asked.submissions))
+        telling = opened.live.stage("evaluate", asked.folder, progress.counts)
+        with closing(backend), closing(grader), telling, _counting(progress) as count:
             evaluation = grade_all(asked.submissions, grader, stop=stop, on_grade=count)
             if stop.is_set():
                 end_at_once("stopped; run the same command to resume", 130)
@@ -174,10 +177,11 @@ def _of_predictions(path: Path, number: int | None, predictions: str, *, tasks: 
 
 
 @contextmanager
-def _counting(total: int) -> Iterator[Any]:
+def _counting(progress: Any) -> Iterator[Any]:
     """A progress bar on stderr where that is a terminal; the function it gives is called once a grade."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     columns = (
@@ -186,13 +190,14 @@ def _counting(total: int) -> Iterator[Any]:
         TextColumn("resolved {task.fields[resolved]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        line = bar.add_task("grade", total=total, resolved=0)
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        line = bar.add_task("grade", total=progress.total, resolved=0)
         resolved = 0
 
         def count(grade: Any) -> None:
             nonlocal resolved
             resolved += bool(grade.resolved)
+            progress.add(done=1)
             bar.update(line, advance=1, resolved=resolved)
 
         yield count

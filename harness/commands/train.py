@@ -87,13 +87,22 @@ def _train(
     from srft.harness.run.store import Run
     from srft.harness.stages.train import TrainConfig, is_first_process
     from srft.harness.stages.train import train as train_model
+    from srft.harness.stages.training_process import progress_of, tell_progress
 
     transformers.utils.logging.disable_progress_bar()
     if model is None:
         raise InputError("--model is missing, and the recipe names none")
     config = TrainConfig(rows=folder, model=model, out=out, recipe=recipe, evaluation=evaluation)
-    with stopping() as stop, Run(run) if run and is_first_process() else nullcontext():
-        trained = train_model(config, on_log=_log, stop=stop)
+
+    def on_log(logs: dict[str, Any], step: int, steps: int) -> None:
+        tell_progress(out, step=step, steps=steps, eta_s=logs.get("eta_s"))
+        _log(logs, step, steps)
+
+    with stopping() as stop, Run(run) if run and is_first_process() else nullcontext() as opened:
+        with opened.live.stage("train", out, lambda: progress_of(out)) if opened else nullcontext():
+            trained = train_model(config, on_log=on_log, stop=stop)
+        if opened and trained is None:
+            opened.live.incomplete("stopped")
     if trained is None:
         end_at_once("stopped; run the same command to resume from the checkpoint", 130)
     if is_first_process():

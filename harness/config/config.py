@@ -25,6 +25,7 @@ from srft.env.sandbox.contract import Limits, Mode
 from srft.harness.config.errors import Given, wrong_value
 from srft.harness.config.explain import struct_in
 from srft.harness.config.identity import model_id, prompt_id, tasks_id
+from srft.harness.stages.hooks import HooksConfig
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -155,6 +156,8 @@ class CollectConfig(EpisodesConfig, frozen=True, kw_only=True, forbid_unknown_fi
     """Instance ids to collect on; all tasks unless given."""
     attempts_by_task: Annotated[dict[str, Annotated[int, MORE_THAN_0]], ADDS] = {}
     """Instance id -> its number of episodes, where that is not `attempts`."""
+    hooks: Annotated[HooksConfig, MAY_CHANGE] = HooksConfig()
+    """A command or a webhook to tell when the collection ends and when it fails."""
 
     def episodes_of(self, task_ids: Iterable[str]) -> Iterator[tuple[str, int]]:
         """(task id, attempt) of each episode that is asked for."""

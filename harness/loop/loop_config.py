@@ -30,6 +30,7 @@ from srft.harness.config.identity import (
 from srft.harness.loop.choice import Choice
 from srft.harness.loop.promotion import Promotion
 from srft.harness.serve.server import ServeConfig
+from srft.harness.stages.hooks import HooksConfig
 from srft.train.fit.recipe import Recipe, recipe_file
 from srft.train.rows.contamination import By
 from srft.train.rows.mask import Arm, MaskPolicy
@@ -171,6 +172,8 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     may_fail: Annotated[Share, MAY_CHANGE] = 0.0
     """The share of episodes that infrastructure may end or leave ungraded without stopping the loop."""
     budget: Annotated[Budget, MAY_CHANGE] = Budget()
+    hooks: Annotated[HooksConfig, MAY_CHANGE] = HooksConfig()
+    """A command or a webhook to tell at the end of each stage and at a failure."""
     plan: Annotated[LoopAssumptions, MAY_CHANGE] = LoopAssumptions()
 
     @property

@@ -25,13 +25,16 @@ from srft.env.identity import additions, identity, key
 from srft.harness.config.config import CollectConfig, EpisodesConfig
 from srft.harness.look.report.write import write_report
 from srft.harness.loop.loop_config import LoopConfig
+from srft.harness.loop.round_log import RoundLog
 from srft.harness.loop.served import ServedModels
 from srft.harness.loop.sources import Sources
+from srft.harness.run.live import Counts
 from srft.harness.run.stages import Stages, joint_key
 from srft.harness.run.store import Round, Run
 from srft.harness.stages.collect import Episodes, collect
 from srft.harness.stages.critique import Runs
 from srft.harness.stages.evaluate import as_json
+from srft.harness.stages.hooks import Hooks
 from srft.harness.stages.practice import Making
 from srft.train.fit.weights import weights_id
 
@@ -94,6 +97,8 @@ class LoopWork:
         self.unmeasured: list[str] = []
         self.is_left = False
         workers = max(config.collect.workers, config.evaluate.workers)
+        self.hooks = Hooks(config.hooks, run.path)
+        self.log = RoundLog(config.recipe_of(config.seeds[0]).logger, run.path)
         self.servers = ServedModels(config.serve, logs=run.path / "logs", workers=workers)
         self.sources = Sources()
 
@@ -107,7 +112,7 @@ class LoopWork:
             served = self.servers.serve(
                 model, name=f"{round_.path.name}.{cell}", base=self.config.model, sampling=evaluation.openai
             )
-            stages.finish(f"serve.{cell}", made_key, wall_s=served.wall_s, figures=served.figures)
+            self.finish(stages, f"serve.{cell}", made_key, wall_s=served.wall_s, figures=served.figures)
             place = round_.evaluation(cell)
             return self.collect(evaluation, held_out, "student", into=place, model=served.model)
 
@@ -175,8 +180,9 @@ class LoopWork:
         *,
         stage: StageName,
         outdates: Iterable[str] = (),
+        counts: Callable[[], Counts] | None = None,
     ) -> dict[str, Any]:
-        """Do a stage unless it is finished; its figures.
+        """Do a stage unless it is finished; its figures. counts: how far it is, where it does not tell that itself.
 
         When its inputs changed, what it made is set aside, and so is what the stages that it `outdates` made: it was
         found out about something else. What was made from these very inputs before is brought back.
@@ -195,9 +201,17 @@ class LoopWork:
         logger.info("{}: {}", folder.name, name)
         stages.begin(name, key)
         began = time.monotonic()
-        figures = work()
-        stages.finish(name, key, wall_s=time.monotonic() - began, figures=figures)
+        with self.run.live.stage(name, folder, counts):
+            figures = work()
+        self.finish(stages, name, key, wall_s=time.monotonic() - began, figures=figures)
         return figures
+
+    def finish(self, stages: Stages, name: str, key: str, *, wall_s: float, figures: dict[str, Any]) -> None:
+        """Note a stage as finished, and tell those who want to know."""
+        stages.finish(name, key, wall_s=wall_s, figures=figures)
+        folder = stages.path.parent
+        self.hooks.stage(name, folder, wall_s=wall_s, figures=figures)
+        self.log.stage(name, int(folder.name.removeprefix("round-")), figures)
 
     def leave(self, stage: StageName, what: str) -> NoReturn:
         """The end of what was asked for. Raises InputError where a later stage was asked for too, as it needs this."""

@@ -47,6 +47,7 @@ from srft.harness.loop.loop_work import (
 )
 from srft.harness.loop.loop_yaml import keep_loop_config
 from srft.harness.loop.promotion import decide
+from srft.harness.loop.round_log import check_logger
 from srft.harness.loop.sources import Sources
 from srft.harness.run.stages import Stages
 from srft.harness.run.store import Round, Run
@@ -57,7 +58,7 @@ from srft.harness.stages.critique import CritiqueConfig, critique, standing
 from srft.harness.stages.models import close_model, open_model
 from srft.harness.stages.practice import practice
 from srft.harness.stages.rows import RowsConfig, make_rows, refuse_evaluated
-from srft.harness.stages.training_process import train_in_process
+from srft.harness.stages.training_process import progress_of, train_in_process
 from srft.train.fit.weights import weights_id
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
@@ -94,16 +95,24 @@ def loop(
     with BudgetWatch(config.budget, run.path, stop) as budget:
         rounds = _Rounds(config, run, stop, displays or Displays(), stages)
         try:
-            rounds.go()
+            with rounds.hooks.failures(but=(Stopped,)), run.live.stage("loop", run.path):
+                rounds.go()
+                report = rounds.report()
         except Stopped:
-            return Outcome(False, budget.spent or "stopped", rounds.model, None)
+            reason = budget.spent or "stopped"
+            run.live.incomplete(reason)
+            rounds.hooks.stopped(reason)
+            return Outcome(False, reason, rounds.model, None)
         finally:
             rounds.servers.close()
-    return Outcome(True, None, rounds.model, rounds.report(), tuple(rounds.unmeasured))
+            rounds.log.close()
+    rounds.hooks.finished()
+    return Outcome(True, None, rounds.model, report, tuple(rounds.unmeasured))
 
 
 def _check_names(config: LoopConfig) -> None:
     """What a later stage would stumble on, before anything is done. Raises InputError."""
+    check_logger(config.recipe_of(config.seeds[0]).logger)
     if config.critic != "oracle":  # which needs the tasks
         open_critic(config.critic, judge=config.judge)
     if config.runs is not None:
@@ -147,7 +156,8 @@ class _Rounds(LoopWork):
         folder = self.run.path / "practice"
         if "practice" in self.only:
             sandbox, watch = self.config.collect.sandbox.kind, self.displays.practice
-            made = practice(self.config.practice, folder, sandbox=sandbox, stop=self.stop, watch=watch)
+            with self.run.live.stage("practice", folder):
+                made = practice(self.config.practice, folder, sandbox=sandbox, stop=self.stop, watch=watch)
             self.check_stop()
             if made.missing:
                 logger.warning("{}: {} tasks fewer than asked for: the tests see no more bugs", folder, made.missing)
@@ -338,7 +348,7 @@ class _Round:
         figures = {name: getattr(made, name) for name in ROWS_FIGURES}
         if not self.stages.done(f"rows.{arm}", made.fingerprint):
             wall_s = time.monotonic() - began
-            self.stages.finish(f"rows.{arm}", made.fingerprint, wall_s=wall_s, figures=figures)
+            self.rounds.finish(self.stages, f"rows.{arm}", made.fingerprint, wall_s=wall_s, figures=figures)
         return made.fingerprint
 
     def _carried(self) -> list[Round]:
@@ -376,6 +386,7 @@ class _Round:
             work,
             stage="train",
             outdates=[f"serve.{cell}", f"evaluate.{cell}", "promote"],
+            counts=lambda: progress_of(out),
         )
         return str(out)
 

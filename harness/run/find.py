@@ -51,9 +51,9 @@ def find_run(name: str | Path) -> Path:
     """The run directory of that name. Raises InputError, which names those that are near."""
     run = Path(name)
     if not run.is_dir():
-        raise InputError(f"{run}: no such run directory; check --run{_runs_near(run)}")
+        raise InputError(f"{run}: no such run directory; check --run{runs_near(run)}")
     if not any(round_folders(run)):
-        raise InputError(f"{run}: not a run directory (it has no round-000); check --run{_runs_near(run)}")
+        raise InputError(f"{run}: not a run directory (it has no round-000); check --run{runs_near(run)}")
     return run
 
 
@@ -95,8 +95,8 @@ def _rounds(rounds: list[int], with_runs: list[int]) -> str:
     return said + (f", {', '.join(map(str, empty))} without trajectories" if empty else "")
 
 
-def _runs_near(run: Path) -> str:
-    """What lies beside it, as the end of a sentence."""
+def runs_near(run: Path) -> str:
+    """The runs that lie beside it, as the end of a sentence."""
     if not run.parent.is_dir():
         return ""
     runs = sorted(folder.name for folder in run.parent.iterdir() if folder.is_dir() and any(round_folders(folder)))

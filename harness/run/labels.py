@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from srft.critic.labels.labels import Critique, StepLabel, effective_labels, is_by
-from srft.harness.run.index import CODES, CritiqueEntry, label_of
+from srft.harness.run.entries import CODES, CritiqueEntry, label_of
 from srft.train.rows.mask import Arm, label_source
 
 Told = Critique | CritiqueEntry

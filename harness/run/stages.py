@@ -90,6 +90,10 @@ class Stages:
         """(name, stage), in the order in which they were first finished."""
         return list(self._stages.items())
 
+    def unfinished(self) -> list[str]:
+        """Those that were begun and not finished since."""
+        return list(self._begun)
+
     def done(self, name: str, key: str) -> bool:
         """Whether a stage was finished from these very inputs."""
         return name in self._stages and self._stages[name].key == key

@@ -30,10 +30,12 @@ from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique
 from srft.env.errors import InputError, SrftError, StorageError
 from srft.env.grading.grade import Grade
+from srft.harness.run.live import Telling
 from srft.harness.run.locks import Lock, alone_in, holder, take
 
 if TYPE_CHECKING:
-    from srft.harness.run.index import GradeEntry, Index
+    from srft.harness.run.entries import GradeEntry
+    from srft.harness.run.index import Index
 
 T = TypeVar("T")
 
@@ -310,6 +312,8 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.live = Telling(self.path)
+        """What is told of this process's work, for those who look at the run meanwhile."""
         self._lock: Lock | None = None
 
     def __enter__(self) -> Self:
@@ -331,6 +335,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.live.__exit__(kind, error, trace)
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -12,6 +12,7 @@ world ended. A run keeps its configuration: another one is refused, except for w
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -24,7 +25,6 @@ from loguru import logger
 from srft.agent.formats import FORMATS
 from srft.agent.models.contract import Model
 from srft.agent.prompts.prompt import Prompt
-from srft.agent.records import Step
 from srft.env.backends import Backend
 from srft.env.errors import InfrastructureError, InputError, SrftError
 from srft.env.grading.grade import Grade
@@ -36,7 +36,8 @@ from srft.harness.run.store import Round, Run, UnreadableRecord
 from srft.harness.stages.backend import open_backend
 from srft.harness.stages.cluster import Cluster, RemoteEpisodes
 from srft.harness.stages.episodes import EpisodeRunner, first_line
-from srft.harness.stages.evaluate import Evaluation, Grader, Submission, evaluate, submissions_of_run
+from srft.harness.stages.evaluate import Evaluation, Grader, Submission, as_json, evaluate, submissions_of_run
+from srft.harness.stages.hooks import Hooks
 from srft.harness.stages.jobs import FAILURES_IN_A_ROW, JobFailed, run_jobs
 from srft.harness.stages.models import check_model, close_model, configured_model
 from srft.harness.stages.progress import Progress
@@ -51,14 +52,20 @@ class Job(NamedTuple):
 
 @dataclass(kw_only=True)
 class Episodes(Progress):
-    """How far a collection is. `failed` episodes are not done: the same command again tries them."""
+    """How far a collection is. `failed` episodes are not done: the same command again tries them. grading: how many
+    patches are being graded or wait for it."""
 
     graded: int = 0
     resolved: int = 0
+    grading: Callable[[], int] = lambda: 0
 
     @property
     def finished(self) -> int:
         return self.resumed + self.done
+
+    @property
+    def after(self) -> str:
+        return f"grading {count}" if (count := self.grading()) else ""
 
 
 class Summary(NamedTuple):
@@ -114,14 +121,29 @@ def collect(
             check_model(asked)
         write_config(config, folder, backend=backend.name)
         try:
-            with watch(collection.progress):
+            hooks = Hooks(config.hooks, run.path)
+            telling = run.live.stage("collect", round_.path, collection.progress.counts)
+            with hooks.failures(), watch(collection.progress), telling:
                 collection.run()
-                return collection.summary()
+                summary = collection.summary()
+            _tell_end(summary, hooks, run, round_, wall_s=time.monotonic() - collection.progress.started)
+            return summary
         finally:
             write_predictions(round_)
             images = {task.image: backend.image_id(task.image) for task in tasks}
             write_config(config, folder, backend=backend.name, images=images)
             collection.close()
+
+
+def _tell_end(summary: Summary, hooks: Hooks, run: Run, round_: Round, *, wall_s: float) -> None:
+    """To those who look at the run, and to its hooks."""
+    counts = {name: getattr(summary, name) for name in ("episodes", "finished", "failed")}
+    verdicts = as_json(summary.evaluation) if summary.evaluation else {}
+    hooks.stage("collect", round_.path, wall_s=wall_s, figures=counts | verdicts)
+    if not summary.complete:
+        reason = summary.reason or ("stopped" if summary.cancelled else "some episodes failed or are not graded")
+        run.live.incomplete(reason)
+        hooks.stopped(reason)
 
 
 def _backend(config: CollectConfig, folder: Path) -> Backend:
@@ -199,6 +221,7 @@ class _Collection:
             container=config.grading.container,
             elsewhere=elsewhere,
         )
+        self.progress.grading = self.grader.waiting
         self.reason: SrftError | None = None
 
     def run(self) -> None:
@@ -222,27 +245,25 @@ class _Collection:
 
     def _do(self, job: Job) -> None:
         """Raises JobFailed where infrastructure ended it."""
-        self.progress.add(running=1)
+        episode = (job.task.instance_id, job.attempt)
+        self.progress.begin_episode(*episode)
         try:
-            trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=self._count)
+            on_step = functools.partial(self.progress.step, *episode)
+            trajectory = self.runner.run(job.task, job.attempt, stop=self.stop, on_step=on_step)
             if trajectory is None or trajectory.stop_reason == "cancelled":
                 return
             self.round.trajectories.append(trajectory)
             if trajectory.stop_reason == "infra_error":
                 raise InfrastructureError(trajectory.detail or "no reason recorded")
         except (InfrastructureError, UnreadableRecord) as error:
-            self.progress.add(failed=1)
+            self.progress.fail(f"{job.task.instance_id}#{job.attempt}", first_line(str(error)))
             raise JobFailed(job.task.instance_id, str(error)) from error
         finally:
-            self.progress.add(running=-1)
+            self.progress.end_episode(*episode)
         self.progress.add(done=1)
         if self.config.grading.enabled:
             submission = Submission(job.task, trajectory.patch, job.attempt)
             self.grader.submit(submission).add_done_callback(self._graded)
-
-    def _count(self, step: Step) -> None:
-        tokens = step.usage.completion_tokens if step.usage else None
-        self.progress.add(steps=1, tokens=tokens or 0)
 
     def _graded(self, future: "Future[Grade]") -> None:
         if future.cancelled():

@@ -53,6 +53,7 @@ from srft.harness.stages.ceiling import Ceiling
 from srft.harness.stages.cluster import Cluster
 from srft.harness.stages.critics import check_critic, closing_critic, open_critic
 from srft.harness.stages.critique_plan import Cost, CritiqueAssumptions, CritiquePlan, cost_of, hours, nobody, summed
+from srft.harness.stages.hooks import Hooks, HooksConfig
 from srft.harness.stages.jobs import FAILURES_IN_A_ROW, POLL_S, JobFailed, run_jobs
 from srft.harness.stages.progress import Progress
 from srft.harness.stages.subjects import Subjects, subjects_of
@@ -88,6 +89,8 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What `--plan` and `max_usd` assume."""
     ray: RayConfig = RayConfig()
     """Ask a judge from many machines."""
+    hooks: Annotated[HooksConfig, MAY_CHANGE] = HooksConfig()
+    """A command or a webhook to tell when the critique ends and when it fails."""
 
 
 @dataclass(kw_only=True)
@@ -181,12 +184,19 @@ def critique(
         asked = cluster.judge(critic) if cluster and isinstance(critic, Judge) else critic
         ceiling = _ceiling(config, round_, critic, evidence)
         stage = _Stage(config, round_, asked, evidence, subjects, stop=stop, ceiling=ceiling)
-        with watch(stage.progress):
+        hooks = Hooks(config.hooks, run.path)
+        with hooks.failures(), watch(stage.progress), run.live.stage("critique", round_.path, stage.progress.counts):
             if batch is not None and isinstance(critic, Judge):
                 _by_batches(stage, batch, critic)
             elif reason := stage.run():
                 stage.give_up(reason)
-        return stage.summary()
+        summary = stage.summary()
+        hooks.stage("critique", round_.path, wall_s=summary.seconds, figures=msgspec.to_builtins(summary))
+        if not summary.complete:
+            reason = summary.reason or ("stopped" if summary.cancelled else "some runs are not judged")
+            run.live.incomplete(reason)
+            hooks.stopped(reason)
+        return summary
 
 
 def _ceiling(config: CritiqueConfig, round_: Round, critic: Critic, evidence: EvidenceBook) -> Ceiling | None:
@@ -374,7 +384,7 @@ class _Stage:
                 if refused := self._ceiling.refuses(trajectory):
                     self._refused = refused
                     return
-            self.progress.add(running=1)
+            self.progress.begin_episode(trajectory.task_id, trajectory.attempt)
             yield trajectory
 
     def _judge(self, trajectory: Trajectory) -> None:
@@ -401,7 +411,7 @@ class _Stage:
             self._count(Spent(), trajectory)
             self._fail(trajectory, f"a fault of srft, please report it: {type(error).__name__}: {error}")
         finally:
-            self.progress.add(running=-1)
+            self.progress.end_episode(trajectory.task_id, trajectory.attempt)
 
     def _ended(self, trajectory: Trajectory, told: Critique | None) -> None:
         self._left.discard(trajectory.id)
@@ -430,6 +440,7 @@ class _Stage:
         usage = Usage(**{name: getattr(spent, name) for name in Usage.__struct_fields__})
         with self._lock:
             self._spent_now = self._spent_now.plus_calls(spent.calls, usage, spent.wall_s)
+            self.progress.cost_usd = self._spent_now.cost_usd
         if self._ceiling is not None:
             self._ceiling.ended(trajectory.id, spent.cost_usd if spent.calls else 0.0)
 
@@ -441,7 +452,7 @@ class _Stage:
     def _fail(self, trajectory: Trajectory, error: str) -> NoReturn:
         subject = f"{trajectory.task_id} attempt {trajectory.attempt}"
         logger.warning("{} ({}): {}", subject, trajectory.id, error)
-        self.progress.add(done=1, failed=1)
+        self.progress.fail(subject, error)
         with self._lock:
             self._left.discard(trajectory.id)
             self.failures[subject] = error

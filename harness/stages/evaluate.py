@@ -144,6 +144,11 @@ class Grader:
                 container=self._container,
             )
 
+    def waiting(self) -> int:
+        """How many patches are being graded or wait for it."""
+        with self._lock:
+            return len(self._running)
+
     def __enter__(self) -> Self:
         return self
 

@@ -127,7 +127,8 @@ def import_runs(
     if verdicts is not None:
         _check_report(files, verdicts, choice=choice, report=report)
     adding = _Adding(_Known(round_), round_, choice, _Progress(total=choice.limit or 0))
-    with watch(adding.progress) if watch else nullcontext():
+    shown = watch(adding.progress) if watch else nullcontext()
+    with shown, run.live.stage("import", round_.path, adding.progress.counts):
         is_through = adding.all_of(files, verdicts, stop or threading.Event())
     missing = set(choice.only or ()) - adding.tasks if is_through else set()
     is_stopped = stop is not None and stop.is_set()

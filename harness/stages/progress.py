@@ -1,6 +1,7 @@
 """How far a stage is: counted by its workers, shown to a person while it goes on.
 
-Writes to stderr: one live line in a terminal, a line every so often in a log file.
+Writes to stderr: one live line in a terminal, a line every so often in a log file. What others see of it (`counts`)
+goes into the run's live.json.
 
     progress = Progress(total=20, resumed=3)
     with watch(progress, lambda it: [f"runs {it.resumed + it.done}/{it.total}", f"steps {it.steps:,}"]):
@@ -9,15 +10,22 @@ Writes to stderr: one live line in a terminal, a line every so often in a log fi
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 from loguru import logger
+
+from srft.agent.records import Step
+from srft.harness.run.live import Counts, Doing
 
 REFRESHES_PER_S = 4
 LOG_INTERVAL_S = 15.0
+COMMAND_CHARS = 200
+KEPT_FAILURES = 5
 
 
 @dataclass(kw_only=True)
@@ -25,7 +33,8 @@ class Progress:
     """What is known of a stage while it goes on. Written by the workers, read by the display.
 
     total: to be done in all, what was on file before (`resumed`) included. done: by this command, and not to be done
-    again by it.
+    again by it. failed: tried by this command, and not done. cost_usd: `None` while no reply says what it cost.
+    episodes: those that are running, by task and attempt. failures: the last few.
     """
 
     total: int
@@ -35,7 +44,10 @@ class Progress:
     running: int = 0
     steps: int = 0
     tokens: int = 0
+    cost_usd: float | None = None
     started: float = field(default_factory=time.monotonic)
+    episodes: dict[tuple[str, int], Doing] = field(default_factory=dict)
+    failures: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_FAILURES))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
@@ -43,12 +55,64 @@ class Progress:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
+    def begin_episode(self, task_id: str, attempt: int) -> None:
+        with self.lock:
+            self.running += 1
+            self.episodes[task_id, attempt] = Doing(task_id=task_id, attempt=attempt, began_at=time.time())
+
+    def end_episode(self, task_id: str, attempt: int) -> None:
+        with self.lock:
+            self.running -= 1
+            self.episodes.pop((task_id, attempt), None)
+
+    def step(self, task_id: str, attempt: int, step: Step) -> None:
+        """Count a step that has ended."""
+        usage = step.usage
+        with self.lock:
+            self.steps += 1
+            self.tokens += (usage.completion_tokens or 0) if usage else 0
+            if usage and usage.cost_usd is not None:
+                self.cost_usd = (self.cost_usd or 0.0) + usage.cost_usd
+            if (doing := self.episodes.get((task_id, attempt))) is not None:
+                told = msgspec.structs.replace(doing, step=step.index, command=_command(step), stepped_at=time.time())
+                self.episodes[task_id, attempt] = told
+
+    def fail(self, subject: str, reason: str) -> None:
+        with self.lock:
+            self.failed += 1
+            self.failures.append(f"{subject}: {reason}")
+
+    @property
+    def after(self) -> str:
+        """What is still to be done when the last one has ended, in words; empty where that is nothing."""
+        return ""
+
     @property
     def eta_s(self) -> float | None:
-        """Seconds to go at the pace so far."""
+        """Seconds to go at the pace so far; `None` where that is not known, or nothing is left to do."""
         if not self.done:
             return None
-        return (time.monotonic() - self.started) / self.done * (self.total - self.resumed - self.done)
+        left = self.total - self.resumed - self.done - self.failed
+        return (time.monotonic() - self.started) / self.done * left if left > 0 else None
+
+    def counts(self) -> Counts:
+        """What others see of it."""
+        with self.lock:
+            same = ("total", "resumed", "done", "failed", "running", "steps", "tokens", "cost_usd", "eta_s", "after")
+            return Counts(
+                **{name: getattr(self, name) for name in same},
+                episodes=tuple(self.episodes.values()),
+                failures=tuple(self.failures),
+            )
+
+
+def _command(step: Step) -> str:
+    """What a step ran, its first line."""
+    if step.action is None:
+        return ""
+    arguments = step.action.arguments
+    text = str(arguments.get("command") or next(iter(arguments.values()), "") or step.action.tool)
+    return text.strip().partition("\n")[0][:COMMAND_CHARS]
 
 
 P = TypeVar("P", bound=Progress)
@@ -56,12 +120,18 @@ P = TypeVar("P", bound=Progress)
 
 def _line(progress: P, figures: Callable[[P], list[str]]) -> str:
     with progress.lock:
-        parts, eta_s = figures(progress), progress.eta_s
+        parts, eta_s, after = figures(progress), progress.eta_s, progress.after
+        left = progress.total - progress.resumed - progress.done - progress.failed
         if progress.resumed:
             parts.insert(1, f"resumed {progress.resumed}")
         if progress.failed:
             parts.append(f"failed {progress.failed}")
-    parts.append("ETA ?" if eta_s is None else f"ETA {clock(eta_s)}")
+        if progress.cost_usd is not None:
+            parts.append(f"${progress.cost_usd:,.2f}")
+    if after:
+        parts.append(after)
+    if left > 0 or not progress.total:
+        parts.append("ETA ?" if eta_s is None else f"ETA {clock(eta_s)}")
     return "  ".join(parts)
 
 
@@ -85,9 +155,12 @@ def watch(progress: P, figures: Callable[[P], list[str]]) -> Iterator[None]:
 
     console = Console(stderr=True)
     if console.is_terminal:
-        # get_renderable is called at each refresh, so that the display needs no thread of its own.
+        # get_renderable is called at each refresh, so that the display needs no thread of its own. Meanwhile rich puts
+        # its own stream in the place of sys.stderr, which writes above the line; the log looks for it there (cli.py).
         with Live(
-            get_renderable=lambda: Text(_line(progress, figures)), console=console, refresh_per_second=REFRESHES_PER_S
+            get_renderable=lambda: Text(_line(progress, figures), no_wrap=True, overflow="ellipsis"),
+            console=console,
+            refresh_per_second=REFRESHES_PER_S,
         ):
             yield
         return

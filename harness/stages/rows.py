@@ -24,7 +24,7 @@ from srft.env.errors import InputError
 from srft.env.identity import ADDS, adds_by, decides_by, identity, key, tokenizer_id
 from srft.env.tasks.task import load_tasks
 from srft.harness.config.identity import tasks_ids
-from srft.harness.run.index import tool_error_codes
+from srft.harness.run.entries import tool_error_codes
 from srft.harness.run.labels import Told, labels_of_arm
 from srft.harness.run.store import Round
 from srft.train.rows.contamination import By, refuse_contamination

@@ -14,8 +14,8 @@ import msgspec
 
 from srft.critic.labels.labels import Critic, Critique, evidence_id, says_something
 from srft.env.errors import InputError
+from srft.harness.run.entries import ENDED_BY_INFRASTRUCTURE, RunEntry
 from srft.harness.run.evidence import EvidenceBook
-from srft.harness.run.index import ENDED_BY_INFRASTRUCTURE, RunEntry
 from srft.harness.run.store import Round
 
 

@@ -7,16 +7,22 @@ What it takes of memory is free again when it ends, and one process or eight are
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from srft.env.errors import SrftError
+from srft.harness.run.live import Counts
 from srft.train.fit.finetune import Trained, read_trained
 
+PROGRESS = Path("checkpoints", "progress.json")
 PR_SET_PDEATHSIG = 1
 SHUTDOWN_S = 1800
 
@@ -49,6 +55,33 @@ def train_in_process(
     if code != 0 or trained is None:
         raise TrainingFailed(f"the training of {out} ended with exit code {code}; what it said stands above")
     return trained
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """How far a training is, in the file that its process writes."""
+
+    step: int
+    steps: int
+    eta_s: float | None = None
+
+
+def tell_progress(out: Path, *, step: int, steps: int, eta_s: float | None) -> None:
+    """Note how far a training is, beside its checkpoints, with which the file goes away."""
+    path = out / PROGRESS
+    with suppress(OSError):  # a training is not to end over it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(msgspec.json.encode(_Told(step, steps, eta_s)))
+        os.replace(temporary, path)
+
+
+def progress_of(out: Path) -> Counts:
+    """How far the training of a folder is."""
+    try:
+        told = msgspec.json.decode((out / PROGRESS).read_bytes(), type=_Told)
+    except (OSError, msgspec.DecodeError):
+        return Counts()
+    return Counts(total=told.steps, done=told.step, eta_s=told.eta_s)
 
 
 def _launcher(processes: int) -> list[str]:

@@ -20,10 +20,24 @@ from benchmarks.rows import Bench, Row
 
 from srft.critic.labels.labels import Evidence
 from srft.critic.rules.rules import ToolErrorCritic
+from srft.harness.run.search import FILE_NAME as SEARCH_INDEX
 
 RUNS, QUICK_RUNS = 20_000, 2_000
 ROUNDS = 10
 GOAL_MS, GOAL_MB = 300.0, 500.0
+SEARCHED = (
+    "ValidationError",
+    "import",
+    "django",
+    "migration",
+    "TypeError",
+    "separable",
+    "test",
+    "quantity",
+    "the",
+    "zzz",
+)
+"""In many texts, in some, in none."""
 
 
 def viewer(bench: Bench) -> dict[str, Row]:
@@ -35,6 +49,8 @@ def viewer(bench: Bench) -> dict[str, Row]:
         with _Server(Path(folder)) as server:  # makes the index
             first_start_s = server.start_s
         with _Server(Path(folder)) as server:
+            indexed_s = server.wait_for_texts()
+            index_mb = (Path(folder) / "round-000" / SEARCH_INDEX).stat().st_size / 1e6
             times = _ask(server, rounds=bench.rounds(ROUNDS))
             memory_mb = server.memory_peak_mb
     note = f"no peer; {count:,} trajectories, {written / 1e9:.1f} GB"
@@ -53,6 +69,9 @@ def viewer(bench: Bench) -> dict[str, Row]:
         value=round(memory_mb, 1), unit="MB", peer=f"{note}; the peak", goal=goal, met=memory_mb <= GOAL_MB
     )
     rows["viewer_first_start"] = Row(value=round(first_start_s, 1), unit="s", peer=f"{note}; the index is made")
+    rows["viewer_search_index"] = Row(
+        value=round(indexed_s, 1), unit="s", peer=f"{note}; texts indexed beside the pages, {index_mb:,.0f} MB"
+    )
     rows["viewer_later_start"] = Row(value=round(server.start_s, 1), unit="s", peer=f"{note}; the index is there")
     return rows
 
@@ -74,11 +93,18 @@ def write_runs(folder: Path, recorded: list, count: int) -> int:
 
 def _ask(server: "_Server", *, rounds: int) -> dict[str, list[float]]:
     """Name -> seconds of each round; the run that is opened is another one each time."""
-    times: dict[str, list[float]] = {"first_page": [], "filter": [], "sort_by_masked": [], "run": []}
+    names = ("overview", "first_page", "filter", "sort_by_masked", "search", "search_phrase", "run", "version")
+    times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
+        server.get("/", times["overview"])
         table = server.get("/table/round-000", times["first_page"])
         server.get("/table/round-000?outcome=unresolved&q=sympy&arm=srft", times["filter"])
         server.get(f"/table/round-000?sort=-masked&arm=srft&page={number + 1}", times["sort_by_masked"])
+        # Each word another one, so that no order of an earlier round is asked for again.
+        word = SEARCHED[number % len(SEARCHED)]
+        server.get(f"/table/round-000?text={word}", times["search"])
+        server.get(f"/table/round-000?text=%22{word}+{word}%22+or&outcome=unresolved", times["search_phrase"])
+        server.get("/version", times["version"])
         links = re.findall(r'href="(/run/round-000/[^"]+)"', table)
         server.get(links[number * 7 % len(links)], times["run"])
     return times
@@ -92,12 +118,22 @@ class _Server:
         began_s = time.perf_counter()
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
-        self._address = self._process.stdout.readline().split()[0].rstrip("/")
+        address = self._process.stdout.readline().split()[0]
         self.start_s = time.perf_counter() - began_s
+        self._address = address.partition("/?")[0]
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        self._opener.open(address).read()  # its key, for a cookie
+
+    def wait_for_texts(self) -> float:
+        """Until the texts are indexed; the seconds since the start."""
+        began_s = time.perf_counter()
+        while "are being indexed" in self.get("/table/round-000?text=zzz", []):
+            time.sleep(0.5)
+        return time.perf_counter() - began_s + self.start_s
 
     def get(self, address: str, times: list[float]) -> str:
         began_s = time.perf_counter()
-        with urllib.request.urlopen(self._address + address.replace("&amp;", "&")) as answer:
+        with self._opener.open(self._address + address.replace("&amp;", "&")) as answer:
             content: str = answer.read().decode()
         times.append(time.perf_counter() - began_s)
         return content

@@ -2,7 +2,8 @@
 
 Reads a folder of rows and a model; writes a model folder: the weights (or the adapter), the tokenizer whose template
 was trained on, `training.json` (what was done, on which tasks, and every logged figure), `loss.png`, and `checkpoints/`
-while it runs. The same command resumes after a stop, from the last whole checkpoint.
+while it runs; with `logger: tensorboard` also `tensorboard/`. The same command resumes after a stop, from the last
+whole checkpoint.
 
     trained = finetune(RowTable.open("rows/srft"), recipe, model="models/base", out=Path("model"))
     trained.figures["held_out_loss"]
@@ -28,6 +29,7 @@ from loguru import logger
 from torch import distributed
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from srft.critic.distil import FormConfig
 from srft.env.errors import InputError
@@ -113,6 +115,7 @@ def finetune(
     begun = _Begin(trainer, slices, kept=out / "checkpoints" / "before.json", sharded=recipe.fsdp)
     for callback in (begun, _Checkpoints(fingerprint), *([_Report(on_log)] if on_log else []), _Stop(stop)):
         trainer.add_callback(callback)
+    _curves_in(out / "tensorboard", trainer)
     arguments.eval_on_start &= checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < schedule.steps:
@@ -140,6 +143,13 @@ def finetune(
         _write(trained, out)
     trainer.accelerator.wait_for_everyone()
     return trained
+
+
+def _curves_in(folder: Path, trainer: MaskedTrainer) -> None:
+    """Have TensorBoard's curves outlive the checkpoints, among which transformers writes them."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder)
 
 
 def make_trainer(

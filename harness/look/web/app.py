@@ -1,15 +1,19 @@
-"""The server: addresses to pages. Reads the run as it is at each request; writes labels, nothing else.
+"""The server of one run: addresses to pages. Reads the run as it is at each request; writes labels, nothing else.
 
-app = make_app(Viewer(Path("runs/demo")))
-serve(app, listener, on_ready=print)
+    access = Access.here(port)
+    serve(make_app(Viewer(Path("runs/demo")), access=access), listener, access, host="127.0.0.1", on_ready=print)
 
 GET  /                          the run at a glance
-GET  /table/PLACE?outcome=...   trajectories, filtered and sorted
+GET  /table/PLACE?outcome=...   trajectories, filtered and sorted; with text=... those that hold it
+GET  /csv/PLACE?outcome=...     the same as CSV
 GET  /run/PLACE/ID?arm=...      one of them, with #step-12
 GET  /tokens/PLACE/ID?arm=...   its token rows
 GET  /text/PLACE/ID?part=...    a folded text, whole
 GET  /contrast, /outcomes       two runs, two places side by side
+GET  /version, /live            what to look for a change at; what goes on now
 POST /labels                    a person's word on a step
+
+`folder_app.py` serves a folder of runs: the same addresses, below /at/RUN.
 """
 
 import gc
@@ -24,29 +28,37 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from srft.env.errors import InputError, StorageError
-from srft.harness.look.web.guard import Guard
-from srft.harness.look.web.pages import ASSETS, STATIC, Pages, ServerLinks
+from srft.harness.look.web.guard import Access, Asgi, Guard
+from srft.harness.look.web.pages import ASSETS, STATIC, Pages, ServerLinks, asset_hash
 from srft.harness.look.web.people import Word
 from srft.harness.look.web.table import Query
 from srft.harness.look.web.viewer import Missing, Viewer
 
 BODY_BYTES = 1 << 16
 USUAL_PORT = 8117
+FOREVER = "private, max-age=31536000, immutable"
 
 
-def make_app(viewer: Viewer) -> FastAPI:
-    """Endpoints are plain functions, which FastAPI runs on threads: a slow page holds up no other."""
+def make_app(viewer: Viewer, *, access: Access) -> Asgi:
     token = secrets.token_urlsafe(24)
-    pages = Pages(ServerLinks(), run=viewer.name, person=viewer.person.name, token=token)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, token=token)
-    _add_errors(app, pages)
+    return Guard(run_app(viewer, ServerLinks(), token=token), token=token, access=access)
+
+
+def run_app(viewer: Viewer, links: ServerLinks, *, token: str) -> FastAPI:
+    """The pages of a run, without a guard. Endpoints are plain functions, which FastAPI runs on threads: a slow page
+    holds up no other."""
+    pages = Pages(links, run=viewer.name, person=viewer.person.name, token=token)
+    app = bare_app(pages)
     _add_pages(app, viewer, pages)
+    _add_parts(app, viewer, pages)
     _add_labels(app, viewer, pages)
     return app
 
 
-def _add_errors(app: FastAPI, pages: Pages) -> None:
+def bare_app(pages: Pages) -> FastAPI:
+    """Errors as pages, and the static files."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
     def on_error(request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, Missing) else 500 if isinstance(error, StorageError) else 400
         if request.method == "POST":
@@ -59,6 +71,16 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     app.add_exception_handler(InputError, on_error)
     app.add_exception_handler(StorageError, on_error)
     app.add_exception_handler(404, on_no_page)
+
+    @app.get("/static/{name}")
+    def static(name: str, v: str = "") -> Response:
+        if name not in ASSETS:
+            raise Missing(f"no file {name}")
+        # Asked for by what is in it, a file never changes.
+        headers = {"cache-control": FOREVER} if v == asset_hash(name) else None
+        return FileResponse(STATIC / name, headers=headers)
+
+    return app
 
 
 def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
@@ -78,12 +100,6 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
     def tokens(place: str, run_id: str, request: Request) -> HTMLResponse:
         return HTMLResponse(viewer.tokens(pages, place, run_id, Query.read(request.query_params)))
 
-    @app.get("/text/{place}/{run_id:path}")
-    def text(place: str, run_id: str, part: str = "", step: str = "") -> StreamingResponse:
-        number = int(step) if step.isdecimal() and len(step) < 10 else None
-        pieces = viewer.text(place, run_id, part, number)
-        return StreamingResponse(pieces, media_type="text/plain; charset=utf-8")
-
     @app.get("/contrast")
     def contrast(
         place: str = "",
@@ -101,11 +117,29 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
     def outcomes(left: str = "", right: str = "") -> HTMLResponse:
         return HTMLResponse(viewer.outcomes(pages, left, right))
 
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        if name not in ASSETS:
-            raise Missing(f"no file {name}")
-        return FileResponse(STATIC / name)
+
+def _add_parts(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
+    """What is not a page of its own."""
+
+    @app.get("/csv/{place}")
+    def csv(place: str, request: Request) -> StreamingResponse:
+        lines = viewer.csv(place, Query.read(request.query_params))
+        headers = {"content-disposition": f'attachment; filename="{viewer.csv_name(place)}"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+    @app.get("/text/{place}/{run_id:path}")
+    def text(place: str, run_id: str, part: str = "", step: str = "") -> StreamingResponse:
+        number = int(step) if step.isdecimal() and len(step) < 10 else None
+        pieces = viewer.text(place, run_id, part, number)
+        return StreamingResponse(pieces, media_type="text/plain; charset=utf-8")
+
+    @app.get("/version")
+    def version() -> JSONResponse:
+        return JSONResponse(viewer.version())
+
+    @app.get("/live")
+    def live() -> HTMLResponse:
+        return HTMLResponse(viewer.live(pages))
 
 
 def _add_labels(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
@@ -123,33 +157,40 @@ def _add_labels(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
         return JSONResponse(await run_in_threadpool(viewer.label, pages, word))
 
 
-def listen(port: int | None) -> socket.socket:
-    """A socket on this machine's own address. Without a port the usual one, or where that is taken any free one.
+def listen(port: int | None, host: str = "127.0.0.1") -> socket.socket:
+    """A socket on that address of this machine. Without a port the usual one, or where that is taken any free one.
 
     Raises InputError.
     """
+    try:
+        family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        raise InputError(
+            f"--host {host}: not an address of this machine ({error.strerror}); give 0.0.0.0 for all of them"
+        ) from None
     for candidate in (USUAL_PORT, 0) if port is None else (port,):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", candidate))
+            listener.bind((address[0], candidate))
             return listener
         except OSError as error:
             listener.close()
             reason = error.strerror
+    if port is None:
+        raise InputError(f"--host {host}: cannot be listened on ({reason}); give an address of this machine")
     raise InputError(f"--port {port}: cannot be listened on ({reason}); give another, or none")
 
 
-def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C. on_ready: called with the address once it answers."""
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+def serve(app: Asgi, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+    """Answer until Ctrl-C. on_ready: called once it answers."""
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            on_ready(address)
+            on_ready()
 
     gc.collect()
     gc.freeze()  # the short records stay: a collection in the middle of a page need not walk over a million of them
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)  # type: ignore[arg-type]
     Server(config).run(sockets=[listener])

@@ -5,8 +5,8 @@ Writes a new folder; a half-written one is left under a name that says so.
     written = export_pages(Viewer(Path("runs/demo")), Path("pages"), arm="srft")
     written.runs, written.files, written.bytes
 
-Folded texts that are too long for a page lie beside it as .txt. Files cannot be asked: filters, sorting and labels
-are the server's.
+Folded texts that are too long for a page lie beside it as .txt. A table sorts and filters by itself, on the rows of its
+page; search in texts and labels are the server's. Credentials are left out (`credentials.py`).
 """
 
 import os
@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srft.env.errors import InputError, StorageError
+from srft.harness.look.web.credentials import Secrets, without, without_in_html
 from srft.harness.look.web.folding import Folded
 from srft.harness.look.web.pages import ASSETS, STATIC, FileLinks, Pages, page_file, table_file, text_file
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.index import RunEntry
+from srft.harness.run.entries import RunEntry
 
-PAGE_ROWS = 500
+PAGE_ROWS = 5000
+"""As many as a browser sorts at once."""
 
 
 class Written(NamedTuple):
-    """problems: what is not in the export, and why."""
+    """credentials: how many were left out. problems: what else is not in the export, and why."""
 
     runs: int
     files: int
     bytes: int
+    credentials: int
     problems: list[str]
 
 
@@ -53,7 +56,8 @@ class _Export:
     def __init__(self, viewer: Viewer, folder: Path, *, arm: str | None) -> None:
         self._viewer, self._folder = viewer, folder
         self._query = Query(arm=arm or "")
-        self._files = self._bytes = self._runs = 0
+        self._files = self._bytes = self._runs = self._credentials = 0
+        self._secrets = Secrets.here()
         self._problems: list[str] = []
         self._pages = {
             depth: Pages(FileLinks(depth, with_tokens=arm is not None), run=viewer.name, person=viewer.person.name)
@@ -66,11 +70,11 @@ class _Export:
             place.refresh()
             self._problems += [f"left out: {why}" for why in place.damaged()]
         for name in ASSETS:
-            self._put(f"static/{name}", (STATIC / name).read_bytes())
+            self._write(f"static/{name}", (STATIC / name).read_bytes())
         self._put("index.html", self._viewer.overview(self._pages[0]))
         for place in places:
             self._write_place(place)
-        return Written(self._runs, self._files, self._bytes, self._problems)
+        return Written(self._runs, self._files, self._bytes, self._credentials, self._problems)
 
     def _write_place(self, place: Place) -> None:
         pages = max(1, -(-len(place.standing) // PAGE_ROWS))
@@ -116,10 +120,16 @@ class _Export:
                 if any(text is not None and not text.is_whole for text in found):
                     yield part, view.step.index
 
-    def _put(self, name: str, content: str | bytes) -> None:
+    def _put(self, name: str, content: str) -> None:
+        """Write what may hold credentials."""
+        clean = without_in_html if name.endswith(".html") else without
+        content, found = clean(content, self._secrets)
+        self._credentials += found
+        self._write(name, content.encode(errors="replace"))
+
+    def _write(self, name: str, content: bytes) -> None:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        encoded = content.encode(errors="replace") if isinstance(content, str) else content
-        path.write_bytes(encoded)
+        path.write_bytes(content)
         self._files += 1
-        self._bytes += len(encoded)
+        self._bytes += len(content)

@@ -6,6 +6,7 @@
 Every value that a template prints is made inert first (control and bidi marks become symbols) and then escaped.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -22,18 +23,26 @@ from srft.harness.look import format
 from srft.harness.look.tables import cell_of
 from srft.harness.look.web.places import key_of
 from srft.harness.look.web.table import Query
-from srft.harness.run.index import VERDICTS
+from srft.harness.run.entries import VERDICTS
+from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-ASSETS = ("view.css", "view.js", "view.svg")
+ASSETS = ("view.css", "live.css", "view.js", "live.js", "table.js", "view.svg")
+
+
+@functools.cache
+def asset_hash(name: str) -> str:
+    """What a static file is asked for by, so that a browser may keep it for ever."""
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
 
 
 class Links(Protocol):
     """Where pages lie. is_static: whether they are files, which cannot be asked or labelled."""
 
     is_static: bool
+    runs: str | None
 
     def asset(self, name: str) -> str: ...
     def overview(self) -> str: ...
@@ -44,28 +53,39 @@ class Links(Protocol):
 
 
 class ServerLinks:
-    """Addresses of the server."""
+    """Addresses of the server. base: what stands before all of them; runs: where the list of all runs is, if there is
+    one."""
 
     is_static = False
 
+    def __init__(self, base: str = "", *, runs: str | None = None) -> None:
+        self.base, self.runs = base, runs
+
     def asset(self, name: str) -> str:
-        return f"/static/{name}"
+        return f"{self.base}/static/{name}?v={asset_hash(name)}"
 
     def overview(self) -> str:
-        return "/"
+        return f"{self.base}/"
+
+    def csv(self, place: str, query: Query) -> str:
+        return _asked(f"{self.base}/csv/{quote(place)}", query.address(page=1))
+
+    def form(self, name: str) -> str:
+        """Where a form is sent to, such as `outcomes`."""
+        return f"{self.base}/{name}"
 
     def table(self, place: str, query: Query) -> str:
-        return _asked(f"/table/{quote(place)}", query.address())
+        return _asked(f"{self.base}/table/{quote(place)}", query.address())
 
     def run(self, place: str, run_id: str, query: Query) -> str:
-        return _asked(f"/run/{quote(place)}/{quote(run_id, safe='')}", query.address(page=1))
+        return _asked(f"{self.base}/run/{quote(place)}/{quote(run_id, safe='')}", query.address(page=1))
 
     def tokens(self, place: str, run_id: str, query: Query) -> str | None:
-        return _asked(f"/tokens/{quote(place)}/{quote(run_id, safe='')}", query.address(page=1))
+        return _asked(f"{self.base}/tokens/{quote(place)}/{quote(run_id, safe='')}", query.address(page=1))
 
     def text(self, place: str, run_id: str, part: str, step: int | None = None) -> str:
         asked = {"part": part} | ({} if step is None else {"step": str(step)})
-        return f"/text/{quote(place)}/{quote(run_id, safe='')}?{urlencode(asked)}"
+        return f"{self.base}/text/{quote(place)}/{quote(run_id, safe='')}?{urlencode(asked)}"
 
     def contrast(
         self,
@@ -80,16 +100,17 @@ class ServerLinks:
         """Two runs, of one place unless `other` is the right one's, each under an arm, with one critic's labels."""
         asked = {"place": place, "left": left, "right": right, "other": other, "arm": arms[0], "against": arms[1]}
         asked["critic"] = critic
-        return f"/contrast?{urlencode({name: value for name, value in asked.items() if value})}"
+        return f"{self.base}/contrast?{urlencode({name: value for name, value in asked.items() if value})}"
 
     def outcomes(self, left: str, right: str) -> str:
-        return f"/outcomes?{urlencode({'left': left, 'right': right})}"
+        return f"{self.base}/outcomes?{urlencode({'left': left, 'right': right})}"
 
 
 class FileLinks:
     """Paths of an export, from a page so many folders down. with_tokens: whether it has token pages."""
 
     is_static = True
+    runs = None
 
     def __init__(self, depth: int, *, with_tokens: bool) -> None:
         self._up, self._with_tokens = "../" * depth, with_tokens
@@ -145,6 +166,23 @@ def _asked(path: str, query: str) -> str:
     return f"{path}?{query}" if query else path
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """Templates as compiled by this process: a folder of runs has an environment a run."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        if bucket.key in self._codes:
+            bucket.bytecode_from_string(self._codes[bucket.key])
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        self._codes[bucket.key] = bucket.bytecode_to_string()
+
+
+_compiled = _Compiled()
+
+
 class Pages:
     """Renders templates. token: what a page must show to be allowed to label; `None` where it cannot."""
 
@@ -157,6 +195,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
             finalize=_inert,
+            bytecode_cache=_compiled,
         )
         self._environment.globals.update(
             links=links,
@@ -176,9 +215,9 @@ class Pages:
             "seconds": format.seconds_text,
         }
         figures |= {"share": format.percent, "fixed": partial(format.decimal, digits=2), "plural": format.plural}
-        figures |= {"words": format.words, "shown": format.printable}
+        figures |= {"words": format.words, "shown": format.printable, "interval": format.interval_text}
         self._environment.filters |= {name: _figure(write) for name, write in figures.items()}
-        self._environment.filters |= {"stretches": _stretches, "moment": _moment}
+        self._environment.filters |= {"stretches": _stretches, "moment": _moment, "ago": _ago, "span": _span}
 
         for name in self._environment.list_templates():
             self._environment.get_template(name)  # compiled now, not while the first reader waits
@@ -209,6 +248,24 @@ def _moment(stamp: str) -> str:
     '2026-11-24 19:17:47'
     """
     return stamp.replace("T", " ").removesuffix("+00:00")
+
+
+def _span(seconds: float) -> str:
+    """
+    >>> _span(3.2), _span(75.0)
+    ('3 s', '0:01:15')
+    """
+    return f"{seconds:.0f} s" if seconds < 60 else clock(seconds)
+
+
+def _ago(seconds: float) -> str:
+    """
+    >>> _ago(3.2), _ago(75.0), _ago(7300.0)
+    ('3 s', '1 min', '2 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min" if seconds < 3600 else f"{seconds // 3600:.0f} h"
 
 
 def _stretches(codes: str) -> Iterator[tuple[str, int, int]]:

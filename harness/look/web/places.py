@@ -14,8 +14,11 @@ from pathlib import Path
 
 from srft.critic.labels.labels import Source
 from srft.env.errors import InputError
+from srft.harness.run.entries import CritiqueEntry, RunEntry
 from srft.harness.run.find import find_run, places_of
-from srft.harness.run.index import CritiqueEntry, Index, RunEntry
+from srft.harness.run.index import Index
+from srft.harness.run.live import read_live
+from srft.harness.run.search import TextSearch
 from srft.harness.run.store import Round
 
 
@@ -43,6 +46,7 @@ class Place:
         self.title = name + (f", evaluation of {parts[2]}" if len(parts) > 2 else "")
         self.round = Round(folder)
         self.index = Index(self.round, only=only)
+        self.search = TextSearch(self.round.trajectories.path)
         self.only = only
         self.lock = threading.RLock()
         self.standing: list[RunEntry] = []
@@ -88,7 +92,8 @@ class Place:
 
 
 class Library:
-    """All places of a run, oldest round first, a round before its evaluations. Raises InputError for none.
+    """All places of a run, oldest round first, a round before its evaluations. Raises InputError for none, unless a
+    process has begun to work in the run.
 
     only: the tasks that count, all for `None`.
     """
@@ -97,7 +102,7 @@ class Library:
         self.run, self.only = find_run(run), only
         self._places: dict[str, Place] = {}
         self._lock = threading.Lock()
-        if not self.places():
+        if not self.places() and read_live(self.run) is None:
             raise InputError(f"{run}: no trajectories in it; check the folder, or collect or import some first")
 
     def places(self) -> list[Place]:

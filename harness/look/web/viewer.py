@@ -5,6 +5,8 @@ viewer.table(pages, "round-000", Query(outcome="unresolved"))
 """
 
 import contextlib
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,16 @@ from srft.harness.look.compared import score_table, sentences
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.contrast import contrast_places, contrast_runs
 from srft.harness.look.web.evidence import TaskBook
+from srft.harness.look.web.live import live_view, version_of
 from srft.harness.look.web.overview import Overviews, report_values
 from srft.harness.look.web.pages import Pages
 from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
 from srft.harness.look.web.places import Library, Place
-from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
+from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, csv_lines, make_table, neighbours
 from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
 from srft.harness.look.web.tokens import TokenViews
+from srft.harness.run.entries import RunEntry
 from srft.harness.run.evidence import log_of
-from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import ARMS
 from srft.train.rows.show import inert
 
@@ -53,10 +56,12 @@ class Viewer:
         self._overviews = Overviews(self.library)
         self._arms: dict[str, Arms] = {}
 
-    def prepare(self) -> None:
-        """Read all that pages need, so that none has to wait for it."""
+    def prepare(self, *, search: bool = True) -> None:
+        """Read all that pages need, so that none has to wait for it. search: have texts indexed meanwhile."""
         for place in self.library.places():
             self._place(place.key)
+            if search:
+                place.search.update_aside()
             with contextlib.suppress(InputError):  # of a damaged file; its page says so
                 make_table(place, self._arms[place.key], Query(sort="-masked"))
         self._overviews.make()
@@ -66,14 +71,36 @@ class Viewer:
     def overview(self, pages: Pages) -> str:
         overview = self._overviews.make(wait_s=None) if pages.is_static else self._overviews.make()
         values = {"report": None} if overview.report is None else report_values(overview.report)
-        return pages.html("overview.html", overview=overview, **values)
+        live = None if pages.is_static else live_view(self.run)
+        return pages.html("overview.html", overview=overview, live=live, **values)
 
     def table(self, pages: Pages, key: str, query: Query, *, page_rows: int | None = None) -> str:
         place = self._place(key)
         query, gone = _with_known_critics(place, query)
-        more: dict[str, Any] = {} if page_rows is None else {"page_rows": page_rows}
-        table = make_table(place, self._arms[key], query, **more)
-        return pages.html("table.html", place=place, table=table, query=table.query, gone=gone, **self._choices(place))
+        if query.text:
+            place.search.update_aside()
+        table = make_table(place, self._arms[key], query, page_rows=page_rows)
+        live = None if pages.is_static else live_view(self.run)
+        choices = self._choices(place)
+        return pages.html("table.html", place=place, table=table, query=table.query, gone=gone, live=live, **choices)
+
+    def csv(self, key: str, query: Query) -> Iterator[str]:
+        """A filtered table, whole. Raises InputError."""
+        place = self._place(key)
+        query, _ = _with_known_critics(place, query)
+        lines = csv_lines(place, self._arms[key], query)
+        return itertools.chain([next(lines)], lines)  # what is wrong with the query shows before the answer begins
+
+    def csv_name(self, key: str) -> str:
+        return f"{re.sub(r'[^A-Za-z0-9._-]', '-', f'{self.name}-{key}')}.csv"
+
+    def version(self) -> dict[str, str]:
+        """What changes when what a page shows does."""
+        return version_of(self.library)
+
+    def live(self, pages: Pages) -> str:
+        """The panel of what goes on now."""
+        return pages.html("live.html", live=live_view(self.run))
 
     def timeline(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
         place, entry = self._entry(key, run_id)

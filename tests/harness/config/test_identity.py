@@ -30,7 +30,7 @@ SETTINGS = {
     "Choice": ("new portions reliable solved unsolved", "", ""),
     "CollectConfig": (
         "demonstrator episode format grading images model openai prompt ray sandbox seed",
-        "infra_retries warm workers",
+        "hooks infra_retries warm workers",
         "attempts attempts_by_task only tasks",
     ),
     "CriticRowsConfig": ("contamination form labels rows template tokenizer", "", "evaluation only"),
@@ -39,7 +39,7 @@ SETTINGS = {
         "",
         "",
     ),
-    "CritiqueConfig": ("critic judge ray round", "batch max_usd plan workers", "only outcome tasks"),
+    "CritiqueConfig": ("critic judge ray round", "batch hooks max_usd plan workers", "only outcome tasks"),
     "DemonstratorConfig": ("habits rates style", "", ""),
     "EpisodeLimits": ("command_timeout_s context_tokens cost_usd format_errors steps tokens wall_s", "", ""),
     "EpisodesConfig": (
@@ -54,6 +54,7 @@ SETTINGS = {
         "",
     ),
     "GradingConfig": ("capabilities network", "cpus memory_gib pids timeout_s workers", "enabled"),
+    "HooksConfig": ("", "command timeout_s url", ""),
     "ImagesConfig": ("platform", "disk_budget_gib pulls_per_minute", ""),
     "JudgeConfig": (
         "analysis_chars chars_per_token command_chars context_tokens evidence_chars information min_text_chars model "
@@ -70,7 +71,7 @@ SETTINGS = {
     ),
     "LoopConfig": (
         "carry choose collect contamination critic evaluate judge mask model practice promote recipe rows serve start",
-        "budget may_fail plan preset processes training",
+        "budget hooks may_fail plan preset processes training",
         "arms evaluation rounds runs seeds tasks teachers",
     ),
     "Lora": ("alpha dropout modules rank", "", ""),

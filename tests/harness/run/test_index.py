@@ -7,8 +7,11 @@ import msgspec
 import pytest
 
 from srft.env.errors import InputError
+from srft.harness.run import file_index
 from srft.harness.run import index as index_module
-from srft.harness.run.index import FILE_NAME, Index, Outcome, Tally
+from srft.harness.run.entries import Tally
+from srft.harness.run.file_index import FILE_NAME
+from srft.harness.run.index import Index, Outcome
 from srft.harness.run.predictions import Prediction, keep_predictions
 from srft.harness.run.store import Round, Run
 from tests.harness.loop_run import critique_of, episode, grade_of
@@ -30,7 +33,7 @@ def line(run):
 
 @pytest.fixture
 def always_kept(monkeypatch):
-    monkeypatch.setattr(index_module, "WORTH_KEEPING_BYTES", 1)
+    monkeypatch.setattr(file_index, "WORTH_KEEPING_BYTES", 1)
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ def test_an_index_that_does_not_fit_is_made_again(round_, always_kept, decoded, 
         with sqlite3.connect(path) as index:
             index.execute("UPDATE entry SET content = '[1]'")
     elif spoil == "an older version":
-        monkeypatch.setattr(index_module, "_VERSION", 2)
+        monkeypatch.setattr(file_index, "_VERSION", 2)
     else:
         path.unlink()
         path.mkdir()

@@ -1,9 +1,10 @@
 """What the stages' tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from srft.agent.records import Trajectory
 from srft.harness.run.store import Run
@@ -20,3 +21,12 @@ def run(tmp_path) -> Callable[..., Path]:
         return tmp_path / "run"
 
     return run
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged, a text a line."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    yield lines
+    logger.remove(sink)

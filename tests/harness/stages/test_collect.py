@@ -14,6 +14,7 @@ import yaml
 
 from srft.agent.records import Trajectory
 from srft.env.docker.sandbox import LABEL
+from srft.harness.run.live import read_live
 from tests import tiny
 from tests.agent.conftest import ChatServer
 
@@ -83,6 +84,8 @@ def test_collect_grades_and_resumes(srft, tasks, script, tmp_path, engine):
         "tiny/even": {"predictions": 4, "resolved": 4},
         "tiny/odd": {"predictions": 4, "unresolved": 4},
     }
+    told = read_live(tmp_path / "run")
+    assert (told.state, told.live.last, told.live.stages) == ("finished", "collect", ())
     trajectories = _trajectories(tmp_path / "run")
     assert {(t.task_id, t.attempt) for t in trajectories} == {
         (f"tiny__tiny-{n}", a) for n in range(4) for a in range(2)

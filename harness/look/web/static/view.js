@@ -9,6 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const main = document.querySelector("main");
   const steps = () => [...document.querySelectorAll(".step, .sides[id], .step-mark")];
   const find = document.getElementById("find");
+  const base = document.querySelector('meta[name="srft-base"]')?.content ?? "";
   const token = document.querySelector('meta[name="srft-token"]')?.content;
   let current = -1;
 
@@ -99,7 +100,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   async function post(number, word) {
     const { place, run, arm, critic } = main.dataset;
-    const answer = await fetch("/labels", {
+    const answer = await fetch(`${base}/labels`, {
       method: "POST",
       headers: { "content-type": "application/json", "x-srft-token": token },
       body: JSON.stringify({ place, run, arm, critic, step: number, ...word }),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fastapi.testclient import TestClient
 
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, NamedTests, patch_hash
@@ -84,9 +85,19 @@ def hostile(tmp_path) -> Path:
     return tmp_path / "hostile"
 
 
+KEYS: dict[str, str] = {}
+"""Address of a viewer -> the same with its key."""
+
+
+def client_of(app, access, **options) -> TestClient:
+    """Asks an app as a browser does that was given the whole address."""
+    cookies = {access.cookie: access.secret}
+    return TestClient(app, base_url=f"http://127.0.0.1:{access.port}", cookies=cookies, **options)
+
+
 @pytest.fixture
 def served(tmp_path) -> Iterator:
-    """served(run) starts `srft view` and gives its address."""
+    """served(run) starts `srft view` and gives its address, without its key; a `Page` gives that by itself."""
     processes = []
 
     def start(path: Path, *arguments: str) -> str:
@@ -108,7 +119,10 @@ def served(tmp_path) -> Iterator:
         if not line.startswith("http://127.0.0.1:"):
             process.kill()
             raise AssertionError(process.communicate()[1])
-        return line.split()[0].rstrip("/")
+        address = line.split()[0]
+        base = address.partition("/?")[0]
+        KEYS[base] = address
+        return base
 
     yield start
     for process in processes:

@@ -5,23 +5,24 @@ import re
 import msgspec
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 
 from srft.harness.look.report.write import write_report
 from srft.harness.look.web.app import make_app
-from srft.harness.look.web.guard import POLICY
+from srft.harness.look.web.guard import POLICY, Access
 from srft.harness.look.web.overview import Overviews
 from srft.harness.look.web.places import Library
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Run
 from tests.harness.look.web.conftest import ACT, HOSTILE, SCRIPT, critique
+from tests.harness.look.web.conftest import client_of as asking
 from tests.train.conftest import make_run
 
 EVERYWHERE = ["/", "/table/round-000", "/run/round-000/abc1?arm=srft", "/tokens/round-000/abc1", "/nothing"]
 
 
 def client_of(run, **options):
-    return TestClient(make_app(Viewer(run, **options)), base_url="http://127.0.0.1:8117", raise_server_exceptions=True)
+    access = Access.here(8117)
+    return asking(make_app(Viewer(run, **options), access=access), access)
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ def test_every_page_has_the_policy_and_no_style_or_script_inside(client, address
     assert answer.headers["content-security-policy"] == POLICY
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not re.search(
-        r"<script(?! src=\"/static/view\.js\")|<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)", answer.text
+        r"<script(?! src=\"/static/(?:view|live|table)\.js\?v=[0-9a-f]{12}\")|<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)",
+        answer.text,
     )
 
 
@@ -198,7 +200,7 @@ def test_the_overview_has_the_figures_of_the_report(run):
     report = (run / "report.html").read_text()
 
     def figures(text):
-        body = text[text.index('<div class="facts-sections">') : text.rindex("</section>")]
+        body = text[text.index('<div class="facts-sections"') : text.rindex("</section>")]
         return re.sub(r'<a href="/table[^>]*>([^<]*)</a>', r"\1", body)
 
     assert figures(page) == figures(report)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 
 from srft.env.errors import InputError
@@ -76,6 +77,26 @@ def test_of_long_patches_the_whole_text_is_a_click_away(run, tmp_path):
     assert "x" * 5_000 in (folder / "text" / "wide.patch.txt").read_text()
     assert (folder / "text" / "wide.fix.txt").read_text().count("+y\n") == 4_000
     assert not (folder / "text" / "abc1.patch.txt").exists()
+
+
+def test_credentials_are_in_no_file(run, tmp_path):
+    """In messages, commands, observations, patches, long texts, the configuration and the report."""
+    key = "sk-proj-4f9a8b7c6d5e4f3a2b1c0d9e"
+    told = f"curl -H 'Authorization: Bearer {key}' https://me:{key}@host/"
+    (run / "run.yaml").write_text(f"collect:\n  api_key: {key}\n  model: https://me:pass-word@host/v1#m\n")
+    (run / "report.html").write_text(f"<p>{told}</p>")
+    patch = f"diff --git a/a.py b/a.py\n@@ -1 +1 @@\n+{told}\n" + "+x\n" * 4_000
+    with Run(run) as opened:
+        trajectory = make_run([told, f"{told}\n```bash\n{told}\n```"], [f"{told}\n" * 3_000], id="leaky", patch=patch)
+        opened.round(0).trajectories.append(msgspec.structs.replace(trajectory, task_id="l__l-1", detail=told))
+    written = export_pages(Viewer(run), tmp_path / "pages", arm=None)
+    assert written.credentials > 6_000
+    for path in (tmp_path / "pages").rglob("*"):
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            assert key not in text, path
+            assert "pass-word" not in text, path
+    assert dead_links(tmp_path / "pages") == []
 
 
 def test_some_tasks_alone(run, tmp_path):

@@ -1,5 +1,8 @@
 """Filter, sort, neighbours; masks told from short records equal those of the rows stage."""
 
+import csv
+import io
+
 import msgspec
 import pytest
 
@@ -7,7 +10,7 @@ from srft.agent.records import Usage
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.places import Library
-from srft.harness.look.web.table import Query, make_table, neighbours
+from srft.harness.look.web.table import Query, csv_lines, make_table, neighbours
 from srft.harness.run.store import JsonLines, Round, Run
 from srft.harness.stages.rows import critiques_by_run, run_facts
 from srft.train.rows.mask import ARMS, MaskPolicy, left_out, step_weights
@@ -137,3 +140,84 @@ def test_masks_are_those_of_the_rows_stage(shared_data, tmp_path, arm):
         assert mask.left_out == left_out(facts, policy)
         if mask.left_out is None:
             assert mask.weight_S.tolist() == step_weights(facts, policy).tolist()
+
+
+@pytest.fixture
+def several(tmp_path):
+    """one: model-a, 2 steps, 1 dollar, 10 s; two: model-b, another repository, 1 step; three: nothing known."""
+    usage = Usage(cost_usd=1.0)
+    one = make_run(["a ValidationError", "Done."], id="one", task_id="a__b-1", model="model-a", repo="a/b")
+    one = msgspec.structs.replace(
+        one, wall_s=10.0, steps=(msgspec.structs.replace(one.steps[0], usage=usage), one.steps[1])
+    )
+    two = make_run(["a NameError"], id="two", task_id="c__d-2", model="model-b", repo="c/d")
+    three = make_run(["x", "y", "z"], id="three", task_id="=e__f-3", model="", repo="")
+    with Run(tmp_path / "several") as opened:
+        for run in (one, two, three):
+            opened.round(0).trajectories.append(run)
+        opened.round(0).critiques.append(critique(one, "judge", ["mistake", "mistake"]))
+        opened.round(0).critiques.append(critique(two, "judge", ["good"]))
+    return tmp_path / "several"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"model": "model-a"}, ["one"]),
+        ({"repo": "c/d"}, ["two"]),
+        ({"repo": "–"}, ["three"]),
+        ({"q": "c/d"}, ["two"]),
+        ({"steps": "2-"}, ["one", "three"]),
+        ({"steps": "-1"}, ["two"]),
+        ({"steps": "2-3"}, ["one", "three"]),
+        ({"steps": "1"}, ["two"]),
+        ({"cost": "0.5 - 1"}, ["one"]),
+        ({"cost": "-5"}, ["one"]),
+        ({"time": "10"}, ["one"]),
+        ({"mistakes": "2-", "arm": "srft"}, ["one"]),
+        ({"mistakes": "0", "arm": "srft"}, ["two"]),
+        ({"sort": "-model"}, ["two", "one", "three"]),
+        ({"sort": "repo"}, ["one", "two", "three"]),
+        ({"text": "NameError"}, ["two"]),
+        ({"text": "a"}, ["one", "two"]),
+        ({"text": "a", "steps": "2-"}, ["one"]),
+    ],
+)
+def test_filters_on_figures_and_texts(several, query, found):
+    place = Library(several).place("round-000")
+    place.search.update()
+    assert ids(make_table(place, Arms(place), Query.read(query))) == found
+
+
+@pytest.mark.parametrize("given", [{"steps": "many"}, {"cost": "1-2-3"}, {"time": "--"}, {"text": "?!"}])
+def test_what_is_no_range_is_refused(several, given):
+    with pytest.raises(InputError, match=f"{next(iter(given))} "):
+        table(several, **given)
+
+
+def test_rows_show_where_their_texts_hold_it(several):
+    place = Library(several).place("round-000")
+    unread = make_table(place, Arms(place), Query(text="validation"))
+    assert (unread.rows, unread.reach.is_whole) == ([], False)
+    place.search.update()
+    found = make_table(place, Arms(place), Query(text="validation"))
+    assert (found.reach.is_whole, [one.step for one in found.rows[0].excerpts]) == (True, [0])
+    assert neighbours(place, Arms(place), Query(text="a"), "one") == (None, "two", 1, 2)
+
+
+def test_the_filtered_table_as_csv(several):
+    place = Library(several).place("round-000")
+    lines = "".join(csv_lines(place, Arms(place), Query(arm="srft", sort="-steps")))
+    assert next(iter(csv.DictReader(io.StringIO(lines))))["task"] == "'=e__f-3"  # no formula for a spreadsheet
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(lines))}
+    assert list(rows) == ["three", "one", "two"]
+    told = {name: rows["one"][name] for name in ("model", "repository", "steps", "mistakes", "cost_usd", "wall_s")}
+    assert told == {
+        "model": "model-a",
+        "repository": "a/b",
+        "steps": "2",
+        "mistakes": "2",
+        "cost_usd": "1.0",
+        "wall_s": "10.0",
+    }
+    assert (rows["three"]["mistakes"], rows["one"]["verdicts"]) == ("", "mm")

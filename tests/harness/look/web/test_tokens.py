@@ -1,13 +1,14 @@
 """The token view: an arm's rows in pieces, or why there are none."""
 
 import pytest
-from fastapi.testclient import TestClient
 
 from srft.harness.look.web.app import make_app
+from srft.harness.look.web.guard import Access
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Run
 from srft.harness.stages.rows import RowsConfig, make_rows
 from srft.train.rows.mask import MaskPolicy
+from tests.harness.look.web.conftest import client_of
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML
 
@@ -22,7 +23,8 @@ def with_rows(run, tmp_path):
 
 
 def get(run, address, **options):
-    return TestClient(make_app(Viewer(run, **options)), base_url="http://127.0.0.1").get(address).text
+    access = Access.here(8117)
+    return client_of(make_app(Viewer(run, **options), access=access), access).get(address).text
 
 
 def test_masked_and_trained_tokens(with_rows):

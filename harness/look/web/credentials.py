@@ -1,0 +1,104 @@
+"""Credentials in texts: found by their form, and left out of what is shared.
+
+    without("curl -H 'Authorization: Bearer abc.def' https://me:pw@host/", Secrets.here())
+    # ("curl -H 'Authorization: [credential removed]' https://[credential removed]@host/", 2)
+    without_in_html(page, secrets)                      # also where markup or entities stand within one
+
+Keys of the known services, authorisation headers, passwords in addresses, private keys, webhooks' addresses, values of
+variables that are named as secrets, and every value of such a variable of this process's own environment. A secret of
+no known form, in a text that does not call it one, is not found.
+"""
+
+import html
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Self
+
+REMOVED = "[credential removed]"
+LEAST_CHARS = 8
+"""A value of the environment that is shorter may be any word."""
+
+_QUOTE = r"""(?:\\?["'])?"""
+_FORMS = (
+    # group 1 stays
+    r"(\b[a-zA-Z][\w+.-]*://)(?!git@)[^\s/@\"'<>`]+(?=@[\w.\[-])",
+    rf"(\b(?:proxy-)?authorization{_QUOTE}\s*[:=,]\s*{_QUOTE})(?:(?:bearer|basic|token|apikey)\s+)?[^\s\"'<>\\]{{6,}}",
+    rf"(\b(?:x-)?(?:api|auth|goog-api)[_-](?:key|token){_QUOTE}\s*[:=,]\s*{_QUOTE})(?=[^\s\"']*\d)[\w./+=-]{{16,}}",
+    rf"(\b[A-Z][A-Z0-9_]*(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD){_QUOTE}\s*[:=]\s*{_QUOTE})(?=[^\s\"']*\d)[\w./+=-]{{12,}}",
+    r"(\bbearer\s+)(?=[^\s\"']*\d)[\w.~+/=-]{16,}",
+    r"()\bsk-[\w-]{16,}",
+    r"()\b(?:hf|npm|r8)_[A-Za-z0-9]{16,}",
+    r"()\bgh[pousr]_[A-Za-z0-9]{20,}",
+    r"()\bgithub_pat_\w{20,}",
+    r"()\bglpat-[\w-]{16,}",
+    r"()\bpypi-[\w-]{32,}",
+    r"()\bxox[abeprs]-[\w-]{10,}",
+    r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    r"()\bAIza[\w-]{30,}",
+    r"()\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*",
+    r"(\bhooks\.slack\.com/services/)[\w/]+",
+    r"(\bdiscord(?:app)?\.com/api/webhooks/)[\w/-]+",
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|\Z)",
+)
+_NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
+_TAGS = re.compile(r"(<[^>]*>)")
+_LETTERS = re.compile(r"&(?:#\w+|\w+);|[\s\S]")
+
+
+class Secrets(NamedTuple):
+    """What credentials look like."""
+
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def here(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Those of every machine, and the values of this process's environment."""
+        variables = os.environ if environment is None else environment
+        own = {value for name, value in variables.items() if _NAMES.search(name.upper()) and len(value) >= LEAST_CHARS}
+        forms = [*_FORMS, *(f"(){re.escape(value)}" for value in sorted(own, key=len, reverse=True))]
+        # Each form has one group, of which that of the form that was found is set.
+        return cls(re.compile("|".join(f"(?:{form})" for form in forms), re.IGNORECASE))
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where they stand, without what leads to them."""
+        for match in self.pattern.finditer(text):
+            yield match.end(match.lastindex or 0) if match.lastindex else match.start(), match.end()
+
+
+def without(text: str, secrets: Secrets) -> tuple[str, int]:
+    """The text without credentials, and how many there were."""
+    kept, done, count = [], 0, 0
+    for begin, end in secrets.spans(text):
+        kept += [text[done:begin], REMOVED]
+        done, count = end, count + 1
+    return ("".join([*kept, text[done:]]), count) if count else (text, 0)
+
+
+def without_in_html(page: str, secrets: Secrets) -> tuple[str, int]:
+    """A page without credentials: in its text, whatever markup stands within, and in its attributes."""
+    parts = _TAGS.split(page)
+    count = 0
+    for place in range(1, len(parts), 2):
+        parts[place], found = without(parts[place], secrets)
+        count += found
+    spans = list(secrets.spans(html.unescape("".join(parts[::2]))))
+    if spans:
+        _cut(parts, spans)
+    return "".join(parts), count + len(spans)
+
+
+def _cut(parts: list[str], spans: list[tuple[int, int]]) -> None:
+    """Take stretches of a page's text, counted in letters as they are read, out of its parts."""
+    begins = {begin for begin, _ in spans}
+    inside = set().union(*(range(begin, end) for begin, end in spans))
+    at = 0
+    for place in range(0, len(parts), 2):
+        kept = []
+        for letter in _LETTERS.finditer(parts[place]):
+            if at in begins:
+                kept.append(REMOVED)
+            if at not in inside:
+                kept.append(letter[0])
+            at += len(html.unescape(letter[0]))
+        parts[place] = "".join(kept)
