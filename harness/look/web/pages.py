@@ -238,8 +238,9 @@ def _key_of(verdict: str | None) -> str:
 
 
 def _figure(write: Callable[..., Any]) -> Callable[..., Markup]:
-    """A filter whose text is shown as it is: its spaces that do not break are no agent's."""
-    return lambda *values, **options: escape(write(*values, **options))
+    """A filter for figures and our own sentences. Where a line of a page breaks is its sheet's matter: spaces that do not
+    break become plain ones, so that a figure is found by searching for it as it reads."""
+    return lambda *values, **options: escape(str(write(*values, **options)).replace(format.SPACE, " "))
 
 
 def _moment(stamp: str) -> str:
