@@ -18,8 +18,7 @@ from srft.critic.calibrate import Calibration, Score, calibrate
 from srft.critic.labels.label_sets import HARMFUL, Judged, JudgedRun
 from srft.harness.look.report.episodes import spent
 from srft.harness.look.report.records import Judgement, Quality
-from srft.harness.run.entries import CODES, VERDICTS, CritiqueEntry, RunEntry, Tally, plus
-from srft.harness.run.index import Index
+from srft.harness.run.index import CODES, VERDICTS, CritiqueEntry, Index, RunEntry, Tally, plus
 from srft.harness.statistics.statistics import Interval
 
 OUTCOMES = ("resolved", "unresolved", "unknown")

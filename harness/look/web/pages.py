@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from srft.harness.look.web.table import Query
-from srft.harness.run.entries import VERDICTS
+from srft.harness.run.index import VERDICTS
 from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 
