@@ -2,8 +2,8 @@
 
 Reads a folder of rows and a model; writes a model folder: the weights (or the adapter), the tokenizer whose template
 was trained on, `training.json` (what was done, on which tasks, and every logged figure), `loss.png`, and `checkpoints/`
-while it runs; with `logger: tensorboard` also `tensorboard/`. The same command resumes after a stop, from the last whole
-checkpoint.
+while it runs; with `logger: tensorboard` also `tensorboard/`. The same command resumes after a stop, from the last
+whole checkpoint.
 
     trained = finetune(RowTable.open("rows/srft"), recipe, model="models/base", out=Path("model"))
     trained.figures["held_out_loss"]

@@ -99,7 +99,7 @@ def without(text: str, secrets: Secrets) -> tuple[str, int]:
 
 
 def without_in_html(page: str, secrets: Secrets) -> tuple[str, int]:
-    """A page without credentials: in its text, whatever markup stands within, and in its attributes."""
+    """A page without credentials: in its text, whatever markup is within, and in its attributes."""
     parts = _TAGS.split(page)
     count = 0
     for place in range(1, len(parts), 2):
