@@ -139,7 +139,7 @@ def _hint(access: "Access", host: str, *, is_local: bool) -> str:
 
 
 def _page_that_leads_to(address: str, folder: Path) -> str:
-    """A file for the browser to open: what stands in a command line, every user of the machine can see."""
+    """A file for the browser to open: every user of the machine can see command lines."""
     page = folder / "open.html"
     page.touch(mode=0o600)
     page.write_text(

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, Source, StepLabel
 from srft.env.errors import InputError
-from srft.harness.run.entries import RunEntry
 from srft.harness.run.find import find_place, round_folders
-from srft.harness.run.index import Index
+from srft.harness.run.index import Index, RunEntry
 from srft.harness.run.store import Round
 from srft.harness.run.trained import TrainedRun, arms_on_file, has_rows, open_rows, trained_of
 from srft.harness.stages.rows import critics_used, run_facts

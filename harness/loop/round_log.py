@@ -31,7 +31,7 @@ def check_logger(name: str) -> None:
 
 
 class RoundLog:
-    """Where the figures go. A logger that fails is reported, and the loop goes on."""
+    """Where the figures go. A logger that fails is reported, and the loop continues."""
 
     def __init__(self, name: str, run: Path) -> None:
         self._name, self._run = name, run
@@ -51,7 +51,7 @@ class RoundLog:
             else:
                 self._opened.log({"round": round_number, **numbers})
         except Exception as error:  # noqa: BLE001 - a logger's errors are of any type, and a curve is not worth a run
-            logger.warning("{}: the figures of {} are not logged ({}); the loop goes on", self._name, stage, error)
+            logger.warning("{}: the figures of {} are not logged ({}); the loop continues", self._name, stage, error)
 
     def _open(self) -> Any:
         if self._name == "tensorboard":

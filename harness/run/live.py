@@ -69,7 +69,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveStage(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage that goes on."""
+    """One stage that is running."""
 
     name: str
     folder: str
@@ -89,7 +89,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     told_at: float
     """When this was written."""
     stages: tuple[LiveStage, ...] = ()
-    """What goes on, a stage within another one after it."""
+    """What is running, a stage within another one after it."""
     last: str = ""
     """The stage that ended last."""
     complete: bool | None = None

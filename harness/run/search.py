@@ -9,7 +9,7 @@ temporary one as long as this process lives.
     offsets = search.find('ValidationError "in django"')  # where the lines of the runs begin that hold all of it
     excerpts_of(path, offset, words_of('ValidationError'))[0].step
 
-A word is found where a word of the text begins with it, in either case; what stands in quotes, as it stands.
+A word is found where a word of the text begins with it, in either case; words in quotes, exactly in this order.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ def _text(content: Any) -> str:
 
 
 def words_of(query: str) -> list[str]:
-    """The words of a query, and what stands in quotes as one; those without a letter or digit are left out.
+    """The words of a query; what is in quotes is one. Those without a letter or digit are left out.
 
     >>> words_of('TypeError "not callable" !!')
     ['TypeError', 'not callable']
@@ -132,7 +132,7 @@ class TextSearch:
         return Reach(extent[0], min(size, self._last_end(extent[0], size)))
 
     def _last_end(self, end: int, size: int) -> int:
-        """Where the last finished line ends, if only one that is being written stands behind the index."""
+        """Where the last finished line ends, if only one that is still being written comes after the index."""
         if size - end > MARK_BYTES or size <= end:
             return size
         with self._source.open("rb") as file:

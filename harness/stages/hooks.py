@@ -45,7 +45,7 @@ class HooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     command: Annotated[str | None, MAY_CHANGE] = None
     """A shell command, which is given the event on stdin."""
     url: Annotated[str | None, MAY_CHANGE] = None
-    """A webhook, which the event is posted to. `$NAME` in it stands for an environment variable, so that an address
+    """A webhook, which the event is posted to. `$NAME` in it is an environment variable, so that an address
     that is a secret need not be written down."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0), MAY_CHANGE] = 30.0
     """Seconds until a hook that does not end, or does not answer, is given up."""

@@ -1,4 +1,4 @@
-"""How far a stage is: counted by its workers, shown to a person while it goes on.
+"""How far a stage is: counted by its workers, shown to a person while it runs.
 
 Writes to stderr: one live line in a terminal, a line every so often in a log file. What others see of it (`counts`)
 goes into the run's live.json.
@@ -30,7 +30,7 @@ KEPT_FAILURES = 5
 
 @dataclass(kw_only=True)
 class Progress:
-    """What is known of a stage while it goes on. Written by the workers, read by the display.
+    """What is known of a stage while it runs. Written by the workers, read by the display.
 
     total: to be done in all, what was on file before (`resumed`) included. done: by this command, and not to be done
     again by it. failed: tried by this command, and not done. cost_usd: `None` while no reply says what it cost.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.harness.look.web.places import Place
-from srft.harness.run.entries import CritiqueEntry, RunEntry
+from srft.harness.run.index import CritiqueEntry, RunEntry
 from srft.harness.run.labels import codes_by, labels_of_arm
 from srft.harness.run.trained import RowsFile, rows_on_file
 from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights

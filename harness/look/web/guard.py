@@ -27,7 +27,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 TOKEN_HEADER = "x-srft-token"
 KEY = "key"
-"""The name in the address that the secret stands behind."""
+"""The name of the secret in the address."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -50,7 +50,7 @@ class Access(NamedTuple):
     """What the printed address ends in."""
     port: int
     names: tuple[str, ...] = NAMES
-    """The host names that a request may bear; `*` stands for any part of a name."""
+    """The host names that a request may bear; `*` matches any part of a name."""
     any_number: bool = False
     """Whether it may bear any IP address: where the viewer listens on all of the machine's."""
 

@@ -1,4 +1,4 @@
-"""What goes on in a run at this moment, for its pages: what to look for a change at, and the panel of what runs.
+"""What is running in a run at this moment, for its pages: the version to compare, and the panel.
 
 Reads live.json, and of the other files when they were changed; reads nothing that is in those, so that asking every
 two seconds costs next to nothing.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.places import Place
-from srft.harness.run.entries import RunEntry
+from srft.harness.run.index import RunEntry
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
 from srft.train.rows.show import Piece, RowFigures, figures, pieces, rows_of_run
