@@ -238,8 +238,8 @@ def _key_of(verdict: str | None) -> str:
 
 
 def _figure(write: Callable[..., Any]) -> Callable[..., Markup]:
-    """A filter for figures and our own sentences. Where a line of a page breaks is its sheet's matter: spaces that do not
-    break become plain ones, so that a figure is found by searching for it as it reads."""
+    """A filter for figures and our own sentences. Where a line of a page breaks is its sheet's matter: spaces that do
+    not break become plain ones, so that a figure is found by searching for it as it reads."""
     return lambda *values, **options: escape(str(write(*values, **options)).replace(format.SPACE, " "))
 
 
