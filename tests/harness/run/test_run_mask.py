@@ -1,0 +1,105 @@
+"""What is trained of a run: each step trained, masked or cut, as the rows on file say; older than the labels or not."""
+
+import msgspec
+import pytest
+
+from srft.critic.labels.labels import StepLabel
+from srft.harness.run.index import VERDICTS
+from srft.harness.run.run_mask import mask_of
+from srft.harness.run.trained import open_rows, runs_on_file, trained_of
+from srft.train.rows.mask import MaskPolicy, RunFacts
+from srft.train.rows.rows import RowSettings
+from tests.harness.run.test_trained import made, round_
+from tests.train.conftest import DROPS_THINKING, TOOLS, make_run
+
+__all__ = ["round_"]
+
+
+def mask(round_, run, codes, policy=None, arm="srft"):
+    labels = {step: StepLabel(step=step, verdict=VERDICTS[code]) for step, code in enumerate(codes)}
+    facts = RunFacts(run.id, len(run.steps), run.recorded_resolved, labels)
+    on_file = runs_on_file(round_, arm)
+    return mask_of(facts, policy or MaskPolicy(), on_file and on_file.get(run.id))
+
+
+def words(mask):
+    return [step and step.words for step in map(mask.step, range(len(mask.weight_S)))]
+
+
+def test_each_step_is_trained_masked_or_cut(round_):
+    run = make_run(["First.", "Wrong.", "Third.", "Last."], id="abc1", recorded_resolved=False)
+    shown = mask(round_, run, "gmgg")
+    assert words(shown) == ["trained", "masked", "trained", "cut"]
+    assert (shown.is_on_file, shown.is_stale, shown.summary()) == (True, False, "1 of 4 steps masked, 1 cut")
+    assert "greatest length" in shown.step(3).why
+    assert mask(round_, run, "gmgm").is_stale is False  # the last one is in no row: its label makes no difference
+    changed = mask(round_, run, "gggg")
+    assert words(changed) == ["trained", "masked", "trained", "cut"], "what is on file"
+    assert [changed.step(step).later for step in range(4)] == [None, "trained", None, None]
+    assert (changed.is_stale, changed.later) == (True, "mask 0 of 4 steps")
+    unknown = mask(round_, make_run(["Hm."], id="abc2"), "g")
+    assert (unknown.is_on_file, unknown.left_out, unknown.weight_S) == (True, "outcome_unknown", None)
+    assert unknown.summary() == "leaves this run out: its outcome is not known"
+    known_now = mask(round_, make_run(["Hm."], id="abc2", recorded_resolved=True), "g")
+    assert (known_now.left_out, known_now.is_stale, known_now.later) == ("outcome_unknown", True, "mask 0 of 1 steps")
+
+
+def test_a_run_that_no_row_was_made_of_yet(round_):
+    later = make_run(["One.", "Two."], id="new", recorded_resolved=False)
+    shown = mask(round_, later, "gm")
+    assert (shown.is_on_file, shown.is_stale, words(shown)) == (False, False, ["would be trained", "would be masked"])
+    assert mask(round_, later, "gm", arm="all").is_on_file is False
+    assert mask(round_, make_run(["x"], id="new2"), "g").summary() == (
+        "would leave this run out: its outcome is not known"
+    )
+
+
+def test_rows_of_one_step_each(tmp_path):
+    """A masked step has no row of its own, and is masked; one whose row is too long is cut."""
+    replies = ["<think>a</think>One.", "<think>b</think>Two.", "<think>c</think>Three.", "Four."]
+    run = make_run(replies, id="abc1", recorded_resolved=False)
+    round_ = made(tmp_path, run, "gmgg", template=DROPS_THINKING)
+    table = open_rows(round_, "srft")
+    assert len(table) == 3
+    assert words(mask(round_, run, "gmgg")) == ["trained", "masked", "trained", "trained"]
+    lengths = sorted(len(row.input_ids) for row in table)
+    round_ = made(tmp_path / "2", run, "gmgg", template=DROPS_THINKING, rows=RowSettings(max_tokens=lengths[-1] - 1))
+    of_run = trained_of(open_rows(round_, "srft"), "abc1")
+    assert words(mask(round_, run, "gmgg")) == [
+        "trained" if step in of_run.trained else "masked" if step == 1 else "cut" for step in range(4)
+    ]
+    assert "cut" in words(mask(round_, run, "gmgg"))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"policy": MaskPolicy(train="action")}, ["trained", "masked", "not trained", "not trained"]),
+        ({"rows": RowSettings(max_tokens=60, overlong="drop")}, ["in no row", "masked", "in no row", "in no row"]),
+        ({"policy": MaskPolicy(good=0.5)}, ["trained, weight 0.5", "masked", *2 * ["trained, weight 0.5"]]),
+    ],
+)
+def test_other_reasons_why_a_step_is_not_trained(tmp_path, config, expected):
+    run = make_run(["I look.\n```bash\nls\n```", "Wrong.", "Third.", "Last."], id="abc1", recorded_resolved=False)
+    round_ = made(tmp_path, run, "gmgg", **config)
+    assert words(mask(round_, run, "gmgg", config.get("policy"))) == expected
+    assert trained_of(open_rows(round_, "srft"), "abc1").trained == {
+        step for step, word in enumerate(expected) if word.startswith("trained")
+    }
+
+
+def test_thinking_that_is_in_no_row(tmp_path):
+    run = make_run(["One.", "Two."], id="abc1", recorded_resolved=True)
+    run = msgspec.structs.replace(
+        run,
+        steps=(msgspec.structs.replace(run.steps[0], reasoning="Hm."), run.steps[1]),
+        messages=tuple(
+            {**message, "reasoning_content": "Hm."} if message["content"] == "One." else message
+            for message in run.messages
+        ),
+    )
+    assert mask(made(tmp_path / "1", run, "gg"), run, "gg").thinking == "left_out"
+    assert mask(made(tmp_path / "2", run, "gg", template=TOOLS), run, "gg").thinking == "trained"
+    action = {"policy": MaskPolicy(train="action")}
+    round_ = made(tmp_path / "3", run, "gg", template=TOOLS, **action)
+    assert mask(round_, run, "gg", action["policy"]).thinking == "masked"
