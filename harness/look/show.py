@@ -101,14 +101,15 @@ def _find(rounds: Sequence[Round], name: str) -> tuple[Index, RunEntry]:
     known: list[RunEntry] = []
     for round_ in rounds:
         index = round_.index()
-        if match := _match(index.standing, name):
+        if match := match_run(index.standing, name):
             return index, match
         known += index.standing
     raise InputError(f"{name}: no such run in {rounds[-1].path.parent}; {_near(known, name)}")
 
 
-def _match(known: Sequence[RunEntry], name: str) -> RunEntry | None:
-    """The run that is meant. Raises InputError where several begin like that."""
+def match_run(known: Sequence[RunEntry], name: str) -> RunEntry | None:
+    """The run that is meant: by its id or the beginning of it, by task, or task#attempt. Raises InputError where
+    several begin like that."""
     if exact := [found for found in known if found.id == name]:
         return exact[0]
     task, _, attempt = name.rpartition("#")

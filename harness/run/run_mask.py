@@ -130,14 +130,23 @@ class RunMask(NamedTuple):
         counts = Counter(states)
         return {state: counts[state] for state in ("trained", *WHY_NOT) if counts[state]}
 
+    @property
+    def gaps(self) -> list[tuple[str, str]]:
+        """The steps that have a weight and are not trained all the same, with the reason: ("102 to 144", "...")."""
+        by_reason: dict[str, list[int]] = {}
+        for step, reason in sorted(self.not_trained.items()):
+            by_reason.setdefault(reason, []).append(step)
+        return [(_ranges(steps), WHY_NOT.get(reason, reason)) for reason, steps in by_reason.items()]
+
     def summary(self) -> str:
-        """In words: "1 of 3 steps masked, 1 cut"; that the run is left out."""
+        """In words: "1 of 3 steps masked, 1 cut"; that the run is left out; that it is in no rows yet."""
+        start = "" if self.is_on_file else "if rows were made now: "
         if self.left_out:
-            return f"{'leaves' if self.is_on_file else 'would leave'} this run out: {self.left_out_words}"
+            return f"{start}leaves this run out: {self.left_out_words}"
         assert self.weight_S is not None
         others = {state: count for state, count in self.counts.items() if state not in ("trained", "masked")}
         more = "".join(f", {count} {STATE_WORDS[state]}" for state, count in others.items())
-        return f"{self.masked} of {len(self.weight_S)} steps {'' if self.is_on_file else 'would be '}masked{more}"
+        return f"{start}{self.masked} of {len(self.weight_S)} steps masked{more}"
 
 
 STATE_WORDS: dict[str, str] = {
@@ -157,6 +166,20 @@ def _words(state: str, weight: float) -> str:
     if state == "trained":
         return "trained" if weight == 1 else f"trained, weight {weight:g}"
     return STATE_WORDS.get(state, state)
+
+
+def _ranges(steps: list[int]) -> str:
+    """
+    >>> _ranges([1, 3, 4, 5])
+    '1, 3 to 5'
+    """
+    ranges: list[list[int]] = []
+    for step in steps:
+        if ranges and ranges[-1][-1] == step - 1:
+            ranges[-1].append(step)
+        else:
+            ranges.append([step])
+    return ", ".join(str(one[0]) if len(one) == 1 else f"{one[0]} to {one[-1]}" for one in ranges)
 
 
 def mask_of(facts: RunFacts, policy: MaskPolicy, on_file: RunInRows | None) -> RunMask:

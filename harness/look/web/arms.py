@@ -12,7 +12,7 @@ What is trained comes from `srft.harness.run.run_mask`, labels from `srft.harnes
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
@@ -24,6 +24,17 @@ from srft.harness.run.trained import RowsFile, rows_command, rows_on_file, runs_
 from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, RunInRows, label_source
 
 Mask = RunMask
+
+
+class MaskView(NamedTuple):
+    """What a page says of a run's mask. mask: `None` without an arm, or where it cannot be told, and then `remark` says
+    why. note: why it is not that of rows on file. command: what makes the rows again, where they are older than the
+    labels."""
+
+    mask: Mask | None = None
+    remark: str | None = None
+    note: str | None = None
+    command: str | None = None
 
 
 class _LazyLabels(Mapping[int, StepLabel]):
@@ -98,10 +109,21 @@ class Arms:
         masks.policy, masks.on_file = made.policy if made else MaskPolicy(arm=arm), on_file
         return masks
 
-    def note(self, arm: Arm, named: Sequence[str]) -> str | None:
-        """What is to be said where masks are not those of rows on file: why, and the command that makes the rows."""
-        made = self.made.get(arm)
+    def view(self, arm: Arm | None, named: Sequence[str], entry: RunEntry) -> MaskView:
+        """What is to be said of a run's mask in an arm."""
+        if arm is None:
+            return MaskView()
+        try:
+            mask = self.masks(arm, named).of(entry)
+        except InputError as error:
+            return MaskView(remark=str(error))
         command = rows_command(self._place.round, arm)
+        note = None if mask.is_on_file else self._note(arm, named, entry, command)
+        return MaskView(mask, None, note, command if mask.is_stale else None)
+
+    def _note(self, arm: Arm, named: Sequence[str], entry: RunEntry, command: str) -> str:
+        """Why a run's mask is not that of rows on file."""
+        made = self.made.get(arm)
         if made is None:
             return f"Not in rows yet: this is what the arm {arm} would do. Make its rows: {command}"
         critics = self.judges(arm, named)
@@ -115,11 +137,9 @@ class Arms:
                 "These rows were made by an earlier version of srft, which did not note what became of each run; this "
                 f"is what the arm {arm} would do. Make them again: {command}"
             )
-        return None
-
-    def command(self, arm: Arm) -> str:
-        """What makes the arm's rows again."""
-        return rows_command(self._place.round, arm)
+        return (
+            f"Not in rows yet: they are older than this run. This is what the arm would do. Make them again: {command}"
+        )
 
     def _is_of_rows(self, arm: Arm, critics: Sequence[str], made: RowsFile) -> bool:
         return label_source(arm) != "critic" or set(critics) == set(made.critics)

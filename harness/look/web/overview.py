@@ -131,7 +131,8 @@ def _critics(place: Place) -> list[Critics]:
         last = {told.critic: told for told in place.told(entry.id)}
         for critic, told in last.items():
             runs[critic] += 1
-            verdicts[critic].update(told.verdicts)
+            # A person says something of the steps that they labelled, and of no others.
+            verdicts[critic].update(told.verdicts.replace("-", "") if told.source == "human" else told.verdicts)
     sources = place.critics()
     return [Critics(name, sources[name], runs[name], verdicts[name]) for name in sorted(runs)]
 

@@ -133,14 +133,14 @@ def test_a_run_with_its_verdicts(path, command):
         "not resolved; stopped: submitted; steps: 3",
         f"not in rows yet: this is what the arm would do. Make the rows: "
         f"srft rows --run {path} --tokenizer D --arm srft",
-        "arm srft: 0 of 3 steps would be masked",
+        "arm srft: if rows were made now: 0 of 3 steps masked",
     ]
 
 
 def test_without_an_arm_and_of_a_run_that_it_leaves_out(path, command):
     assert command("abc2", "--run", path).split("\n")[-2] == "no arm: --arm shows what one trains"
     printed = command("ffff", "--run", path, "--arm", "srft")
-    assert printed.split("\n")[-2] == "arm srft: would leave this run out: its outcome is not known"
+    assert printed.split("\n")[-2] == "arm srft: if rows were made now: leaves this run out: its outcome is not known"
 
 
 def test_long_texts_are_folded_unless_asked_for(tmp_path, command):

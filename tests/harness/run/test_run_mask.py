@@ -50,7 +50,7 @@ def test_a_run_that_no_row_was_made_of_yet(round_):
     assert (shown.is_on_file, shown.is_stale, words(shown)) == (False, False, ["would be trained", "would be masked"])
     assert mask(round_, later, "gm", arm="all").is_on_file is False
     assert mask(round_, make_run(["x"], id="new2"), "g").summary() == (
-        "would leave this run out: its outcome is not known"
+        "if rows were made now: leaves this run out: its outcome is not known"
     )
 
 
