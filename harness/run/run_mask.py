@@ -94,8 +94,8 @@ class RunMask(NamedTuple):
 
     @property
     def masked(self) -> int | None:
-        """How many steps have the weight 0; `None` where the run is left out."""
-        return None if self.weight_S is None else len(self.weight_S) - int(numpy.count_nonzero(self.weight_S))
+        """How many steps are masked: those that are cut are not; `None` where the run is left out."""
+        return None if self.weight_S is None else self.counts.get("masked", 0)
 
     @property
     def later(self) -> str | None:
@@ -111,7 +111,7 @@ class RunMask(NamedTuple):
         if self.weight_S is None:
             return None
         weight = float(self.weight_S[step])
-        state: Any = "masked" if weight == 0 else self.not_trained.get(step, "trained")
+        state: Any = self.not_trained.get(step) or ("trained" if weight else "masked")
         words = _words(state, weight)
         later = None
         if self.is_stale and self.now_S is not None and state in ("trained", "masked"):
@@ -124,15 +124,17 @@ class RunMask(NamedTuple):
         """State -> steps, without those that are 0."""
         if self.weight_S is None:
             return {}
-        states = (
-            self.not_trained.get(step, "trained") if weight else "masked" for step, weight in enumerate(self.weight_S)
-        )
-        counts = Counter(states)
-        return {state: counts[state] for state in ("trained", *WHY_NOT) if counts[state]}
+        others = Counter(self.not_trained.values())
+        masked_S = self.weight_S == 0
+        masked_S[list(self.not_trained)] = False
+        masked = int(numpy.count_nonzero(masked_S))
+        trained = len(self.weight_S) - masked - others.total()
+        counts = {"trained": trained, "masked": masked, **others}
+        return {state: counts[state] for state in ("trained", *WHY_NOT) if counts.get(state)}
 
     @property
     def gaps(self) -> list[tuple[str, str]]:
-        """The steps that have a weight and are not trained all the same, with the reason: ("102 to 144", "...")."""
+        """The steps that are not trained for another reason than a weight of 0: ("102 to 144", "...")."""
         by_reason: dict[str, list[int]] = {}
         for step, reason in sorted(self.not_trained.items()):
             by_reason.setdefault(reason, []).append(step)

@@ -128,12 +128,17 @@ def runs_on_file(round_: Round, arm: str) -> Mapping[str, RunInRows] | None:
     return None if rendered is None else rendered.runs
 
 
-def _rendered(round_: Round, arm: str) -> RunsInRows | None:
-    path = rows_folder(round_, arm) / RUNS
+def runs_changed_ns(round_: Round, arm: str) -> int | None:
+    """When the arm's rows were made; `None` where there are none."""
     try:
-        return _read(path, (path.parent / "rows.json").stat().st_mtime_ns)
+        return (rows_folder(round_, arm) / "rows.json").stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def _rendered(round_: Round, arm: str) -> RunsInRows | None:
+    path, changed_ns = rows_folder(round_, arm) / RUNS, runs_changed_ns(round_, arm)
+    return _read(path, changed_ns) if changed_ns is not None and path.exists() else None
 
 
 @lru_cache(maxsize=16)

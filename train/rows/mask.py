@@ -105,7 +105,7 @@ class RunInRows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     weights: dict[int, float] = {}
     """The weight of each step whose weight is not 1."""
     not_trained: dict[int, str] = {}
-    """The steps that have a weight above 0 and no token with loss, each with the reason: cut (the row ended before it),
+    """The steps that are not trained for another reason than a weight of 0: cut (in no row: the row ended before it),
     overlong (its row was too long and was dropped), duplicate (the same row is there already), no_action (only actions
     are trained, and it has none), not_rendered (the template writes no reply for it)."""
     thinking_left_out: bool = False

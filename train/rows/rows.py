@@ -412,16 +412,16 @@ def _not_trained(
 ) -> dict[int, str]:
     """See `RunInRows`. whole: a run's rows as rendered; fitted: those that are short enough; kept: those written."""
     trained = _steps_in(kept, with_loss=True)
-    dropped = _steps_in(fitted, with_loss=True)
-    silent = _steps_in(fitted, with_loss=False)
+    elsewhere = _steps_in(fitted, with_loss=True)
+    fits = _steps_in(fitted, with_loss=False)
     rendered = {int(step) for row in whole for step in numpy.unique(row.step_index[row.part != Part.CONTEXT])}
     reasons = {}
-    for step in numpy.flatnonzero(weight_S > 0).tolist():
-        if step in trained:
+    for step, weight in enumerate(weight_S):
+        if step in trained or (weight == 0 and step in fits):
             continue
-        if step in dropped:
+        if step in elsewhere:
             reasons[step] = "duplicate"
-        elif step in silent:
+        elif step in fits:
             reasons[step] = "no_action"
         elif step in rendered:
             reasons[step] = "overlong" if overlong == "drop" else "cut"

@@ -121,6 +121,15 @@ class Arms:
         note = None if mask.is_on_file else self._note(arm, named, entry, command)
         return MaskView(mask, None, note, command if mask.is_stale else None)
 
+    def stale(self, arm: Arm) -> int:
+        """How many runs the arm's rows are older than: their labels or their outcome, or the run itself."""
+        masks = self.masks(arm, ())
+        if masks.on_file is None:
+            return 0
+        return sum(
+            mask.is_stale or not mask.is_on_file for mask in map(masks.of, self._place.standing) if not _is_out(mask)
+        )
+
     def _note(self, arm: Arm, named: Sequence[str], entry: RunEntry, command: str) -> str:
         """Why a run's mask is not that of rows on file."""
         made = self.made.get(arm)
@@ -147,6 +156,11 @@ class Arms:
     def _has_critics(self, arm: Arm) -> bool:
         made = self.made.get(arm)
         return bool(made and made.critics)
+
+
+def _is_out(mask: Mask) -> bool:
+    """Whether no row would be made of a run that is in none."""
+    return not mask.is_on_file and mask.now_left_out is not None
 
 
 class Masks:

@@ -15,8 +15,8 @@ from srft.harness.run.index import RunEntry
 
 
 class StepPair(NamedTuple):
-    """Two steps; `None` where one run has no step for the other's. differs: in what was written or seen, in verdict, or
-    in what is trained."""
+    """Two steps; `None` where one run has no step for the other's. differs: of two runs, in what was written or seen;
+    of one run under two arms, in verdict or in what is trained."""
 
     left: StepView | None
     right: StepView | None
@@ -33,9 +33,14 @@ class Contrast(NamedTuple):
 
 def contrast_runs(left: Timeline, right: Timeline) -> Contrast:
     """Equal steps stand beside each other also where one side took more steps between them."""
-    pairs = [StepPair(one, other, _differs(one, other)) for one, other in _aligned(left.steps, right.steps)]
+    one_run = left.entry.id == right.entry.id
+    told = _judged if one_run else _seen
+    pairs = [
+        StepPair(one, other, one is None or other is None or told(one) != told(other))
+        for one, other in _aligned(left.steps, right.steps)
+    ]
     return Contrast(
-        one_run=left.entry.id == right.entry.id,
+        one_run,
         differing=[pair for pair in pairs if pair.differs],
         same=[pair for pair in pairs if not pair.differs],
     )
@@ -53,13 +58,12 @@ def _written(view: StepView) -> tuple[Any, ...]:
     return view.step.content, view.step.reasoning, tuple(map(str, view.step.tool_calls))
 
 
-def _differs(one: StepView | None, other: StepView | None) -> bool:
-    return one is None or other is None or _told(one) != _told(other)
+def _seen(view: StepView) -> tuple[Any, ...]:
+    return *_written(view), view.step.observation
 
 
-def _told(view: StepView) -> tuple[Any, ...]:
-    trained = (view.mask.state, view.mask.weight) if view.mask else None
-    return view.code, trained, _written(view), view.step.observation
+def _judged(view: StepView) -> tuple[Any, ...]:
+    return view.code, (view.mask.state, view.mask.weight) if view.mask else None
 
 
 class TaskPair(NamedTuple):

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from srft.harness.look.web.table import Query
 from srft.harness.run.index import VERDICTS, RunEntry
+from srft.harness.run.trained import rows_command
 from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 
@@ -170,6 +171,7 @@ class Pages:
             brief=_brief,
             moment=_moment,
             run_name_of=_run_name_of,
+            rows_command=rows_command,
         )
 
         for name in self._environment.list_templates():

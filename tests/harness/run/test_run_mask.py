@@ -26,7 +26,7 @@ def words(mask):
     return [step and step.words for step in map(mask.step, range(len(mask.weight_S)))]
 
 
-def test_each_step_is_trained_masked_or_cut(round_):
+def test_each_step_is_trained_masked_or_cut(round_, tmp_path):
     run = make_run(["First.", "Wrong.", "Third.", "Last."], id="abc1", recorded_resolved=False)
     shown = mask(round_, run, "gmgg")
     assert words(shown) == ["trained", "masked", "trained", "cut"]
@@ -37,6 +37,11 @@ def test_each_step_is_trained_masked_or_cut(round_):
     assert words(changed) == ["trained", "masked", "trained", "cut"], "what is on file"
     assert [changed.step(step).later for step in range(4)] == [None, "trained", None, None]
     assert (changed.is_stale, changed.later) == (True, "mask 0 of 4 steps")
+    masked_and_cut = made(tmp_path, run, "gmgm", rows=open_rows(round_, "srft").manifest.settings)
+    assert words(mask(masked_and_cut, run, "gmgm")) == ["trained", "masked", "trained", "cut"], (
+        "in no row, whatever its label"
+    )
+    assert mask(masked_and_cut, run, "gmgm").summary() == "1 of 4 steps masked, 1 cut"
     unknown = mask(round_, make_run(["Hm."], id="abc2"), "g")
     assert (unknown.is_on_file, unknown.left_out, unknown.weight_S) == (True, "outcome_unknown", None)
     assert unknown.summary() == "leaves this run out: its outcome is not known"
@@ -75,7 +80,7 @@ def test_rows_of_one_step_each(tmp_path):
     ("config", "expected"),
     [
         ({"policy": MaskPolicy(train="action")}, ["trained", "masked", "not trained", "not trained"]),
-        ({"rows": RowSettings(max_tokens=60, overlong="drop")}, ["in no row", "masked", "in no row", "in no row"]),
+        ({"rows": RowSettings(max_tokens=60, overlong="drop")}, 4 * ["in no row"]),
         ({"policy": MaskPolicy(good=0.5)}, ["trained, weight 0.5", "masked", *2 * ["trained, weight 0.5"]]),
     ],
 )

@@ -196,11 +196,9 @@ def test_from_a_changed_task_to_its_two_runs(run, client):
     address = html.unescape(re.search(r'href="(/contrast[^"]*)">side by side', page)[1])
     assert address == "/contrast?place=round-000&left=a__b-1%230&right=a__b-1%230&other=round-000~tuned"
     beside = client.get(address).text
-    assert '2 steps differ; <a href="#same">1 is the same' in beside
-    assert (
-        beside.index("Right.") < beside.index("other &lt;output&gt;") < beside.index("1 step is the same on both sides")
-    )
-    assert beside.index("1 step is the same") < beside.index("I look.")
+    assert '1 step differs; <a href="#same">2 are the same' in beside
+    assert beside.index("Right.") < beside.index("other &lt;output&gt;") < beside.index("2 steps are the same on both")
+    assert beside.index("2 steps are the same") < beside.index("I look.")
     assert (beside.count("I look."), 'value="a__b-1#0"' in beside, 'value="best"' in beside) == (1, True, False)
     assert "left=a__b-1%230&amp;right=a__b-1%230&amp;other=round-000~tuned" in client.get("/run/round-000/abc1").text
     assert client.get("/contrast?place=round-000&left=a__b-1&right=nothing").status_code == 404
