@@ -268,6 +268,26 @@ def _counts(critiques: list[Critique]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def cut_texts(page: Timeline) -> Iterator[tuple[str, int | None]]:
+    """(part, step) of the texts that a page does not hold whole, see `whole_text`."""
+    told = [text for _, text in page.prompt]
+    if any(not text.is_whole for text in (*told, page.issue) if text):
+        yield "prompt", None
+    for part, shown in (("log", page.tests.log), ("patch", page.patch), ("fix", page.fix)):
+        if shown and not shown.is_whole:
+            yield part, None
+    for view in page.steps:
+        texts: dict[str, list[Prose | Folded | None]] = {
+            "content": [piece.prose or piece.code for piece in view.said],
+            "calls": [piece.code for piece in view.calls],
+            "reasoning": [view.reasoning],
+            "observation": [view.observation],
+        }
+        for part, found in texts.items():
+            if any(text is not None and not text.is_whole for text in found):
+                yield part, view.step.index
+
+
 def whole_text(page: Trajectory, part: str, step: int | None) -> str | None:
     """A text that a page folds, whole. part: content, reasoning, observation or calls of a step; patch; prompt."""
     if part == "patch":

@@ -172,6 +172,8 @@ document.addEventListener("DOMContentLoaded", () => {
     refreshBar();
   }
 
+  const off = () => notice("Labelling is off: switch it on with the button Label, or Shift+L.");
+
   const kinds = {
     mistake: (step) => step.dataset.code === "m",
     disagreement: (step) => "disagreed" in step.dataset,
@@ -272,7 +274,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const whereOf = (step) => ({ place: main.dataset.place, run: main.dataset.run, step: Number(step.id.slice("step-".length)) });
 
   function label(word) {
-    if (!isLabelling()) return notice("Labelling is off: switch it on with the button Label, or Shift+L.");
+    if (!isLabelling()) return off();
     if (current < 0) return goTo(0);
     const step = steps()[current];
     keep([...done(), { ...whereOf(step), verdict: step.dataset.own }]);
@@ -283,7 +285,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function undo() {
-    if (!isLabelling()) return;
+    if (!isLabelling()) return off();
     const words = done();
     const last = words.pop();
     if (!last) return notice("Nothing to undo.");
@@ -302,7 +304,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function comment() {
-    if (!isLabelling()) return notice("Labelling is off: switch it on with the button Label, or Shift+L.");
+    if (!isLabelling()) return off();
     if (current < 0) goTo(0);
     const form = steps()[current]?.querySelector(".comment-form");
     if (!form) return;
@@ -347,7 +349,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   function press(event) {
-    const known = Object.hasOwn(keys, event.key) ? keys : isLabelling() && Object.hasOwn(labels, event.key) ? labels : null;
+    const known = [keys, bar ? labels : {}].find((some) => Object.hasOwn(some, event.key));
     if (!known) return;
     event.preventDefault();
     known[event.key]();

@@ -103,8 +103,8 @@ def test_click_through_label_reload(with_rows, served, page):
 
     page.press("j", "j")
     assert page.run("return location.hash") == "#step-1"
-    page.press("k", "j", "g", "m")  # labelling is off: a stray key labels nothing
-    page.wait("return !document.querySelector('#notice').hidden || true")
+    page.press("k", "j", "g", "m", "x", "c")  # labelling is off: a stray key labels nothing, and says so
+    page.wait("return !document.querySelector('#notice').hidden")
     assert page.all(".pick[aria-pressed=true]") == []
     page.press("L", "g")
     page.wait("return document.querySelector('#step-1 .p-g').ariaPressed === 'true'")
@@ -128,7 +128,7 @@ def test_click_through_label_reload(with_rows, served, page):
     page.press("n")
     page.wait("return document.title.startsWith('a__b-1#1')")
     page.press("p")
-    page.wait("return document.title.startsWith('a__b-1#0')")
+    page.wait("return document.title.startsWith('a__b-1#0') && document.readyState === 'complete'")
     page.press("/")
     page.press("wrong\n")
     page.wait("return document.querySelector('#hits').textContent === '1 of 1'")
@@ -311,8 +311,10 @@ def test_the_other_pages(with_rows, served, page):
     page.go(f"{address}/tokens/round-000/abc1?arm=srft").shots("tokens")
     assert "Wrong." in page.find(".tok.masked[title]").text.replace("\n", "")
     page.go(f"{address}/contrast?place=round-000&left=abc1&right=abc2&arm=srft&against=all").shots("contrast")
-    assert len(page.all(".sides[id]")) == 2  # what differs
-    assert page.find("#same summary").text.endswith("1 step is the same on both sides")
+    assert len(page.all(".sides[id]")) == 3
+    page.go(f"{address}/contrast?place=round-000&left=a__b-1%230&right=a__b-1%230&arm=srft&against=all").shots("arms")
+    assert [side.find_element("css selector", ".number").text for side in page.all(".sides[id]")] == ["1"]
+    assert page.find("#same summary").text.endswith("2 steps are the same on both sides")
     page.go(f"{address}/table/round-000?q=nothing").shots("empty")
     page.go(f"{address}/run/round-000/abc1#patch").shots("patch")
     page.press("t")
