@@ -130,9 +130,9 @@ def test_click_through_label_reload(with_rows, served, page):
     page.press("p")
     page.wait("return document.title.startsWith('a__b-1#0') && document.readyState === 'complete'")
     page.press("/")
-    page.press("wrong\n")
+    page.press("done\n")
     page.wait("return document.querySelector('#hits').textContent === '1 of 1'")
-    assert page.find(".step.current").get_attribute("id") == "step-1"
+    assert page.find(".step.current").get_attribute("id") == "step-2"
     page.press("\ue00c")
     page.press("?")
     assert page.run("return document.querySelector('#keys').open")
