@@ -8,9 +8,12 @@ from srft.harness.run.index import VERDICTS
 from srft.harness.run.run_mask import mask_of
 from srft.harness.run.trained import open_rows, runs_on_file, trained_of
 from srft.train.rows.mask import MaskPolicy, RunFacts
+from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings
 from tests.harness.run.test_trained import made, round_
-from tests.train.conftest import DROPS_THINKING, TOOLS, make_run
+from tests.train.byte_tokenizer import byte_tokenizer
+from tests.train.conftest import CHATML, DROPS_THINKING, TOOLS, make_run
+from tests.train.rows.rendered import sampled
 
 __all__ = ["round_"]
 
@@ -108,3 +111,16 @@ def test_thinking_that_is_in_no_row(tmp_path):
     action = {"policy": MaskPolicy(train="action")}
     round_ = made(tmp_path / "3", run, "gg", template=TOOLS, **action)
     assert mask(round_, run, "gg", action["policy"]).thinking == "masked"
+
+
+def test_thinking_that_was_sampled_is_trained(tmp_path):
+    """The template does not write it, and the sampled tokens are taken as they are."""
+    renderer = Renderer(byte_tokenizer(CHATML))
+    run = sampled(renderer, make_run(["One."], id="abc1", recorded_resolved=True))
+    ids = renderer.tokenizer("Hm.\nOne.<|im_end|>").input_ids
+    thought = msgspec.structs.replace(run.steps[0], reasoning="Hm.", token_ids=tuple(ids))
+    run = msgspec.structs.replace(run, steps=(thought,))
+    round_ = made(tmp_path, run, "g")
+    assert open_rows(round_, "srft").manifest.mask_sources == {"sampled": 1}
+    assert mask(round_, run, "g").thinking == "trained"
+    assert open_rows(round_, "srft").manifest.remarks == {}

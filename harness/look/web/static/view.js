@@ -163,7 +163,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const isLabelling = () => Boolean(bar && !bar.hidden);
 
   function setLabelling(on) {
-    if (!bar || !token) return;
     bar.hidden = !on;
     document.body.classList.toggle("is-labelling", on);
     for (const button of document.querySelectorAll("[data-do=labelling][aria-pressed]")) button.setAttribute("aria-pressed", String(on));
@@ -181,7 +180,6 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   function refreshBar() {
-    if (!bar) return;
     for (const [kind, is] of Object.entries(kinds)) bar.querySelector(`[data-count=${kind}]`).textContent = steps().filter(is).length;
     const agreed = document.getElementById("said")?.dataset.agreed;
     document.getElementById("agreed").textContent = agreed ? `Agreement in this run: ${agreed}` : "";
@@ -338,15 +336,8 @@ document.addEventListener("DOMContentLoaded", () => {
     "/": () => (find?.focus(), find?.select()),
     "?": () => help.showModal(),
   };
-  const labels = {
-    g: () => label({ verdict: "good" }),
-    u: () => label({ verdict: "unnecessary" }),
-    m: () => label({ verdict: "mistake" }),
-    r: () => label({ verdict: "recover" }),
-    x: () => label({ take_back: true }),
-    c: comment,
-    z: undo,
-  };
+  const labels = { x: () => label({ take_back: true }), c: comment, z: undo };
+  for (const verdict of ["good", "unnecessary", "mistake", "recover"]) labels[verdict[0]] = () => label({ verdict });
 
   function press(event) {
     const known = [keys, bar ? labels : {}].find((some) => Object.hasOwn(some, event.key));
@@ -380,16 +371,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!button) return;
     if (button.dataset.next) return nextOf(button.dataset.next);
     if (button.dataset.verdict) return label({ verdict: button.dataset.verdict });
-    const acts = {
-      theme: toggleTheme,
-      help: () => help.showModal(),
-      comment,
-      "take-back": labels.x,
-      labelling: () => setLabelling(!isLabelling()),
-      undo,
-      copy: () => copy(button),
-      "copy-command": () => copy(button),
-    };
+    const acts = { theme: toggleTheme, help: keys["?"], comment, "take-back": labels.x, labelling: keys.L, undo, copy: () => copy(button) };
     acts[button.dataset.do]?.();
   });
 
@@ -408,7 +390,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (find && !find.form) find.addEventListener("input", search);
   const goOn = document.getElementById("go-on");
   if (goOn) goOn.checked = sessionStorage.getItem("srft-go-on") === "on";
-  if (sessionStorage.getItem("srft-labelling")) setLabelling(true);
+  if (bar && token && sessionStorage.getItem("srft-labelling")) setLabelling(true);
   addEventListener("hashchange", fromAddress);
   fromAddress();
 });
