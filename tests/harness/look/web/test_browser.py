@@ -11,7 +11,7 @@ import pytest
 
 from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.store import Run
+from srft.harness.run.store import Round, Run
 from srft.harness.stages.rows import RowsConfig, make_rows
 from tests.harness.look.web.conftest import ACT, PATCH, critique
 from tests.train.byte_tokenizer import byte_tokenizer
@@ -303,6 +303,34 @@ def test_a_slow_answer_moves_nobody_and_keeps_a_draft(run, served, page):
     pressed = "return [...document.querySelectorAll('.pick[aria-pressed=true]')].map((one) => one.dataset.verdict)"
     assert page.run(pressed) == ["mistake", "mistake"]
     assert "wrong guess" in page.find("#step-1 .given").text
+    assert page.complaints() == []
+
+
+def test_from_a_changed_task_to_its_two_runs(run, served, page):
+    """One click; what differs first, with what was seen; what is the same is folded below."""
+    other = run / "round-000" / "evaluation" / "tuned"
+    other.mkdir(parents=True)
+    tuned = make_run(
+        [ACT, "Right.", "Done."], ["<returncode>0</returncode>\n0", "seen"], id="t", recorded_resolved=True
+    )
+    Round(other).trajectories.append(tuned)
+    page.go(f"{served(run)}/outcomes?left=round-000&right=round-000~tuned").shots("outcomes")
+    page.find("tbody a[href^='/contrast']").click()
+    page.wait("return document.title.startsWith('Side by side')")
+    page.shots("changed")
+    heads = [head.text.partition("\n")[0] for head in page.all(".heads h2")]
+    assert heads == ["a__b-1#0 round 0", "a__b-1#0 round 0, evaluation of tuned"]
+    assert [side.find_element("css selector", ".prose").text for side in page.all(".sides[id] .beside")] == [
+        "Wrong.",
+        "Right.",
+    ]
+    assert "seen" in page.find(".sides[id]").text
+    assert not page.find("#same .beside").is_displayed()
+    page.find("a[href='#same']").click()
+    page.find("#same summary").click()
+    assert "I look." in page.find("#same .beside").text
+    page.press("j", "\n")
+    page.wait("return document.title.startsWith('a__b-1#0') && location.hash === '#step-1'")
     assert page.complaints() == []
 
 
