@@ -346,7 +346,7 @@ class OpenAIModel:
         with self._shared.lock:
             for name in sorted(named - self._shared.refused):
                 logger.warning(
-                    "{}: the server refuses {} ({}); going on without", self.config.base_url, name, _body(error)
+                    "{}: the server refuses {} ({}); continuing without it", self.config.base_url, name, _body(error)
                 )
             self._shared.refused |= named
         return True
