@@ -56,6 +56,7 @@ def test_steps_behind_the_cut(long):
     page = get(long, "/run/round-000/long?arm=srft")
     no_thinking = "thinking not trained: it is in no row"
     assert badges(page) == [["trained", no_thinking], ["masked"], ["cut"], ["cut"]]
+    assert re.findall(r'class="(?:step|cell) [vf]-\w([^"]*)"', page) == 2 * ["", " masked", " in-no-row", " in-no-row"]
     assert "1 of 4 steps masked, 2 cut" in page
     assert "2 to 3: in no row" in page
     of_run = trained_of(open_rows(Library(long).place("round-000").round, "srft"), "long")
