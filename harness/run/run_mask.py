@@ -104,7 +104,7 @@ class RunMask(NamedTuple):
             return None
         if self.now_S is None:
             return f"leave this run out: {LEFT_OUT.get(self.now_left_out or '', self.now_left_out)}"
-        return f"mask {len(self.now_S) - int(numpy.count_nonzero(self.now_S))} of {len(self.now_S)} steps"
+        return f"mask {len(self.now_S) - int(numpy.count_nonzero(self.now_S))} of {_steps(len(self.now_S))}"
 
     def step(self, step: int) -> StepMask | None:
         """`None` where the run is left out."""
@@ -148,7 +148,7 @@ class RunMask(NamedTuple):
         assert self.weight_S is not None
         others = {state: count for state, count in self.counts.items() if state not in ("trained", "masked")}
         more = "".join(f", {count} {STATE_WORDS[state]}" for state, count in others.items())
-        return f"{start}{self.masked} of {len(self.weight_S)} steps masked{more}"
+        return f"{start}{self.masked} of {_steps(len(self.weight_S))} masked{more}"
 
 
 STATE_WORDS: dict[str, str] = {
@@ -162,6 +162,10 @@ STATE_WORDS: dict[str, str] = {
 
 _BY_POLICY = frozenset(LEFT_OUT) - {"per_task", "history_rewritten"}
 """The reasons that `srft.train.rows.mask.left_out` gives for one run, without looking at others."""
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def _words(state: str, weight: float) -> str:

@@ -49,7 +49,7 @@ def test_each_step_is_trained_masked_or_cut(round_, tmp_path):
     assert (unknown.is_on_file, unknown.left_out, unknown.weight_S) == (True, "outcome_unknown", None)
     assert unknown.summary() == "leaves this run out: its outcome is not known"
     known_now = mask(round_, make_run(["Hm."], id="abc2", recorded_resolved=True), "g")
-    assert (known_now.left_out, known_now.is_stale, known_now.later) == ("outcome_unknown", True, "mask 0 of 1 steps")
+    assert (known_now.left_out, known_now.is_stale, known_now.later) == ("outcome_unknown", True, "mask 0 of 1 step")
 
 
 def test_a_run_that_no_row_was_made_of_yet(round_):
