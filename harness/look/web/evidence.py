@@ -40,7 +40,7 @@ class TaskBook:
             if not Path(source).exists():
                 return Fix(
                     None,
-                    f"The tasks are not at {source} on this machine; give --tasks to srft view to see the reference fix.",
+                    f"The tasks are not at {source} on this machine; give --tasks to see the reference fix.",
                 )
             if source not in self._fixes:
                 self._fixes[source] = {task.instance_id: task.patch for task in load_tasks(source)}

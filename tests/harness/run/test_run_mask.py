@@ -1,12 +1,18 @@
 """What is trained of a run: each step trained, masked or cut, as the rows on file say; older than the labels or not."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 
-from srft.critic.labels.labels import StepLabel
-from srft.harness.run.index import VERDICTS
+from srft.agent.importing.importers import read_runs
+from srft.critic.labels.labels import Evidence, StepLabel
+from srft.critic.rules.rules import ToolErrorCritic
+from srft.harness.run.index import VERDICTS, tool_error_codes
 from srft.harness.run.run_mask import mask_of
+from srft.harness.run.store import Run
 from srft.harness.run.trained import open_rows, runs_on_file, trained_of
+from srft.harness.stages.rows import RowsConfig, make_rows
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings
@@ -124,3 +130,57 @@ def test_thinking_that_was_sampled_is_trained(tmp_path):
     assert open_rows(round_, "srft").manifest.mask_sources == {"sampled": 1}
     assert mask(round_, run, "g").thinking == "trained"
     assert open_rows(round_, "srft").manifest.remarks == {}
+
+
+def truth(round_, run):
+    """Of each step what the rows themselves hold."""
+    of_run = trained_of(open_rows(round_, "srft"), run.id)
+    return ["trained" if step in of_run.trained else "not" for step in range(len(run.steps))], of_run.in_rows
+
+
+@pytest.mark.parametrize("template", [CHATML, DROPS_THINKING], ids=["one-row", "row-a-step"])
+@pytest.mark.parametrize("overlong", ["cut", "slide", "drop"])
+def test_masks_are_what_the_rows_hold(tmp_path, template, overlong):
+    """Whatever the template, the length and the labels: a step is called trained where a token of it is, and masked or
+    cut where none is; cut ones are in no row."""
+    renderer = Renderer(byte_tokenizer(template))
+    for number, codes in enumerate(("gmgmg", "mgggm", "ggggg", "mmmmm")):
+        texts = [f"<think>{step}</think>{'x' * 40 * step}{number}." for step in range(5)]
+        run = make_run(texts, id=f"run{number}", recorded_resolved=False)
+        whole = max(len(row.input_ids) for row in renderer.render(run).rows)
+        for length in (whole, whole * 3 // 4, whole // 2):
+            settings = RowSettings(max_tokens=length, overlong=overlong)
+            round_ = made(tmp_path / f"{number}-{length}", run, codes, template=template, rows=settings)
+            shown = mask(round_, run, codes)
+            trained, in_rows = truth(round_, run)
+            states = [shown.step(step).state for step in range(5)]
+            assert ["trained" if state == "trained" else "not" for state in states] == trained, (codes, length)
+            assert {step for step in range(5) if states[step] in ("cut", "overlong")}.isdisjoint(in_rows)
+            assert {step for step in range(5) if states[step] == "masked"} <= {n for n in range(5) if codes[n] == "m"}
+            assert not shown.is_stale
+
+
+@pytest.mark.slow
+def test_masks_of_the_recorded_runs(shared_data, tmp_path):
+    """Each of 10,222 real steps."""
+    byte_tokenizer(CHATML).save_pretrained(tmp_path / "tokenizer")
+    runs = list(read_runs(shared_data / "trajectories" / "gemini3pro_mini_verified.jsonl.gz"))
+    with Run(tmp_path / "run") as opened:
+        round_ = opened.round(0)
+        for run in runs:
+            round_.trajectories.append(run)
+            round_.critiques.append(ToolErrorCritic().judge(run, Evidence()))
+        make_rows(RowsConfig(tokenizer=str(tmp_path / "tokenizer"), rows=RowSettings(max_tokens=60_000)), round_)
+    manifest = open_rows(round_, "srft").manifest
+    counts = Counter()
+    for run in runs:
+        codes = tool_error_codes(run)
+        shown = mask(round_, run, codes)
+        trained, in_rows = truth(round_, run)
+        for step, state in enumerate(trained):
+            expected = state if state == "trained" else "masked" if step in in_rows else "cut"
+            assert shown.step(step).state == expected, (run.task_id, step)
+        assert not shown.is_stale
+        counts.update(shown.counts)
+    assert (counts["masked"], counts["cut"]) == (manifest.steps_masked, manifest.remarks["steps_cut"])
+    assert counts.total() == 10_222
