@@ -80,6 +80,8 @@ def view(
     def open_viewer(run: Path) -> Viewer:
         viewer = Viewer(run, person=name, tasks=tasks, tokenizer=tokenizer, only=wanted)
         viewer.prepare(search=export is None)
+        if export is None:
+            viewer.warm()
         return viewer
 
     if export is not None:
