@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin, PartialState
+from accelerate import FullyShardedDataParallelPlugin, ParallelismConfig, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -41,7 +41,8 @@ class TrainingDiverged(SrftError):
 
 
 class MaskedTrainer(Trainer):
-    """model: with `install_loss` done to it, which gave `forward`. train, held_out: what to go through."""
+    """model: with `install_loss` done to it, which gave `forward`. train, held_out: what to go through. replicas: under
+    FSDP, groups of processes that each hold all shards."""
 
     # The loss is divided by the weight of the whole step, so not once more by the number of micro-batches.
     loss_is_scaled_for_ga = True
@@ -54,9 +55,10 @@ class MaskedTrainer(Trainer):
         forward: LossForward,
         train: Schedule,
         held_out: Schedule | None,
+        replicas: int = 1,
         **options: Any,
     ) -> None:
-        self.forward, self.schedule, self.held_out = forward, train, held_out
+        self.forward, self.schedule, self.held_out, self.replicas = forward, train, held_out, replicas
         super().__init__(
             model,
             arguments,
@@ -88,6 +90,12 @@ class MaskedTrainer(Trainer):
             raise InputError(
                 "recipe: fsdp is true and there is one process; start it under torchrun with more, or say fsdp: false"
             )
+        if self.replicas > 1:
+            shape = ParallelismConfig(
+                dp_replicate_size=self.replicas, dp_shard_size=self.args.world_size // self.replicas
+            )
+            state.parallelism_config = shape
+            state.device_mesh = shape.get_device_mesh(self.args.device.type)
         if self.args.bf16:
             # accelerate's own policy would also round the rows' weights and the reduced gradients to bfloat16.
             state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
@@ -101,11 +109,20 @@ class MaskedTrainer(Trainer):
         return {"batch": self.moved(inputs["batch"])}
 
     def moved(self, batch: Batch) -> Batch:
-        """To where the model is."""
+        """To where the model is; where processes share sequences, this one's part."""
+        sequence = self.forward.sequence
+        if sequence is not None and batch.parts == 1:
+            batch = sequence.part(batch)
         moved: dict[str, Any] = {
             name: value.to(self.args.device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
         }
         return batch._replace(**moved)
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """How many groups of processes there are that go through batches of their own, and the number of this one."""
+        size = self.forward.sequence.size if self.forward.sequence else 1
+        return self.accelerator.num_processes // size, self.accelerator.process_index // size
 
     @contextmanager
     def measuring(self) -> Iterator[Any]:
@@ -125,16 +142,16 @@ class MaskedTrainer(Trainer):
                 model,
                 self.forward,
                 several=self.schedule.packs_several or self.args.per_device_train_batch_size > 1,
-                is_sharded=bool(self.args.fsdp),
+                is_sharded=bool(self.args.fsdp) or self.forward.sequence is not None,
                 device=self.args.device,
             )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """The weight of the whole optimizer step: all of its micro-batches, on all processes."""
+        """The weight of the whole optimizer step: all of its micro-batches, on all processes, each once."""
         weights = [inputs["batch"].weight_K.sum(dtype=torch.float64) for inputs in batch_samples]
         total = torch.stack(weights).sum().to(device)
         gathered: Tensor = self.accelerator.gather(total.reshape(1))
-        return gathered.sum()
+        return gathered.sum() * self.groups[0] / self.accelerator.num_processes
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -178,10 +195,10 @@ class MaskedTrainer(Trainer):
     def _pace(self) -> dict[str, float]:
         now_s = time.monotonic()
         passed_s, self._logged_s = now_s - self._logged_s, now_s
-        processes = self.accelerator.num_processes
+        groups, _ = self.groups
         pace = {
-            "tokens_per_s": self._input_tokens * processes / passed_s,
-            "trained_tokens_per_s": self._trained_tokens * processes / passed_s,
+            "tokens_per_s": self._input_tokens * groups / passed_s,
+            "trained_tokens_per_s": self._trained_tokens * groups / passed_s,
         }
         self._input_tokens = self._trained_tokens = 0
         done = self.state.global_step - self._initial_global_step
@@ -196,7 +213,8 @@ class MaskedTrainer(Trainer):
         assert self.held_out is not None
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         with self.measuring() as model:
-            for number in range(self.accelerator.process_index, len(self.held_out), self.accelerator.num_processes):
+            groups, group = self.groups
+            for number in range(group, len(self.held_out), groups):
                 batch = self.moved(self.held_out[number])
                 loss = model(batch=batch).double()
                 total += torch.stack([loss, batch.weight_K.sum(dtype=torch.float64)])

@@ -142,6 +142,8 @@ def test_sharding_divides_float32_masters_among_the_processes():
     assert memory.weights_bytes == memory.gradients_bytes == shape.parameters * 4 // 8
     assert memory.optimizer_bytes == shape.parameters * 8 // 8 + 4 * shape.trained_tensors
     assert memory.communication_bytes == 2 * (2 * LAYER + 800) + LAYER * 6
+    copied = memory_of(tiny_recipe(weights="bfloat16", fsdp=True, replicas=2), shape, WORK, gpus=16)
+    assert copied.weights_bytes == memory.weights_bytes
 
 
 def test_accumulated_gradients_stay_sharded():
@@ -175,6 +177,28 @@ def test_disk_and_host_memory_of_a_sharded_training_by_hand():
     plain = stored(tiny_recipe(weights="bfloat16"), gpus=8)
     assert plain.host_bytes == 8 * 4 * 2792
     assert "each of 8 processes of a machine loads the whole model" in plain.origins[1]
+
+
+def test_processes_that_share_sequences_hold_a_part_of_the_tokens():
+    """Ten tokens among four processes: three for each."""
+    recipe = tiny_recipe(sequence_parallel=4, activation_offload=True, gradient_checkpointing=True, packs_per_step=2)
+    alone = msgspec.structs.replace(recipe, sequence_parallel=1)
+    three = msgspec.structs.replace(WORK, longest_pack=3)
+    shared, short = (
+        memory_of(*of, gpus=8) for of in ((recipe, shape_of(recipe), WORK), (alone, shape_of(alone), three))
+    )
+    assert shared.activations_bytes == short.activations_bytes
+    assert shared.gradients_bytes == short.gradients_bytes
+    found = storage_of(
+        recipe, shape_of(recipe), msgspec.structs.replace(WORK, longest_pack=40_000), shared, gpus=8, on_gpu=True
+    )
+    assert found.host_bytes == 8 * 10_000 * 2 * 4 * 8
+    odd = plan(recipe, model=None, table=None, gpus=6, machine=MACHINE)
+    assert odd.advice[0] == "sequence_parallel must divide the number of processes, 6"
+    wide = plan(recipe, model=None, table=None, gpus=12, machine=MACHINE)
+    assert (
+        wide.advice[0] == "packs_per_step must be a multiple of 3 (processes by sequence_parallel, times micro_batch)"
+    )
 
 
 def test_offloaded_inputs_are_in_the_hosts_memory():
