@@ -8,14 +8,14 @@ Reads the short records and small files; writes nothing.
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.folding import Folded, folded
 from srft.harness.look.web.places import Library, Place
 from srft.harness.run.stages import Stage, Stages
-from srft.harness.run.trained import RowsFile
+from srft.harness.run.trained import RowsFile, runs_changed_ns
 from srft.harness.statistics.statistics import Interval, mean_rate, rate_interval
 from srft.train.rows.mask import Arm
 
@@ -32,7 +32,8 @@ class Critics(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One place. rate: mean share of resolved attempts a task, of those with an outcome; interval: 95 %."""
+    """One place. rate: mean share of resolved attempts a task, of those with an outcome; interval: 95 %. stale: arm ->
+    the number of runs that its rows are older than, see `Arms.stale`."""
 
     place: Place
     trajectories: int
@@ -46,6 +47,7 @@ class Card(NamedTuple):
     cost_usd: float | None
     critics: list[Critics]
     made: dict[Arm, RowsFile]
+    stale: dict[Arm, int]
     stages: list[tuple[str, Stage]]
     problems: list[str]
     damaged: list[str]
@@ -66,6 +68,8 @@ class Overviews:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._cards: dict[str, tuple[int, Card]] = {}
+        self._arms: dict[str, Arms] = {}
+        self._stale_runs: dict[str, tuple[Any, dict[Arm, int]]] = {}
 
     def make(self) -> Overview:
         run = self._library.run
@@ -79,7 +83,16 @@ class Overviews:
         if known is None or known[0] != place.version:
             known = self._cards[place.key] = (place.version, make_card(place))
         made, stages, problems = _small_files(place)
-        return known[1]._replace(made=made, stages=stages, problems=problems)
+        stale = self._stale(place, made) if not problems else {}
+        return known[1]._replace(made=made, stale=stale, stages=stages, problems=problems)
+
+    def _stale(self, place: Place, made: dict[Arm, RowsFile]) -> dict[Arm, int]:
+        """Counted anew when a label, a run or rows are new."""
+        arms = self._arms.setdefault(place.key, Arms(place))
+        state = (place.version, tuple(runs_changed_ns(place.round, arm) for arm in made))
+        if self._stale_runs.get(place.key, (None, {}))[0] != state:
+            self._stale_runs[place.key] = (state, {arm: arms.stale(arm) for arm in made})
+        return self._stale_runs[place.key][1]
 
 
 def report_file(library: Library) -> tuple[Path | None, str | None]:
@@ -118,6 +131,7 @@ def make_card(place: Place) -> Card:
         cost_usd=sum(costs) if costs else None,
         critics=_critics(place),
         made={},
+        stale={},
         stages=[],
         problems=[],
         damaged=list(place.damaged()),
@@ -131,7 +145,8 @@ def _critics(place: Place) -> list[Critics]:
         last = {told.critic: told for told in place.told(entry.id)}
         for critic, told in last.items():
             runs[critic] += 1
-            verdicts[critic].update(told.verdicts)
+            # A person says something of the steps that they labelled, and of no others.
+            verdicts[critic].update(told.verdicts.replace("-", "") if told.source == "human" else told.verdicts)
     sources = place.critics()
     return [Critics(name, sources[name], runs[name], verdicts[name]) for name in sorted(runs)]
 

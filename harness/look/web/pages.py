@@ -18,7 +18,8 @@ import jinja2
 from markupsafe import Markup
 
 from srft.harness.look.web.table import Query
-from srft.harness.run.index import VERDICTS
+from srft.harness.run.index import VERDICTS, RunEntry
+from srft.harness.run.trained import rows_command
 from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert
 
@@ -169,6 +170,8 @@ class Pages:
             fixed=_fixed,
             brief=_brief,
             moment=_moment,
+            run_name_of=_run_name_of,
+            rows_command=rows_command,
         )
 
         for name in self._environment.list_templates():
@@ -183,6 +186,11 @@ def _inert(value: Any) -> Any:
     if value is None:
         return ""
     return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _run_name_of(entry: RunEntry) -> str:
+    """A run as people name it."""
+    return f"{entry.task_id}#{entry.attempt}"
 
 
 def _key_of(verdict: str | None) -> str:
