@@ -34,7 +34,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="ID", help="A run's id or its beginning, a task, or task#attempt.")],
     run: RunOption = None,
     arm: Annotated[
-        str | None, typer.Option("--arm", metavar="ARM", help="Whose weights; where one alone has rows, that one.")
+        str | None, typer.Option("--arm", metavar="ARM", help="Whose mask; where one alone has rows, that one.")
     ] = None,
     critic: CriticsOption = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="The token rows, coloured by their weights.")] = False,
@@ -45,7 +45,7 @@ def show(
     round_number: RoundOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a run: each step with every critic's verdict and the weight that an arm gives it; --tokens: what is trained.
+    """Show a run: each step with every critic's verdict and what an arm trains of it; --tokens: its token rows.
 
     In colour: green is trained, red is masked, grey is context, in between weighted. Without colour: {+trained+},
     [-masked-], {0.5:weighted}. What an agent wrote or saw is printed inert: control characters are shown as symbols.
@@ -103,7 +103,7 @@ def _print_step(console: Console, shown: "Shown", step: "Step", *, whole: bool) 
     console.print(head, soft_wrap=True)
     for given in shown.verdicts.get(step.index, []):
         console.print(_verdict(given), soft_wrap=True)
-    parts = (("reasoning", step.reasoning, "italic"), ("", step.content, ""), ("", _calls(step), "bold"))
+    parts = ((_thinking(shown), step.reasoning, "italic"), ("", step.content, ""), ("", _calls(step), "bold"))
     for title, text, style in parts:
         if text:
             console.print(Text(_folded(f"{title}: {text}" if title else text, whole=whole), style), soft_wrap=True)
@@ -113,9 +113,10 @@ def _print_step(console: Console, shown: "Shown", step: "Step", *, whole: bool) 
 
 
 def _facts(shown: "Shown", step: "Step") -> Iterator[str]:
-    if shown.weights is not None:
-        is_cut = shown.rows and shown.trained is not None and step.index not in shown.trained.in_rows
-        yield f"weight {shown.weights[step.index]:g}{', but in no row' if is_cut else ''}"
+    if shown.mask and (mask := shown.mask.step(step.index)):
+        yield f"{mask.words}{f' ({mask.why})' if mask.why and mask.state != 'masked' else ''}"
+        if mask.later:
+            yield f"{mask.later} once the rows are made again"
     if step.author != "model":
         yield f"{'written' if step.author == 'human' else 'edited'} by a person"
     if step.exit_code is not None:
@@ -126,6 +127,13 @@ def _facts(shown: "Shown", step: "Step") -> Iterator[str]:
         yield f"{step.wall_s:.1f} s"
     if step.error:
         yield f"{step.error} error"
+
+
+def _thinking(shown: "Shown") -> str:
+    """The title of a step's thinking: whether it is trained."""
+    untrained = {"left_out": "in no row, so not trained", "masked": "not trained"}
+    note = untrained.get(shown.mask.thinking or "") if shown.mask and not shown.mask.left_out else None
+    return f"thinking ({note})" if note else "thinking"
 
 
 def _verdict(given: Any) -> Text:
@@ -178,24 +186,23 @@ def _summary(shown: "Shown") -> Iterator[str]:
     outcome = {True: "resolved", False: "not resolved", None: "outcome not known"}[shown.outcome]
     detail = f" ({_inert(run.detail)})" if run.detail else ""
     yield f"{outcome}; stopped: {run.stop_reason}{detail}; steps: {len(run.steps)}"
-    if shown.arm is None:
-        yield "no arm: --arm shows the weights that one gives"
-        return
-    if shown.weights is None:
-        yield f"arm {shown.arm}: leaves this run out ({shown.left_out})"
+    if shown.mask is None:
+        yield "no arm: --arm shows what one trains"
         return
     command = rows_command(shown.round_, shown.arm)
-    if shown.is_stale:
-        yield f"the rows hold other weights than these labels give; make them again: {command}"
-    masked = int((shown.weights == 0).sum())
-    trained = _trained(shown, command)
-    yield f"arm {shown.arm}: steps masked: {masked} of {len(run.steps)}; trained tokens: {trained}"
+    if not shown.mask.is_on_file:
+        yield _not_on_file(shown, command)
+    if shown.mask.is_stale:
+        yield f"the rows are older than the labels or the outcome; made again they would {shown.mask.later}: {command}"
+    tokens = sum(row.trained_tokens for row in shown.rows)
+    trained = f"; trained tokens: {tokens:,}, rows: {len(shown.rows)}" if shown.mask.is_on_file else ""
+    yield f"arm {shown.arm}: {shown.mask.summary()}{trained}"
 
 
-def _trained(shown: "Shown", command: str) -> str:
-    if shown.table is None:
-        return f"not known without rows ({command})"
-    return f"{sum(row.trained_tokens for row in shown.rows):,} in {len(shown.rows)} row(s)"
+def _not_on_file(shown: "Shown", command: str) -> str:
+    if shown.other_critics:
+        return f"the rows on file use the labels of {', '.join(shown.other_critics)}; this is what others would do"
+    return f"not in rows yet: this is what the arm would do. Make the rows: {command}"
 
 
 # ---- tokens ----
@@ -207,7 +214,8 @@ def _print_rows(console: Console, shown: "Shown", steps: range | None, tokenizer
     backend = _tokenizer(shown, tokenizer)
     assert shown.table is not None
     if not shown.rows:
-        reason = shown.left_out or "all of them were dropped: see `srft rows`"
+        left_out = shown.mask and shown.mask.left_out_words
+        reason = left_out or "every row was dropped; the steps above say why: srft show without --tokens"
         console.print(f"{shown.trajectory.id}: no rows in {shown.table.folder} ({reason})", soft_wrap=True)
     for number, one in enumerate(figures(shown.rows, shown.table.manifest.settings)):
         began = f"; new row: {one.split.replace('_', ' ')}" if one.split else ""
@@ -283,7 +291,7 @@ def _marks(piece: "Piece") -> tuple[str, str]:
 def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: str | None) -> dict[str, Any]:
     import msgspec
 
-    run = shown.trajectory
+    run, mask = shown.trajectory, shown.mask
     content: dict[str, Any] = {
         "id": run.id,
         "task_id": run.task_id,
@@ -293,15 +301,17 @@ def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: st
         "resolved": shown.outcome,
         "stop_reason": run.stop_reason,
         "arm": shown.arm,
-        "left_out": shown.left_out,
-        "steps_masked": None if shown.weights is None else int((shown.weights == 0).sum()),
-        "rows_stale": shown.is_stale,
+        "in_rows": bool(mask and mask.is_on_file),
+        "left_out": mask and mask.left_out,
+        "steps_masked": mask and mask.masked,
+        "steps_by_mask": mask and mask.counts,
+        "thinking": mask and mask.thinking,
+        "rows_stale": bool(mask and mask.is_stale),
         "trained_tokens": None if shown.table is None else sum(row.trained_tokens for row in shown.rows),
         "steps": [
             {
                 **msgspec.to_builtins(step),
-                "weight": None if shown.weights is None else float(shown.weights[step.index]),
-                "in_rows": None if shown.trained is None else step.index in shown.trained.in_rows,
+                **_mask_as_json(mask, step.index),
                 "verdicts": [
                     {"critic": given.critic, "source": given.source, **msgspec.to_builtins(given.label)}
                     for given in shown.verdicts.get(step.index, [])
@@ -314,6 +324,12 @@ def _as_json(shown: "Shown", steps: range | None, *, tokens: bool, tokenizer: st
     if tokens:
         content["rows"] = _rows_as_json(shown, steps, tokenizer)
     return content
+
+
+def _mask_as_json(mask: Any, step: int) -> dict[str, Any]:
+    """weight: as in the rows, or as the arm would give it. mask: trained, masked, or why neither."""
+    of_step = mask and mask.step(step)
+    return {"weight": of_step.weight if of_step else None, "mask": of_step.state if of_step else None}
 
 
 def _rows_as_json(shown: "Shown", steps: range | None, tokenizer: str | None) -> list[dict[str, Any]]:

@@ -80,6 +80,7 @@ def _serve(viewer: "Viewer", port: int | None, *, open_browser: bool) -> None:
         if open_browser and _has_display():
             webbrowser.open(address)
 
+    viewer.warm()
     serve(make_app(viewer), listen(port), on_ready=on_ready)
 
 

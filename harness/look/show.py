@@ -1,9 +1,9 @@
-"""One run to look at: its steps, every critic's verdicts on them, the weights that an arm gives them, its token rows.
+"""One run to look at: its steps, every critic's verdicts on them, what an arm trains of them, its token rows.
 
 Reads a run directory; locks and writes nothing, so it may be looked at while it grows.
 
     shown = find_run(Path("runs/first"), "django__django-11099#1", arm="srft")
-    shown.trajectory.steps[3], shown.verdicts[3], shown.weights[3]
+    shown.trajectory.steps[3], shown.verdicts[3], shown.mask.step(3).words
 """
 
 import difflib
@@ -11,18 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy
-from numpy.typing import NDArray
-
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, Source, StepLabel
 from srft.env.errors import InputError
 from srft.harness.run.find import find_place, round_folders
 from srft.harness.run.index import Index, RunEntry
+from srft.harness.run.run_mask import RunMask, mask_of
 from srft.harness.run.store import Round
-from srft.harness.run.trained import TrainedRun, arms_on_file, has_rows, open_rows, trained_of
+from srft.harness.run.trained import (
+    arms_on_file,
+    has_rows,
+    open_rows,
+    runs_on_file,
+    trained_of,
+)
 from srft.harness.stages.rows import critics_used, run_facts
-from srft.train.rows.mask import ARMS, Arm, MaskPolicy, left_out, step_weights
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, label_source
 from srft.train.rows.rows import Row, RowTable
 
 
@@ -37,29 +41,20 @@ class Given(NamedTuple):
 class Shown(NamedTuple):
     """A run with all that is known of it.
 
-    verdicts: step -> every critic's label, people's last. arm: whose mask `weights` is, a step; both `None` where none
-    was asked for. left_out: why the arm does not train on the run at all (then `weights` is `None`). table: the arm's
-    rows, where they were made; trained: what they hold of this run.
+    verdicts: step -> what every critic said of it, people last. arm: whose mask `mask` is; both `None` where none was
+    asked for. table: the arm's rows, where they were made; rows: those of this run. other_critics: whose labels the
+    rows on file use, where others were asked for.
     """
 
     round_: Round
     trajectory: Trajectory
     outcome: bool | None
     verdicts: dict[int, list[Given]]
-    arm: Arm | None
-    left_out: str | None
-    weights: NDArray[numpy.float32] | None
-    table: RowTable | None
-    trained: TrainedRun | None
-
-    @property
-    def rows(self) -> list[Row]:
-        return self.trained.rows if self.trained else []
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the rows hold other weights than the run's labels give now: newer labels, or another critic's."""
-        return self.weights is not None and self.trained is not None and self.trained.is_stale(self.weights)
+    arm: Arm | None = None
+    mask: RunMask | None = None
+    table: RowTable | None = None
+    rows: Sequence[Row] = ()
+    other_critics: tuple[str, ...] = ()
 
 
 def find_run(
@@ -75,19 +70,21 @@ def find_run(
     outcome = index.outcome(entry).resolved
     of_run = index.critiques_of(entry.id)
     chosen = _arm(round_, arm)
-    shown = Shown(round_, index.trajectory(entry), outcome, _verdicts(of_run), chosen, None, None, None, None)
+    shown = Shown(round_, index.trajectory(entry), outcome, given_labels(of_run), chosen)
     if chosen is None:
         return shown
     table = open_rows(round_, chosen) if has_rows(round_, chosen) else None
-    policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
-    used = critics_used([chosen], critics or (table.manifest.critics if table else ()), index.critiques, round_)
+    made_with = tuple(table.manifest.critics) if table else ()
+    used = critics_used([chosen], critics or made_with, index.critiques, round_)
     facts = run_facts(shown.trajectory, outcome, of_run, used, chosen)._replace(tampering=index.tampers(entry))
-    reason = left_out(facts, policy)
+    is_theirs = label_source(chosen) != "critic" or set(used) == set(made_with)
+    on_file = runs_on_file(round_, chosen) if is_theirs else None
+    policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
     return shown._replace(
-        left_out=reason,
-        weights=None if reason else step_weights(facts, policy),
+        mask=mask_of(facts, policy, on_file.get(entry.id) if on_file is not None else None),
         table=table,
-        trained=trained_of(table, entry.id) if table else None,
+        rows=trained_of(table, entry.id).rows if table else (),
+        other_critics=() if is_theirs else made_with,
     )
 
 
@@ -104,14 +101,15 @@ def _find(rounds: Sequence[Round], name: str) -> tuple[Index, RunEntry]:
     known: list[RunEntry] = []
     for round_ in rounds:
         index = round_.index()
-        if match := _match(index.standing, name):
+        if match := match_run(index.standing, name):
             return index, match
         known += index.standing
     raise InputError(f"{name}: no such run in {rounds[-1].path.parent}; {_near(known, name)}")
 
 
-def _match(known: Sequence[RunEntry], name: str) -> RunEntry | None:
-    """The run that is meant. Raises InputError where several begin like that."""
+def match_run(known: Sequence[RunEntry], name: str) -> RunEntry | None:
+    """The run that is meant: by its id or the beginning of it, by task, or task#attempt. Raises InputError where
+    several begin like that."""
     if exact := [found for found in known if found.id == name]:
         return exact[0]
     task, _, attempt = name.rpartition("#")
@@ -148,13 +146,13 @@ def _arm(round_: Round, named: str | None) -> Arm | None:
     return made[0] if len(made) == 1 else None
 
 
-def _verdicts(critiques: Sequence[Critique]) -> dict[int, list[Given]]:
-    """Of a critic that judged twice the last word counts."""
+def given_labels(critiques: Sequence[Critique]) -> dict[int, list[Given]]:
+    """Step -> every critic's last label, people's last. A person says something of the steps that they labelled; of a
+    critic, which was asked about all of them, an abstention is a word too."""
     last = {critique.critic: critique for critique in critiques}
-    verdicts: dict[int, list[Given]] = {}
-    for critique in sorted(last.values(), key=lambda critique: (critique.source == "human", critique.critic)):
+    given: dict[int, list[Given]] = {}
+    for critique in sorted(last.values(), key=lambda one: (one.source == "human", one.critic)):
         for label in critique.labels:
-            if critique.source == "human" and label.verdict is None and not label.reason:
-                continue  # a person says something of the steps that they labelled
-            verdicts.setdefault(label.step, []).append(Given(critique.critic, critique.source, label))
-    return verdicts
+            if critique.source != "human" or label.verdict is not None or label.reason:
+                given.setdefault(label.step, []).append(Given(critique.critic, critique.source, label))
+    return given

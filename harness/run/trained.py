@@ -1,29 +1,28 @@
-"""What was trained: the rows of an arm on file, which of a run's steps are in them, and whether they are still right.
+"""The rows of an arm on file: their figures, what became of each run, which steps they hold, what makes them again.
 
-Reads `rows/<arm>/`; writes nothing.
+Reads `rows/<arm>/`; writes nothing. What is trained of a run, step by step, is told by `srft.harness.run.run_mask`.
 
     rows_on_file(round_)["srft"].trained_tokens            # rows.json, an arm each
-    of_run = trained_of(open_rows(round_, "srft"), run_id)
-    of_run.in_rows, of_run.trained                         # {0, 1, 2, 3}, {0, 1, 3}
-    of_run.is_stale(weight_S)                              # the rows hold other weights than the labels give now
+    runs_on_file(round_, "srft")[run_id].left_out          # what became of each run when these rows were made
+    trained_of(open_rows(round_, "srft"), run_id).in_rows  # {0, 1, 2, 3}: from the rows themselves
+    rows_command(round_, "srft")                           # srft rows --run runs/first --tokenizer ... --arm srft
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+import shlex
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy
 
 from srft.env.errors import InputError
-from srft.train.rows.mask import ARMS, Arm, MaskPolicy, Part
+from srft.train.rows.mask import ARMS, RUNS, Arm, MaskPolicy, Part, RunInRows, RunsInRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from srft.harness.run.store import Round
     from srft.train.rows.rows import Row, RowTable
@@ -36,6 +35,7 @@ class RowsFile(msgspec.Struct, frozen=True, kw_only=True):
     arm: str
     tokenizer: str
     policy: MaskPolicy = MaskPolicy()
+    settings: dict[str, Any] = {}
     critics: tuple[str, ...] = ()
     runs: int
     runs_used: int
@@ -89,11 +89,65 @@ def rows_on_file(round_: Round) -> dict[str, RowsFile]:
 
 
 def rows_command(round_: Round, arm: str | None) -> str:
-    """What makes the rows of an arm."""
+    """What makes the rows of an arm: with the settings of those on file, where there are some."""
     number = round_.path.name.removeprefix("round-")
-    round_option = f" --round {int(number)}" if number.isdecimal() and int(number) else ""
-    what = "--for critic" if arm == CRITIC_ROWS else f"--arm {arm or 'srft'}"
-    return f"srft rows --run {round_.path.parent}{round_option} --tokenizer D {what}"
+    words = ["srft", "rows", "--run", str(round_.path.parent)]
+    words += ["--round", str(int(number))] if number.isdecimal() and int(number) else []
+    made = rows_on_file(round_).get(arm or "")
+    words += ["--tokenizer", made.tokenizer if made else "D"]
+    words += ["--for", "critic"] if arm == CRITIC_ROWS else ["--arm", arm or "srft"]
+    if made:
+        words += ["--critic", ",".join(made.critics)] if made.critics else []
+        for setting, value in _settings(made, _rendered(round_, arm or "")).items():
+            words += ["--set", f"{setting}={value if isinstance(value, str) else msgspec.json.encode(value).decode()}"]
+    return shlex.join(words)
+
+
+def _settings(made: RowsFile, rendered: RunsInRows | None) -> dict[str, Any]:
+    """The settings that rows were made with, where they are not the default ones."""
+    from srft.train.rows.rows import RowSettings
+
+    usual = msgspec.to_builtins({"policy": MaskPolicy(), "rows": RowSettings()})
+    used = {"policy": msgspec.to_builtins(made.policy), "rows": made.settings}
+    changed = {
+        f"{group}.{name}": value
+        for group, values in used.items()
+        for name, value in values.items()
+        if value != usual[group].get(name) and (group, name) != ("policy", "arm")
+    }
+    if rendered:
+        changed |= {f"template.{name}": value for name, value in rendered.template.items()}
+        changed |= {"thinking": rendered.thinking} if rendered.thinking else {}
+    return changed
+
+
+def runs_on_file(round_: Round, arm: str) -> Mapping[str, RunInRows] | None:
+    """What became of each run when the arm's rows were made; `None` where there are no rows, or where those that are
+    there were made by an earlier version of srft, which did not say."""
+    rendered = _rendered(round_, arm)
+    return None if rendered is None else rendered.runs
+
+
+def runs_changed_ns(round_: Round, arm: str) -> int | None:
+    """When the arm's rows were made; `None` where there are none."""
+    try:
+        return (rows_folder(round_, arm) / "rows.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _rendered(round_: Round, arm: str) -> RunsInRows | None:
+    path, changed_ns = rows_folder(round_, arm) / RUNS, runs_changed_ns(round_, arm)
+    return _read(path, changed_ns) if changed_ns is not None and path.exists() else None
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, changed_ns: int) -> RunsInRows:
+    """changed_ns: when the rows were made, so that others are read anew."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunsInRows)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); make the rows again with this version of srft") from None
 
 
 def open_rows(round_: Round, arm: str) -> RowTable:
@@ -110,11 +164,9 @@ def open_rows(round_: Round, arm: str) -> RowTable:
 
 
 class TrainedRun(msgspec.Struct, frozen=True, dict=True):
-    """What of a run is in an arm's rows; nothing where the arm leaves it out."""
+    """What of a run is in an arm's rows, read from the rows themselves; nothing where the arm leaves it out."""
 
     rows: list[Any]
-    trains_whole_steps: bool
-    """Whether the policy trains all of a step's tokens: thought and action."""
 
     @cached_property
     def in_rows(self) -> frozenset[int]:
@@ -130,17 +182,6 @@ class TrainedRun(msgspec.Struct, frozen=True, dict=True):
     def trained_tokens(self) -> int:
         return sum(row.trained_tokens for row in self.rows)
 
-    def is_stale(self, weight_S: NDArray[numpy.float32]) -> bool:
-        """Whether the rows hold other weights than these: newer labels, or another critic's."""
-        for row in self.rows:
-            trained = row.weights > 0
-            if (row.weights[trained] != weight_S[row.step_index[trained]]).any():
-                return True
-            untrained = row.step_index[(row.part != Part.CONTEXT) & ~trained]
-            if self.trains_whole_steps and (weight_S[untrained] > 0).any():
-                return True
-        return False
-
     def _steps(self, chosen: Any) -> frozenset[int]:
         steps = [numpy.unique(row.step_index[chosen(row)]) for row in self.rows]
         return frozenset(int(step) for found in steps for step in found if step >= 0)
@@ -151,4 +192,4 @@ def trained_of(table: RowTable, run_id: str) -> TrainedRun:
     from srft.train.rows.show import rows_of_run
 
     rows: Sequence[Row] = rows_of_run(table, run_id)
-    return TrainedRun(list(rows), table.manifest.policy.train == "thought_and_action")
+    return TrainedRun(list(rows))

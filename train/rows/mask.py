@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy
@@ -91,6 +91,43 @@ class RunFacts(NamedTuple):
     stop_reason: StopReason = "submitted"
     is_chosen: bool = True
     tampering: bool = False
+
+
+RUNS = "runs.json"
+"""The file in a folder of rows that says what became of each run, see `RunsInRows`."""
+
+
+class RunInRows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a run when an arm's rows were made."""
+
+    left_out: str | None = None
+    """Why no row was made of it; `None` where the arm trains on it."""
+    weights: dict[int, float] = {}
+    """The weight of each step whose weight is not 1."""
+    not_trained: dict[int, str] = {}
+    """The steps that are not trained for another reason than a weight of 0: cut (in no row: the row ended before it),
+    overlong (its row was too long and was dropped), duplicate (the same row is there already), no_action (only actions
+    are trained, and it has none), not_rendered (the template writes no reply for it)."""
+    thinking_left_out: bool = False
+    """Whether the thinking of its steps is not in the rows."""
+
+    def weight_S(self, steps: int) -> NDArray[numpy.float32]:
+        """(S,) the weight that each of the steps was given."""
+        weight_S = numpy.ones(steps, dtype=numpy.float32)
+        for step, weight in self.weights.items():
+            weight_S[step] = weight
+        return weight_S
+
+
+class RunsInRows(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the runs when an arm's rows were made."""
+
+    template: dict[str, Any] = {}
+    """Further variables of the chat template that they were rendered with."""
+    thinking: str | None = None
+    """The choice of what becomes of thinking; `None`: decided run by run."""
+    runs: dict[str, RunInRows]
+    """Each run by its id."""
 
 
 def label_source(arm: Arm) -> Literal["critic", "tool_error", "human", "oracle"] | None:

@@ -229,6 +229,7 @@ class Renderer:
         if source == "auto" and any(step.token_ids for step in trajectory.steps):
             why = self._why_not_sampled(trajectory, rows)
             if why is None:
+                del remarks["thinking_left_out"]  # by the template; what was sampled is taken as it is
                 ids = sampled_rows(trajectory, self.stop_ids, action=self._sampled_action, remarks=remarks)
                 return Draft([], ids, remarks)
             remarks[why] += 1

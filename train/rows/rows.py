@@ -1,7 +1,8 @@
 """Token rows: runs, rendered and weighted, on disk as a memory-mapped Arrow file.
 
 Reads trajectories with their facts, a `Renderer` and a policy; writes `<folder>/rows.arrow` (one row a line of the
-table) and `<folder>/rows.json` (the manifest: policy, tokenizer, every count).
+table), `<folder>/runs.json` (what became of each run) and `<folder>/rows.json` (the manifest: policy, tokenizer, every
+count).
 
     counts = write_rows(folder, runs, renderer, {"srft": policy}, RowSettings(max_tokens=32768))
     rows = RowTable.open(folder / "srft")
@@ -32,12 +33,23 @@ from srft.agent.records import Trajectory
 from srft.critic.distil import FormConfig
 from srft.env.errors import InputError, StorageError
 from srft.train.rows.calls import Syntax
-from srft.train.rows.mask import MaskPolicy, Part, RunFacts, label_source, left_out, step_weights, token_weights
+from srft.train.rows.mask import (
+    RUNS,
+    MaskPolicy,
+    Part,
+    RunFacts,
+    RunInRows,
+    RunsInRows,
+    label_source,
+    left_out,
+    step_weights,
+    token_weights,
+)
 from srft.train.rows.overlong import Overlong, fit
 from srft.train.rows.render import Draft, Renderer, RenderError, Rendering
 from srft.train.rows.tokenized_row import TokenizedRow
 
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 """Part of rows' fingerprints: raise it when the same renderings and weights give other rows (cutting, sliding,
 duplicates, the weights of tokens). What renders has a version of its own, and so have the rules that label."""
 
@@ -281,6 +293,7 @@ class _ArmWriter:
         self._repos: set[str] = set()
         self._seen: set[bytes] = set()
         self._verdicts: dict[str, dict[int, str]] = {}
+        self._runs: dict[str, RunInRows] = {}
         self._sink = pyarrow.OSFile(str(folder / "rows.arrow"), "wb")
         self._stream = pyarrow.ipc.new_stream(self._sink, SCHEMA)
 
@@ -289,10 +302,10 @@ class _ArmWriter:
         self.manifest.runs += 1
         policy, settings = self.manifest.policy, self.manifest.settings
         if (reason := left_out(facts, policy)) or isinstance(rendering, str):
-            self._left_out[reason or str(rendering)] += 1
+            self._leave_out(trajectory, reason or str(rendering))
             return
         if rendering.remarks["history_rewritten"] and settings.rewritten == "refuse":
-            self._left_out["history_rewritten"] += 1
+            self._leave_out(trajectory, "history_rewritten")
             return
         self._remarks.update(rendering.remarks)
         weight_S = step_weights(facts, policy)
@@ -306,12 +319,21 @@ class _ArmWriter:
             ]
         kept = [(row, weight_T) for row, weight_T in rows if self._is_kept(row, weight_T)]
         self._count(trajectory, kept, weight_S)
+        self._runs[trajectory.id] = RunInRows(
+            weights={step: float(weight) for step, weight in enumerate(weight_S) if weight != 1},
+            not_trained=_not_trained(weight_S, rendering.rows, rows, kept, overlong=settings.overlong),
+            thinking_left_out=rendering.remarks["thinking_left_out"] > 0,
+        )
         if kept:
             self._stream.write_batch(_batch(trajectory, kept))
             judged: dict[int, str] = {
                 step: label.verdict for step, label in facts.labels.items() if label.verdict is not None
             }
             self._verdicts |= {trajectory.id: judged} if judged else {}
+
+    def _leave_out(self, trajectory: Trajectory, reason: str) -> None:
+        self._left_out[reason] += 1
+        self._runs[trajectory.id] = RunInRows(left_out=reason)
 
     def _is_kept(self, row: TokenizedRow, weight_T: NDArray[numpy.float32]) -> bool:
         if not used_tokens(weight_T):
@@ -370,11 +392,48 @@ class _ArmWriter:
             manifest.keeps_history = self._renderer.keeps_history()
         manifest.task_ids, manifest.repos = sorted(self._tasks), sorted(self._repos)
         (self.folder / VERDICTS).write_bytes(msgspec.json.encode(self._verdicts))
+        renderer = self._renderer
+        runs = RunsInRows(template=renderer.options, thinking=renderer.thinking, runs=self._runs)
+        (self.folder / RUNS).write_bytes(msgspec.json.encode(runs))
         content = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
         temporary = self.folder / ".rows.json.tmp"
         temporary.write_bytes(content)
         temporary.replace(self.folder / "rows.json")
         return manifest
+
+
+def _not_trained(
+    weight_S: NDArray[numpy.float32],
+    whole: Sequence[TokenizedRow],
+    fitted: Sequence[tuple[TokenizedRow, NDArray[numpy.float32]]],
+    kept: Sequence[tuple[TokenizedRow, NDArray[numpy.float32]]],
+    *,
+    overlong: Overlong,
+) -> dict[int, str]:
+    """See `RunInRows`. whole: a run's rows as rendered; fitted: those that are short enough; kept: those written."""
+    trained = _steps_in(kept, with_loss=True)
+    elsewhere = _steps_in(fitted, with_loss=True)
+    fits = _steps_in(fitted, with_loss=False)
+    rendered = {int(step) for row in whole for step in numpy.unique(row.step_index[row.part != Part.CONTEXT])}
+    reasons = {}
+    for step, weight in enumerate(weight_S):
+        if step in trained or (weight == 0 and step in fits):
+            continue
+        if step in elsewhere:
+            reasons[step] = "duplicate"
+        elif step in fits:
+            reasons[step] = "no_action"
+        elif step in rendered:
+            reasons[step] = "overlong" if overlong == "drop" else "cut"
+        else:
+            reasons[step] = "not_rendered"
+    return reasons
+
+
+def _steps_in(rows: Sequence[tuple[TokenizedRow, NDArray[numpy.float32]]], *, with_loss: bool) -> set[int]:
+    """The steps whose replies are in these rows; with_loss: those with a trained token alone."""
+    chosen = [row.step_index[weight_T > 0 if with_loss else row.part != Part.CONTEXT] for row, weight_T in rows]
+    return {int(step) for steps in chosen for step in numpy.unique(steps)}
 
 
 def _batch(trajectory: Trajectory, rows: list[tuple[TokenizedRow, NDArray[numpy.float32]]]) -> pyarrow.RecordBatch:

@@ -8,6 +8,7 @@ GET  /table/PLACE?outcome=...   trajectories, filtered and sorted
 GET  /run/PLACE/ID?arm=...      one of them, with #step-12
 GET  /tokens/PLACE/ID?arm=...   its token rows
 GET  /text/PLACE/ID?part=...    a folded text, whole
+GET  /next/PLACE/ID?kind=...    the next mistake, disagreement or unlabelled step
 GET  /contrast, /outcomes       two runs, two places side by side
 POST /labels                    a person's word on a step
 """
@@ -96,6 +97,13 @@ def _add_pages(app: FastAPI, viewer: Viewer, pages: Pages) -> None:
     ) -> HTMLResponse:
         keys, runs, arms = (place, other or place), (left, right or left), (arm, against or arm)
         return HTMLResponse(viewer.contrast(pages, keys, runs, arms, critic=critic))
+
+    @app.get("/next/{place}/{run_id:path}")
+    def following(place: str, run_id: str, request: Request, kind: str = "", after: int = -1) -> JSONResponse:
+        query = Query.read(request.query_params)
+        found = viewer.next_step(place, run_id, query, after=after, kind=kind)
+        href = found and f"{ServerLinks().run(place, found.run_id, query)}#step-{found.step}"
+        return JSONResponse({"run": found and found.run_id, "step": found and found.step, "href": href})
 
     @app.get("/outcomes")
     def outcomes(left: str = "", right: str = "") -> HTMLResponse:

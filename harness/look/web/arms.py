@@ -1,36 +1,40 @@
-"""What an arm masks of a run, told from the short records: no trajectory is read.
+"""What an arm trains of a run: what its rows on file hold, or where it is in none yet, what the policy would do.
+
+Read from the short records and from what the rows stage noted of each run: no trajectory and no row is read.
 
     arms = Arms(place)
     arms.made                           # arm -> its manifest, where rows of it were made
     masks = arms.masks("srft", critics=())
     masks.of(entry).masked              # 3 steps; `left_out` says why where the arm does not train on the run
 
-Weights come from `srft.train.rows.mask`, labels from `srft.harness.run.labels`.
+What is trained comes from `srft.harness.run.run_mask`, labels from `srft.harness.run.labels`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy
-from numpy.typing import NDArray
-
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.harness.look.web.places import Place
 from srft.harness.run.index import CritiqueEntry, RunEntry
 from srft.harness.run.labels import codes_by, labels_of_arm
-from srft.harness.run.trained import RowsFile, rows_on_file
-from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, label_source, left_out, step_weights
+from srft.harness.run.run_mask import RunMask, mask_of
+from srft.harness.run.trained import RowsFile, rows_command, rows_on_file, runs_on_file
+from srft.train.rows.mask import ARMS, Arm, MaskPolicy, RunFacts, RunInRows, label_source
+
+Mask = RunMask
 
 
-class Mask(NamedTuple):
-    """Of one run. masked: how many steps carry no loss. Where the arm leaves the run out, `left_out` says why, and the
-    others are `None`."""
+class MaskView(NamedTuple):
+    """What a page says of a run's mask. mask: `None` without an arm, or where it cannot be told, and then `remark` says
+    why. note: why it is not that of rows on file. command: what makes the rows again, where they are older than the
+    labels."""
 
-    left_out: str | None
-    weight_S: NDArray[numpy.float32] | None
-    masked: int | None
+    mask: Mask | None = None
+    remark: str | None = None
+    note: str | None = None
+    command: str | None = None
 
 
 class _LazyLabels(Mapping[int, StepLabel]):
@@ -97,41 +101,96 @@ class Arms:
             found = f"labels by {', '.join(critics)}" if critics else "no critic's labels"
             raise InputError(f"arm {arm}: there are {found}; choose whose it uses")
         key = (arm, critics)
-        if key not in self._masks:
-            self._masks[key] = Masks(self._place, arm, critics)
+        masks = self._masks.setdefault(key, Masks(self._place, arm, critics))
         made = self.made.get(arm)
-        self._masks[key].policy = made.policy if made else MaskPolicy(arm=arm)
-        return self._masks[key]
+        on_file = runs_on_file(self._place.round, arm) if made and self._is_of_rows(arm, critics, made) else None
+        if masks.on_file is not on_file:  # rows were made meanwhile: what was sorted by them is sorted again
+            self.orders.clear()
+        masks.policy, masks.on_file = made.policy if made else MaskPolicy(arm=arm), on_file
+        return masks
+
+    def view(self, arm: Arm | None, named: Sequence[str], entry: RunEntry) -> MaskView:
+        """What is to be said of a run's mask in an arm."""
+        if arm is None:
+            return MaskView()
+        try:
+            mask = self.masks(arm, named).of(entry)
+        except InputError as error:
+            return MaskView(remark=str(error))
+        command = rows_command(self._place.round, arm)
+        note = None if mask.is_on_file else self._note(arm, named, entry, command)
+        return MaskView(mask, None, note, command if mask.is_stale else None)
+
+    def stale(self, arm: Arm) -> int:
+        """How many runs the arm's rows are older than: their labels or their outcome, or the run itself."""
+        masks = self.masks(arm, ())
+        if masks.on_file is None:
+            return 0
+        return sum(
+            mask.is_stale or not mask.is_on_file for mask in map(masks.of, self._place.standing) if not _is_out(mask)
+        )
+
+    def _note(self, arm: Arm, named: Sequence[str], entry: RunEntry, command: str) -> str:
+        """Why a run's mask is not that of rows on file."""
+        made = self.made.get(arm)
+        if made is None:
+            return f"Not in rows yet: this is what the arm {arm} would do. Make its rows: {command}"
+        critics = self.judges(arm, named)
+        if not self._is_of_rows(arm, critics, made):
+            return (
+                f"The rows of {arm} were made with the labels of {', '.join(made.critics)}; this is what it would do "
+                f"with those of {', '.join(critics)}."
+            )
+        if runs_on_file(self._place.round, arm) is None:
+            return (
+                "These rows were made by an earlier version of srft, which did not note what became of each run; this "
+                f"is what the arm {arm} would do. Make them again: {command}"
+            )
+        return (
+            f"Not in rows yet: they are older than this run. This is what the arm would do. Make them again: {command}"
+        )
+
+    def _is_of_rows(self, arm: Arm, critics: Sequence[str], made: RowsFile) -> bool:
+        return label_source(arm) != "critic" or set(critics) == set(made.critics)
 
     def _has_critics(self, arm: Arm) -> bool:
         made = self.made.get(arm)
         return bool(made and made.critics)
 
 
+def _is_out(mask: Mask) -> bool:
+    """Whether no row would be made of a run that is in none."""
+    return not mask.is_on_file and mask.now_left_out is not None
+
+
 class Masks:
-    """What one arm masks. Each run's mask is worked out once for each state of its labels."""
+    """What one arm trains. Each run's mask is worked out once for each state of its labels.
+
+    on_file: what became of each run in the arm's rows; `None` where there are no rows, or rows of other labels.
+    """
 
     def __init__(self, place: Place, arm: Arm, critics: tuple[str, ...]) -> None:
         self._place, self.arm, self.critics = place, arm, critics
         self.policy = MaskPolicy(arm=arm)
+        self.on_file: Mapping[str, RunInRows] | None = None
         self._known: dict[str, tuple[Any, Mask]] = {}
 
     def of(self, entry: RunEntry) -> Mask:
         told, outcome = self._place.told(entry.id), self._place.outcome(entry)
-        state = (tuple(told), outcome, self.policy, self._place.index.tampers(entry))
+        in_rows = self.on_file.get(entry.id) if self.on_file is not None else None
+        state = (tuple(told), outcome, self.policy, self._place.index.tampers(entry), in_rows)
         known = self._known.get(entry.id)
         if known is None or known[0] != state:
-            known = self._known[entry.id] = (state, self._mask(entry, told, outcome))
+            known = self._known[entry.id] = (state, self._mask(entry, told, outcome, in_rows))
         return known[1]
 
-    def _mask(self, entry: RunEntry, told: list[CritiqueEntry], outcome: bool | None) -> Mask:
+    def _mask(
+        self, entry: RunEntry, told: list[CritiqueEntry], outcome: bool | None, in_rows: RunInRows | None
+    ) -> Mask:
         labels = _LazyLabels(lambda: self._labels(entry, told))
         tampering = self._place.index.tampers(entry)
         facts = RunFacts(entry.id, entry.steps, outcome, labels, entry.stop_reason, tampering=tampering)
-        if reason := left_out(facts, self.policy):
-            return Mask(reason, None, None)
-        weight_S = step_weights(facts, self.policy)
-        return Mask(None, weight_S, len(weight_S) - int(numpy.count_nonzero(weight_S)))
+        return mask_of(facts, self.policy, in_rows)
 
     def _labels(self, entry: RunEntry, told: list[CritiqueEntry]) -> dict[int, StepLabel]:
         return labels_of_arm(self.arm, told, critics=self.critics, tool_error=entry.tool_error)

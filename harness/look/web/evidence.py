@@ -34,9 +34,14 @@ class TaskBook:
         try:
             source = self._named or tasks_source(place.run, place.round)
             if source is None:
-                return Fix(None, "where the tasks lie is not on file; give --tasks to see the reference fix")
+                return Fix(
+                    None, "The tasks of this run are not known; give --tasks to srft view to see the reference fix."
+                )
             if not Path(source).exists():
-                return Fix(None, f"the tasks are not at {source} on this machine; give --tasks to see the fix")
+                return Fix(
+                    None,
+                    f"The tasks are not at {source} on this machine; give --tasks to see the reference fix.",
+                )
             if source not in self._fixes:
                 self._fixes[source] = {task.instance_id: task.patch for task in load_tasks(source)}
         except InputError as error:

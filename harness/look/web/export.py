@@ -10,15 +10,14 @@ are the server's.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from srft.env.errors import InputError, StorageError
-from srft.harness.look.web.folding import Folded
 from srft.harness.look.web.pages import ASSETS, STATIC, FileLinks, Pages, page_file, table_file, text_file
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.table import Query
+from srft.harness.look.web.timeline import cut_texts
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.index import RunEntry
 
@@ -85,7 +84,7 @@ class _Export:
         self._runs += 1
         content = self._viewer.timeline(self._pages[2], place.key, entry.id, self._query)
         self._put(page_file(place.key, "run", entry.id), content)
-        for part, step in self._long_texts(place, entry):
+        for part, step in cut_texts(self._viewer.page(place, entry, self._query)):
             pieces = self._viewer.text(place.key, entry.id, part, step)
             # The mark of UTF-8, without which a browser would guess at a file's encoding.
             self._put(text_file(place.key, entry.id, part, step), "\ufeff" + "".join(pieces))
@@ -94,27 +93,6 @@ class _Export:
                 page_file(place.key, "tokens", entry.id),
                 self._viewer.tokens(self._pages[2], place.key, entry.id, self._query),
             )
-
-    def _long_texts(self, place: Place, entry: RunEntry) -> Iterator[tuple[str, int | None]]:
-        """(part, step) of the texts that the page of a run does not hold whole."""
-        page = self._viewer.page(place, entry, self._query)
-        if any(not text.is_whole for _, text in page.prompt):
-            yield "prompt", None
-        if page.tests.log and not page.tests.log.is_whole:
-            yield "log", None
-        for part, lines in (("patch", page.patch), ("fix", page.fix)):
-            if lines and not lines.is_whole:
-                yield part, None
-        for view in page.steps:
-            texts: tuple[tuple[str, list[Folded | None]], ...] = (
-                ("content", [piece.text for piece in view.said]),
-                ("calls", [piece.text for piece in view.calls]),
-                ("reasoning", [view.reasoning]),
-                ("observation", [view.observation]),
-            )
-            for part, found in texts:
-                if any(text is not None and not text.is_whole for text in found):
-                    yield part, view.step.index
 
     def _put(self, name: str, content: str | bytes) -> None:
         path = self._folder / name

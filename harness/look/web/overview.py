@@ -20,9 +20,12 @@ from srft.harness.facts import Report, read_report
 from srft.harness.facts.episodes import read_episodes
 from srft.harness.look.report.opening import cards, kind_sentence, verdict_sentences
 from srft.harness.look.report.sections import sections
+from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.pages import STATIC, NoLinks, Pages
 from srft.harness.look.web.places import Library, Place
 from srft.harness.run.index import Index
+from srft.harness.run.trained import runs_changed_ns
+from srft.train.rows.mask import Arm
 
 _SMALL_FILES: tuple[str, ...] = (
     "*.yaml",
@@ -45,6 +48,8 @@ class Overview(NamedTuple):
     report: Report | None
     problems: list[str]
     damaged: list[str]
+    stale: list[tuple[Place, Arm, int]]
+    """Arms whose rows are older than some runs, see `Arms.stale`."""
     is_old: bool = False
 
     @property
@@ -69,6 +74,8 @@ class Overviews:
         self._library = library
         self._lock = threading.Lock()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="figures")
+        self._arms: dict[str, Arms] = {}
+        self._stale_runs: dict[str, tuple[Any, dict[Arm, int]]] = {}
         self._figures: _Figures | None = None
         self._newer: Future[_Figures] | None = None
 
@@ -82,8 +89,19 @@ class Overviews:
             if self._newer is None and (self._figures is None or self._figures.state != state):
                 self._newer = self._reader.submit(self._read, places, state)
             figures = self._now(None if self._figures is None else wait_s)
+            stale = list(self._stale(places)) if figures.report else []
         damaged = [line for place in places for line in place.damaged()]
-        return Overview(places, figures.report, figures.problems, damaged, figures.state != state)
+        return Overview(places, figures.report, figures.problems, damaged, stale, figures.state != state)
+
+    def _stale(self, places: list[Place]) -> Iterator[tuple[Place, Arm, int]]:
+        """Counted anew when a label, a run or rows are new."""
+        for place in places:
+            arms = self._arms.setdefault(place.key, Arms(place))
+            made = list(arms.made)
+            state = (place.version, tuple(runs_changed_ns(place.round, arm) for arm in made))
+            if self._stale_runs.get(place.key, (None, {}))[0] != state:
+                self._stale_runs[place.key] = (state, {arm: arms.stale(arm) for arm in made})
+            yield from ((place, arm, number) for arm, number in self._stale_runs[place.key][1].items() if number)
 
     def _now(self, wait_s: float | None) -> _Figures:
         newer, self._newer = self._newer, None

@@ -22,7 +22,8 @@ from srft.harness.look import format
 from srft.harness.look.tables import cell_of
 from srft.harness.look.web.places import key_of
 from srft.harness.look.web.table import Query
-from srft.harness.run.index import VERDICTS
+from srft.harness.run.index import VERDICTS, RunEntry
+from srft.harness.run.trained import rows_command
 from srft.train.rows.show import inert
 
 FOLDER = Path(__file__).parent
@@ -179,6 +180,7 @@ class Pages:
         figures |= {"words": format.words, "shown": format.printable}
         self._environment.filters |= {name: _figure(write) for name, write in figures.items()}
         self._environment.filters |= {"stretches": _stretches, "moment": _moment}
+        self._environment.filters |= {"run_name_of": _run_name_of, "rows_command": rows_command}
 
         for name in self._environment.list_templates():
             self._environment.get_template(name)  # compiled now, not while the first reader waits
@@ -192,6 +194,11 @@ def _inert(value: Any) -> Any:
     if value is None:
         return ""
     return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _run_name_of(entry: RunEntry) -> str:
+    """A run as people name it."""
+    return f"{entry.task_id}#{entry.attempt}"
 
 
 def _key_of(verdict: str | None) -> str:

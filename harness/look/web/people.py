@@ -88,7 +88,7 @@ class Person:
 
 
 class Agreement(NamedTuple):
-    """A critic beside a person, over steps that both gave a verdict.
+    """A critic, or another person, beside a person, over steps that both gave a verdict.
 
     same: of the four verdicts. found, missed, false_alarms: with the person's mistakes as the truth. kappa: Cohen's, of
     mistake or not; `None` where one of them calls all steps the same.
@@ -101,19 +101,24 @@ class Agreement(NamedTuple):
     missed: int
     false_alarms: int
     kappa: float | None
+    is_person: bool = False
 
 
 def agreement(place: Place, person: str, *, run_id: str | None = None) -> list[Agreement]:
-    """Every critic that shares steps with the person, by name. run_id: in this run alone."""
+    """Every critic and every other person that shares steps with the person, by name. run_id: in this run alone."""
     runs = [run_id] if run_id else list(dict.fromkeys(told.trajectory_id for told in place.human_told(person)))
     pairs: dict[str, list[tuple[str, str]]] = {}
+    people = set()
     for run in runs:
         told = place.told(run)
         own = _codes([one for one in told if one.source == "human" and one.critic == person], person)
-        last = {one.critic: one for one in told if one.source != "human"}
+        last = {one.critic: one for one in told if one.critic != person}
+        people |= {one.critic for one in last.values() if one.source == "human"}
         for critic, one in last.items():
             pairs.setdefault(critic, []).extend(_both(own, _codes([one], critic)))
-    return [_agreement(critic, both) for critic, both in sorted(pairs.items()) if both]
+    return [
+        _agreement(critic, both)._replace(is_person=critic in people) for critic, both in sorted(pairs.items()) if both
+    ]
 
 
 def _codes(told: Iterable[CritiqueEntry], critic: str) -> dict[int, str]:

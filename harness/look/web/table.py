@@ -220,8 +220,13 @@ class Neighbours(NamedTuple):
     total: int
 
 
+def run_ids(place: Place, arms: Arms, query: Query) -> list[str]:
+    """All runs that the query lets through, in its order."""
+    return [entry.id for entry in _View(place, arms, query).entries()]
+
+
 def neighbours(place: Place, arms: Arms, query: Query, run_id: str) -> Neighbours:
-    ids = [entry.id for entry in _View(place, arms, query).entries()]
+    ids = run_ids(place, arms, query)
     if run_id not in ids:
         return Neighbours(None, ids[0] if ids else None, None, len(ids))
     at = ids.index(run_id)

@@ -1,7 +1,7 @@
-"""One trajectory, ready to be shown: its steps with verdicts, weights and folded texts, its patch, its tests.
+"""One trajectory, ready to be shown: its steps with verdicts, masks and folded texts, its patch, its tests.
 
 page = make_timeline(place, arms, query, entry, person=Person("human"), book=TaskBook(None))
-page.steps[3].code, page.steps[3].weight, page.steps[3].given
+page.steps[3].code, page.steps[3].mask.words, page.steps[3].given
 """
 
 import json
@@ -10,18 +10,19 @@ from typing import Any, NamedTuple
 
 from srft.agent.records import Step, Trajectory
 from srft.critic.labels.labels import Critique, StepLabel
-from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
-from srft.harness.look.show import Given
-from srft.harness.look.web.arms import Arms, Mask
+from srft.harness.look.show import Given, given_labels
+from srft.harness.look.web.arms import Arms, Mask, MaskView
 from srft.harness.look.web.evidence import Fix, TaskBook
 from srft.harness.look.web.folding import Diff, Folded, diff, folded, parts
 from srft.harness.look.web.people import Agreement, Person, agreement
 from srft.harness.look.web.places import Place
+from srft.harness.look.web.reading import PaintedLine, Prose, code, issue_of, output, painted, prose, text_of
 from srft.harness.look.web.table import Query
 from srft.harness.run.evidence import log_of
 from srft.harness.run.index import CODES, RunEntry
 from srft.harness.run.labels import labels_by
+from srft.harness.run.run_mask import StepMask
 from srft.train.rows.mask import Arm
 
 LOG_HEAD_LINES, LOG_TAIL_LINES = 4, 30
@@ -30,10 +31,11 @@ LOG_BYTES = 1 << 20
 
 
 class Said(NamedTuple):
-    """A piece of a reply. language: of a fenced block, `None` for prose. is_run: whether it is what was carried out."""
+    """A piece of a reply: prose, or code in its language. is_run: whether it is what was carried out."""
 
-    text: Folded
-    language: str | None
+    prose: Prose | None
+    code: Folded | None = None
+    language: str | None = None
     is_run: bool = False
 
 
@@ -41,8 +43,10 @@ class StepView(NamedTuple):
     """One step.
 
     code: the letter of the verdict that counts. plain: the critics who gave that verdict and no more; spoken: what the
-    others said, people last. own: this person's label.
-    weight: the arm's, `None` without an arm or where it leaves the run out. share: of the run's longest command time.
+    others said, people last. own: this person's label. disagreed: whether critics or people gave it different verdicts.
+    mask: what an arm trains of it, `None` without an arm or where the run is left out. thinking_note: why its thinking
+    is not trained, where the rest may be. notes: what the scaffold put around what was printed.
+    share: of the run's longest command time.
     """
 
     step: Step
@@ -51,11 +55,14 @@ class StepView(NamedTuple):
     plain: list[str]
     spoken: list[Given]
     own: StepLabel | None
-    weight: float | None
-    reasoning: Folded | None
+    disagreed: bool
+    mask: StepMask | None
+    thinking_note: str | None
+    reasoning: Prose | None
     said: list[Said]
     calls: list[Said]
     observation: Folded | None
+    notes: tuple[str, ...]
     share: float
 
 
@@ -68,22 +75,25 @@ class Tests(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """All that a page shows of a run. prompt: the messages before the first step, (role, text).
+    """All that a page shows of a run. issue: what was asked. prompt: the messages before the first step, (role, text).
 
-    same: whether patch and fix are equal. command_s: the time in commands; `None` where no step says.
+    patch_lines, fix_lines: in colours. same: whether patch and fix are equal. command_s: the time in commands; `None`
+    where no step says.
     """
 
     entry: RunEntry
     run: Trajectory
     outcome: bool | None
     arm: Arm | None
-    mask: Mask | None
-    remark: str | None
+    masked: MaskView
     judges: tuple[str, ...]
     steps: list[StepView]
+    issue: Prose | None
     prompt: list[tuple[str, Folded]]
     patch: Diff | None
+    patch_lines: list[PaintedLine]
     fix: Diff | None
+    fix_lines: list[PaintedLine]
     fix_problem: str | None
     same: bool
     tests: Tests
@@ -101,21 +111,25 @@ def make_timeline(
     critiques = place.index.critiques_of(entry.id)
     arm = arms.chosen(query.arm or None)
     judges = arms.judges(arm, query.critics)
-    mask, remark = _mask(arms, arm, query, entry)
+    masked = arms.view(arm, query.critics, entry)
     fix: Fix = book.fix(place, entry.task_id)
     walls = [step.wall_s for step in run.steps if step.wall_s is not None]
+    asked, prompt = issue_of(_prompt(run)), _prompt(run)
+    patch, fix_diff = diff(run.patch) if run.patch else None, diff(fix.patch) if fix.patch else None
     return Timeline(
         entry=entry,
         run=run,
         outcome=place.outcome(entry),
         arm=arm,
-        mask=mask,
-        remark=remark,
+        masked=masked,
         judges=judges,
-        steps=list(_steps(run, critiques, judges, mask, person, longest_s=max(walls, default=0.0))),
-        prompt=[(str(message.get("role")), folded(_text(message), head=10, tail=3)) for message in _prompt(run)],
-        patch=diff(run.patch) if run.patch else None,
-        fix=diff(fix.patch) if fix.patch else None,
+        steps=list(_steps(run, critiques, judges, masked.mask, person, longest_s=max(walls, default=0.0))),
+        issue=prose(asked, lines=14) if asked else None,
+        prompt=[(str(message.get("role")), folded(text_of(message), head=10, tail=3)) for message in prompt],
+        patch=patch,
+        patch_lines=painted(patch) if patch else [],
+        fix=fix_diff,
+        fix_lines=painted(fix_diff) if fix_diff else [],
         fix_problem=fix.problem,
         same=bool(run.patch) and run.patch == fix.patch,
         tests=_tests(place, entry),
@@ -124,15 +138,6 @@ def make_timeline(
         command_s=sum(walls) if walls else None,
         others=[other for other in place.standing if other.task_id == entry.task_id and other.id != entry.id],
     )
-
-
-def _mask(arms: Arms, arm: Arm | None, query: Query, entry: RunEntry) -> tuple[Mask | None, str | None]:
-    if arm is None:
-        return None, None
-    try:
-        return arms.masks(arm, query.critics).of(entry), None
-    except InputError as error:
-        return None, str(error)
 
 
 def _steps(
@@ -148,12 +153,13 @@ def _steps(
     given = given_labels(critiques)
     own = [one for one in critiques if one.source == "human" and one.critic == person.name]
     own_labels = {label.step: label for label in own[-1].labels} if own else {}
-    weight_S = None if mask is None else mask.weight_S
     for step in run.steps:
         label = effective.get(step.index)
         verdict = label.verdict if label else None
-        said = given.get(step.index, [])
+        said = [one for one in given.get(step.index, []) if one.label.verdict is not None or one.label.reason]
         plain = [one for one in said if verdict is not None and _is_plain(one, verdict)]
+        shown, notes = (None, ()) if step.observation is None else output(step.observation, _command(step))
+        of_step = mask.step(step.index) if mask else None
         yield StepView(
             step=step,
             code=CODES[verdict],
@@ -161,13 +167,29 @@ def _steps(
             plain=[one.critic for one in plain],
             spoken=[one for one in said if one not in plain],
             own=own_labels.get(step.index),
-            weight=None if weight_S is None else float(weight_S[step.index]),
-            reasoning=folded(step.reasoning) if step.reasoning else None,
+            disagreed=len({one.label.verdict for one in said if one.label.verdict is not None}) > 1,
+            mask=of_step,
+            thinking_note=_thinking_note(mask, of_step) if _has_thinking(step) else None,
+            reasoning=prose(step.reasoning) if step.reasoning else None,
             said=list(_said(step)) if step.content else [],
-            calls=[Said(folded(text, head=30, tail=6), name, is_run=True) for name, text in _calls(step)],
-            observation=None if step.observation is None else folded(step.observation, head=8, tail=5),
+            calls=[_call(name, text) for name, text in _calls(step)],
+            observation=shown,
+            notes=tuple(note for note in notes if note != f"exit code {step.exit_code}"),
             share=(step.wall_s or 0.0) / longest_s if longest_s else 0.0,
         )
+
+
+def _has_thinking(step: Step) -> bool:
+    return bool(step.reasoning) or step.content.lstrip().startswith("<think>")
+
+
+def _thinking_note(mask: Mask | None, of_step: StepMask | None) -> str | None:
+    """Why the thinking of a step is not trained, where the step is."""
+    if mask is None or of_step is None or not of_step.is_trained:
+        return None
+    return {"left_out": "thinking not trained: it is in no row", "masked": "thinking not trained"}.get(
+        mask.thinking or ""
+    )
 
 
 def _is_plain(given: Given, verdict: str) -> bool:
@@ -177,25 +199,26 @@ def _is_plain(given: Given, verdict: str) -> bool:
     return bare and label.verdict == verdict and given.source != "human"
 
 
-def _said(step: Step) -> Iterator[Said]:
+def _command(step: Step) -> str:
+    """What was carried out, "" where that is no command."""
     command = step.action.arguments.get("command") if step.action else None
+    return command if isinstance(command, str) else ""
+
+
+def _said(step: Step) -> Iterator[Said]:
+    command = _command(step).strip()
     for part in parts(step.content):
         if part.language is None:
-            yield Said(folded(part.text), None)
+            yield Said(prose(part.text), None)
         else:
-            is_run = isinstance(command, str) and part.text.strip() == command.strip()
-            yield Said(folded(part.text, head=30, tail=8), part.language, is_run)
+            is_run = bool(command) and part.text.strip() == command
+            language = "bash" if is_run else part.language
+            yield Said(None, code(folded(part.text, head=30, tail=8), language), language, is_run)
 
 
-def given_labels(critiques: list[Critique]) -> dict[int, list[Given]]:
-    """Step -> every critic's last label that says something, people's last."""
-    last = {critique.critic: critique for critique in critiques}
-    given: dict[int, list[Given]] = {}
-    for critique in sorted(last.values(), key=lambda one: (one.source == "human", one.critic)):
-        for label in critique.labels:
-            if label.verdict is not None or label.reason:
-                given.setdefault(label.step, []).append(Given(critique.critic, critique.source, label))
-    return given
+def _call(name: str, text: str) -> Said:
+    language = "json" if text.startswith("{") else "bash"
+    return Said(None, code(folded(text, head=30, tail=6), language), name, is_run=True)
 
 
 def _calls(step: Step) -> Iterator[tuple[str, str]]:
@@ -223,15 +246,6 @@ def _prompt(run: Trajectory) -> list[dict[str, Any]]:
     return list(run.messages)
 
 
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", part)) if isinstance(part, dict) else str(part) for part in content)
-    return "" if content is None else json.dumps(content, ensure_ascii=False)
-
-
 def _tests(place: Place, entry: RunEntry) -> Tests:
     grade = place.index.grade(entry)
     path = None if grade is None else log_of(place.round, grade)
@@ -254,12 +268,32 @@ def _counts(critiques: list[Critique]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def cut_texts(page: Timeline) -> Iterator[tuple[str, int | None]]:
+    """(part, step) of the texts that a page does not hold whole, see `whole_text`."""
+    told = [text for _, text in page.prompt]
+    if any(not text.is_whole for text in (*told, page.issue) if text):
+        yield "prompt", None
+    for part, shown in (("log", page.tests.log), ("patch", page.patch), ("fix", page.fix)):
+        if shown and not shown.is_whole:
+            yield part, None
+    for view in page.steps:
+        texts: dict[str, list[Prose | Folded | None]] = {
+            "content": [piece.prose or piece.code for piece in view.said],
+            "calls": [piece.code for piece in view.calls],
+            "reasoning": [view.reasoning],
+            "observation": [view.observation],
+        }
+        for part, found in texts.items():
+            if any(text is not None and not text.is_whole for text in found):
+                yield part, view.step.index
+
+
 def whole_text(page: Trajectory, part: str, step: int | None) -> str | None:
     """A text that a page folds, whole. part: content, reasoning, observation or calls of a step; patch; prompt."""
     if part == "patch":
         return page.patch
     if part == "prompt":
-        return "\n\n".join(f"[{message.get('role')}]\n{_text(message)}" for message in _prompt(page))
+        return "\n\n".join(f"[{message.get('role')}]\n{text_of(message)}" for message in _prompt(page))
     if step is None or not 0 <= step < len(page.steps):
         return None
     one = page.steps[step]

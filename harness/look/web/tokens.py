@@ -6,9 +6,10 @@ Reads the rows' Arrow file, mapped, and the tokenizer that they were made with; 
     view.rows[0].groups[0].pieces, view.rows[0].figures.trained
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.places import Place
 from srft.harness.run.index import RunEntry
+from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable
 from srft.train.rows.show import Piece, RowFigures, figures, pieces, rows_of_run
@@ -58,11 +60,9 @@ class TokenViews:
     def of(self, place: Place, arms: Arms, arm: Arm | None, entry: RunEntry) -> Tokens:
         """Raises InputError where there are no rows of the arm, or no tokenizer to read them with."""
         if arm is None or arm not in arms.made:
-            run = place.round.path.parent
             made = f"; rows were made of {', '.join(arms.made)}" if arms.made else ""
             raise InputError(
-                f"no rows of the arm {arm or '(none chosen)'}{made}; make them: "
-                f"srft rows --run {run} --tokenizer DIR --arm {arm or 'srft'}"
+                f"no rows of the arm {arm or '(none chosen)'}{made}; make them: {rows_command(place.round, arm)}"
             )
         with self._lock:
             table = self._table(place.round.path / "rows" / arm)
@@ -77,6 +77,20 @@ class TokenViews:
             self._named or table.manifest.tokenizer,
         )
 
+    def warm(self, places: Iterable[Place]) -> threading.Thread:
+        """Open all rows and their tokenizers in the background, which takes seconds, so that no page has to wait. What
+        cannot be opened is told by the page that wants it."""
+
+        def load() -> None:
+            for place in places:
+                for arm in arms_on_file(place.round):
+                    with contextlib.suppress(InputError, OSError), self._lock:
+                        self._backend(self._table(rows_folder(place.round, arm)))
+
+        thread = threading.Thread(target=load, name="warm tokenizers", daemon=True)
+        thread.start()
+        return thread
+
     def _table(self, folder: Path) -> RowTable:
         changed = (folder / "rows.json").stat().st_mtime
         known = self._tables.get(folder)
@@ -86,12 +100,12 @@ class TokenViews:
 
     def _backend(self, table: RowTable) -> Any:
         """The rows' tokenizer, from a folder: the viewer asks no hub."""
-        from srft.train.rows.render import Renderer
-
         name = self._named or table.manifest.tokenizer
-        if not Path(name).is_dir():
-            raise InputError(f"the rows' tokenizer, {name}, is no folder on this machine; give --tokenizer DIR")
         if name not in self._backends:
+            if not Path(name).is_dir():
+                raise InputError(f"the rows' tokenizer, {name}, is no folder on this machine; give --tokenizer DIR")
+            from srft.train.rows.render import Renderer
+
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
             renderer = Renderer.load(name)
             self._backends[name] = (renderer.vocabulary, renderer.tokenizer.backend_tokenizer)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ viewer.table(pages, "round-000", Query(outcome="unresolved"))
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 from srft.env.errors import InputError
 from srft.harness.facts.compare import Side, compare_sides
 from srft.harness.look.compared import score_table, sentences
+from srft.harness.look.show import match_run
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.contrast import contrast_places, contrast_runs
 from srft.harness.look.web.evidence import TaskBook
+from srft.harness.look.web.label_queue import Found, find_next
 from srft.harness.look.web.overview import Overviews, report_values
 from srft.harness.look.web.pages import Pages
 from srft.harness.look.web.people import PEOPLE_NAME, Person, Word, agreement
 from srft.harness.look.web.places import Library, Place
-from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours
+from srft.harness.look.web.table import OUTCOMES, PEOPLE, SORTS, Query, make_table, neighbours, run_ids
 from srft.harness.look.web.timeline import Timeline, make_timeline, whole_text
 from srft.harness.look.web.tokens import TokenViews
 from srft.harness.run.evidence import log_of
@@ -61,6 +64,10 @@ class Viewer:
                 make_table(place, self._arms[place.key], Query(sort="-masked"))
         self._overviews.make()
 
+    def warm(self) -> threading.Thread:
+        """Load the rows' tokenizers in the background: the first token view would wait for seconds."""
+        return self._tokens.warm(self.library.places())
+
     # ---- pages ----
 
     def overview(self, pages: Pages) -> str:
@@ -87,6 +94,7 @@ class Viewer:
             near=neighbours(place, self._arms[key], query, run_id),
             everywhere=agreement(place, self.person.name),
             rows_made=list(self._arms[key].made),
+            elsewhere=self._elsewhere(place, entry),
             **self._choices(place),
         )
 
@@ -107,6 +115,7 @@ class Viewer:
             tokens=tokens,
             problem=problem,
             arm=arms.chosen(query.arm or None),
+            masked=arms.view(arms.chosen(query.arm or None), query.critics, entry),
             rows_made=list(arms.made),
             near=neighbours(place, arms, query, run_id),
         )
@@ -123,16 +132,18 @@ class Viewer:
         """Two runs side by side, each under an arm."""
         sides, remarks, known = [], set(), set()
         for key, run_id, arm in zip(keys, run_ids, arm_names, strict=True):
-            place, entry = self._entry(key, run_id)
+            place, entry = self._named(key, run_id)
             query, gone = _with_known_critics(place, Query(arm=arm, critic=critic))
             remarks |= {gone} if gone else set()
             known |= set(_critics(place))
             sides.append((place, query, self.page(place, entry, query)))
-        pairs = contrast_runs(sides[0][2], sides[1][2])
+        tasks = {side[2].entry.task_id for side in sides}
         return pages.html(
             "contrast.html",
             sides=sides,
-            pairs=pairs,
+            contrast=contrast_runs(sides[0][2], sides[1][2]),
+            near=[other for side in sides for other in side[0].standing if other.task_id in tasks],
+            places=self.library.places(),
             arms=ARMS,
             critic=critic,
             known_critics=sorted(known),
@@ -160,6 +171,15 @@ class Viewer:
             where = "" if step is None else f" of step {step}"
             raise Missing(f"{part}{where}: there is none in the run {run_id}")
         return (inert(text[at : at + TEXT_CHUNK_CHARS]) for at in range(0, len(text), TEXT_CHUNK_CHARS))
+
+    def next_step(self, key: str, run_id: str, query: Query, *, after: int, kind: str) -> Found | None:
+        """The next step of a labelling queue, through the runs that the query lets through."""
+        place, _ = self._entry(key, run_id)
+        query, _ = _with_known_critics(place, query)
+        arms = self._arms[key]
+        judges = arms.judges(arms.chosen(query.arm or None), query.critics)
+        ids = run_ids(place, arms, query)
+        return find_next(place, ids, judges, self.person.name, run_id=run_id, after=after, kind=kind)
 
     # ---- labels ----
 
@@ -199,6 +219,23 @@ class Viewer:
         if entry is None:
             raise Missing(f"{run_id}: no such run in {place.round.path}")
         return place, entry
+
+    def _named(self, key: str, name: str) -> tuple[Place, RunEntry]:
+        """By id, task, or task#attempt."""
+        place = self._place(key)
+        entry = match_run(place.standing, name)
+        if entry is None:
+            raise Missing(f"{name}: no such run in {place.round.path}; give task#attempt, or an id")
+        return place, entry
+
+    def _elsewhere(self, place: Place, entry: RunEntry) -> list[tuple[Place, RunEntry, bool | None]]:
+        """The runs of the same task in other rounds and evaluations."""
+        found = []
+        for other in self.library.places():
+            if other.key != place.key:
+                other.refresh()
+                found += [(other, one, other.outcome(one)) for one in other.standing if one.task_id == entry.task_id]
+        return found
 
     def page(self, place: Place, entry: RunEntry, query: Query) -> Timeline:
         return make_timeline(place, self._arms[place.key], query, entry, person=self.person, book=self._book)

@@ -15,6 +15,7 @@ from srft.harness.look.show import find_run
 from srft.harness.run.store import Run
 from srft.harness.stages.rows import RowsConfig, make_rows
 from srft.train.rows.mask import MaskPolicy
+from srft.train.rows.rows import RowSettings, RowTable
 from tests.train.byte_tokenizer import byte_tokenizer
 from tests.train.conftest import CHATML, make_run
 
@@ -122,25 +123,24 @@ def test_a_run_with_its_verdicts(path, command):
     printed = command("abc1", "--run", path, "--arm", "srft")
     lines = printed.split("\n")
     assert lines[0] == "a__b-1#0  abc1  m  round-000"
-    assert "── step 0  weight 1  exit 1" in lines
-    assert "── step 1  weight 1" in lines  # a person called the judge's mistake unnecessary
+    assert "── step 0  would be trained  exit 1" in lines
+    assert "── step 1  would be trained" in lines  # a person called the judge's mistake unnecessary
     assert "   mistake  judge  So." in lines
     assert "   unnecessary  anna (by a person)" in lines
     assert "   recover  judge  So." in lines
-    assert lines[-3:-1] == [
+    assert "abstained" not in printed  # of the steps that she did not label, a person has said nothing
+    assert lines[-4:-1] == [
         "not resolved; stopped: submitted; steps: 3",
-        f"arm srft: steps masked: 0 of 3; trained tokens: not known without rows "
-        f"(srft rows --run {path} --tokenizer D --arm srft)",
+        f"not in rows yet: this is what the arm would do. Make the rows: "
+        f"srft rows --run {path} --tokenizer D --arm srft",
+        "arm srft: if rows were made now: 0 of 3 steps masked",
     ]
 
 
 def test_without_an_arm_and_of_a_run_that_it_leaves_out(path, command):
-    assert command("abc2", "--run", path).split("\n")[-2] == "no arm: --arm shows the weights that one gives"
+    assert command("abc2", "--run", path).split("\n")[-2] == "no arm: --arm shows what one trains"
     printed = command("ffff", "--run", path, "--arm", "srft")
-    assert printed.split("\n")[-3:-1] == [
-        "outcome not known; stopped: step_limit; steps: 1",
-        "arm srft: leaves this run out (outcome_unknown)",
-    ]
+    assert printed.split("\n")[-2] == "arm srft: if rows were made now: leaves this run out: its outcome is not known"
 
 
 def test_long_texts_are_folded_unless_asked_for(tmp_path, command):
@@ -182,7 +182,7 @@ def test_tokens_in_marks(path, command):
         "<|im_start|>assistant\n{0.5:Done.⏹<|im_end|>}\n"
     )
     assert command("abc1", "--run", path).split("\n")[-2] == (
-        f"arm srft: steps masked: 1 of 3; trained tokens: {row.trained_tokens} in 1 row(s)"
+        f"arm srft: 1 of 3 steps masked; trained tokens: {row.trained_tokens}, rows: 1"
     )
     assert command("abc1", "--run", path, "--tokens", "--step", "1").split("\n")[1] == "[-Wrong.⏹<|im_end|>-]"
 
@@ -195,11 +195,65 @@ def test_tokens_in_colour(path, command):
 
 
 def test_rows_that_are_older_than_the_labels(path, command):
+    """What the rows hold is shown; what they would hold is said beside it, with the command."""
     with_rows(path, byte_tokenizer(CHATML))
-    assert "make them again" not in command("abc1", "--run", path)
+    assert "made again" not in command("abc1", "--run", path)
     with Run(path) as run:
-        run.round(0).critiques.append(critique(find_run(path, "abc1").trajectory, "judge", ["mistake", "good", "good"]))
-    assert "the rows hold other weights than these labels give; make them again" in command("abc1", "--run", path)
+        trajectory = find_run(path, "abc1").trajectory
+        run.round(0).critiques.append(critique(trajectory, "judge", ["mistake", "good", "good"]))
+    for arguments in ([], ["--step", "0"]):
+        lines = command("abc1", "--run", path, *arguments).split("\n")
+        assert "── step 0  trained  masked once the rows are made again  exit 1" in lines
+        assert lines[-3] == (
+            "the rows are older than the labels or the outcome; made again they would mask 1 of 3 steps: "
+            f"srft rows --run {path} --tokenizer {path.parent / 'tokenizer'} --arm srft --critic judge"
+        )
+        assert lines[-2].startswith("arm srft: 0 of 3 steps masked; trained tokens:")
+    with_rows(path, byte_tokenizer(CHATML))
+    assert "── step 0  masked  exit 1" in command("abc1", "--run", path, "--step", "0").split("\n")
+
+
+def test_steps_behind_the_cut_and_thinking_that_is_in_no_row(path, command):
+    with Run(path) as run:
+        long = make_run([ACT, "More.", "Done."], id="long", task_id="e__f-3", recorded_resolved=True)
+        run.round(0).trajectories.append(shaped(long, s0={"reasoning": "Hm."}))
+        tokenizer = byte_tokenizer(CHATML)
+        tokenizer.save_pretrained(path.parent / "tokenizer")
+        config = RowsConfig(tokenizer=str(path.parent / "tokenizer"))
+        lengths = [len(row.input_ids) for row in RowTable.open(make_rows(config, run.round(0))["srft"].folder)]
+        settings = RowSettings(max_tokens=max(lengths) - 5)
+        make_rows(msgspec.structs.replace(config, rows=settings), run.round(0))
+    for arguments in ([], ["--step", "0-2"]):
+        lines = command("long", "--run", path, *arguments).split("\n")
+        assert "── step 1  trained" in lines
+        assert "thinking (in no row, so not trained): Hm." in lines
+        assert "── step 2  cut (in no row: the row had reached its greatest length before this step)" in lines
+        assert lines[-2].startswith("arm srft: 0 of 3 steps masked, 1 cut; trained tokens:")
+    shown = json.loads(command("long", "--run", path, "--json"))
+    assert [step["mask"] for step in shown["steps"]] == ["trained", "trained", "cut"]
+    assert (shown["in_rows"], shown["steps_by_mask"], shown["thinking"]) == (True, {"trained": 2, "cut": 1}, "left_out")
+
+
+def test_a_run_that_is_newer_than_rows_of_nothing(path, command):
+    with Run(path) as run:
+        later = run.path / "later"
+    with Run(later) as run:
+        run.round(0).trajectories.append(make_run(["Hm."], id="one", stop_reason="cancelled"))
+        tokenizer = byte_tokenizer(CHATML)
+        tokenizer.save_pretrained(path.parent / "tokenizer")
+        config = RowsConfig(tokenizer=str(path.parent / "tokenizer"), arms=("all",))
+        make_rows(config, run.round(0))
+        run.round(0).trajectories.append(make_run(["Hm."], id="two", attempt=1))
+    assert "── step 0  would be trained" in command("two", "--run", later, "--arm", "all")
+
+
+def test_labels_of_another_critic_than_the_rows(path, command):
+    with_rows(path, byte_tokenizer(CHATML))
+    with Run(path) as run:
+        run.round(0).critiques.append(critique(find_run(path, "abc1").trajectory, "other", ["mistake"] * 3))
+    printed = command("abc1", "--run", path, "--critic", "other", "--arm", "srft")
+    assert "── step 0  would be masked" in printed
+    assert "the rows on file use the labels of judge; this is what others would do" in printed
 
 
 def test_json(path, command):
@@ -232,4 +286,4 @@ def test_native_calls_and_a_step_without_text(tmp_path, command):
     with Run(tmp_path / "run") as opened:
         opened.round(0).trajectories.append(run)
     printed = command("native", "--run", tmp_path / "run")
-    assert 'reasoning: Hm.\nbash({"command": "ls"})\n' in printed
+    assert 'thinking: Hm.\nbash({"command": "ls"})\n' in printed

@@ -1,5 +1,6 @@
 """The server's answers: pages, refusals, labels; everything an agent wrote is escaped and inert."""
 
+import html
 import re
 
 import msgspec
@@ -13,7 +14,7 @@ from srft.harness.look.web.guard import POLICY
 from srft.harness.look.web.overview import Overviews
 from srft.harness.look.web.places import Library
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.store import Run
+from srft.harness.run.store import Round, Run
 from tests.harness.look.web.conftest import ACT, HOSTILE, SCRIPT, critique
 from tests.train.conftest import make_run
 
@@ -172,7 +173,8 @@ def test_a_critic_that_a_round_does_not_know_is_left_out_with_a_remark(run, clie
 def test_side_by_side_keeps_the_critic(run, client):
     with Run(run) as opened:
         opened.round(0).critiques.append(critique(make_run(["x"], id="abc2"), "other", ["mistake"]))
-    address = "/contrast?place=round-000&amp;left=abc1&amp;right=abc2&amp;arm=srft&amp;against=srft&amp;critic=judge"
+    address = "/contrast?place=round-000&amp;left=a__b-1%230&amp;right=a__b-1%231"
+    address += "&amp;arm=srft&amp;against=srft&amp;critic=judge"
     assert address in client.get("/run/round-000/abc1?arm=srft&critic=judge").text
     beside = client.get(address.replace("&amp;", "&")).text
     assert ("choose whose it uses" in beside, "1 of 3 steps masked" in beside) == (False, True)
@@ -180,6 +182,58 @@ def test_side_by_side_keeps_the_critic(run, client):
     unchosen = client.get("/contrast?place=round-000&left=abc1&right=abc2&arm=srft").text
     assert ("choose whose it uses" in unchosen, '<select name="critic">' in unchosen) == (True, True)
     assert "No labels by nobody in round 0" in client.get("/contrast?place=round-000&left=abc1&critic=nobody").text
+
+
+def test_from_a_changed_task_to_its_two_runs(run, client):
+    """One click; runs by name and attempt; what differs first, with what was seen; what is the same folded."""
+    other = run / "round-000" / "evaluation" / "tuned"
+    seen = ["<returncode>0</returncode>\n0", "other <output>"]
+    better = make_run([ACT, "Right.", "Done."], seen, id="best", recorded_resolved=True)
+    with Run(run) as opened:
+        opened.round(0).trajectories.append(make_run([ACT], id="abc3", attempt=2, recorded_resolved=False))
+    other.mkdir(parents=True)
+    Round(other).trajectories.append(better)
+    page = client.get("/outcomes?left=round-000&right=round-000~tuned").text
+    assert "1 tasks better" in page
+    assert "0 of 0" not in page
+    address = html.unescape(re.search(r'href="(/contrast[^"]*)">side by side', page)[1])
+    assert address == "/contrast?place=round-000&left=a__b-1%230&right=a__b-1%230&other=round-000~tuned"
+    beside = client.get(address).text
+    assert '1 step differs; <a href="#same">2 are the same' in beside
+    assert beside.index("Right.") < beside.index("other &lt;output&gt;") < beside.index("2 steps are the same on both")
+    assert beside.index("2 steps are the same") < beside.index("I look.")
+    assert (beside.count("I look."), 'value="a__b-1#0"' in beside, 'value="best"' in beside) == (1, True, False)
+    assert "left=a__b-1%230&amp;right=a__b-1%230&amp;other=round-000~tuned" in client.get("/run/round-000/abc1").text
+    assert client.get("/contrast?place=round-000&left=a__b-1&right=nothing").status_code == 404
+
+
+def test_two_arms_of_one_run_are_shown_once(run, client):
+    page = client.get("/contrast?place=round-000&left=a__b-1%230&right=a__b-1%230&arm=srft&against=all").text
+    assert "1 step differs" in page  # the mistake, which srft masks
+    assert (page.count("Wrong."), page.count("I look."), page.count("Done.")) == (1, 1, 1)
+    differing = page.partition("step-0")[2].partition("</details>")[0]
+    assert re.search(r"srft</span>.*would be masked.*all</span>.*would be trained", differing, re.DOTALL)
+
+
+def test_the_next_step_of_a_queue(client):
+    def following(kind, after=-1, run="abc1", **query):
+        asked = {"kind": kind, "after": after, **query}
+        return client.get(f"/next/round-000/{run}", params=asked)
+
+    assert following("mistake").json() == {"run": "abc1", "step": 1, "href": "/run/round-000/abc1#step-1"}
+    assert following("unlabelled", 2).json()["href"] == "/run/round-000/abc2#step-0"
+    assert following("unlabelled", 2, outcome="unresolved").json()["href"] == (
+        "/run/round-000/abc1?outcome=unresolved#step-0"
+    )
+    assert following("disagreement").json() == {"run": None, "step": None, "href": None}
+    assert following("x").status_code == 400
+
+
+def test_labels_say_nothing_of_the_other_steps(run, client):
+    word = {"place": "round-000", "run": "abc1", "step": 1, "verdict": "good"}
+    client.post("/labels", json=word, headers={"x-srft-token": token(client)})
+    rows = re.findall(r"<td[^>]*>human \(a person\)</td>(.*?)</tr>", client.get("/").text, re.DOTALL)
+    assert [re.findall(r">([^<]*)</td>", row)[:4] for row in rows] == [["unresolved", "1", "1", "100 %"]]
 
 
 def test_a_report_from_elsewhere_is_not_shown(run):

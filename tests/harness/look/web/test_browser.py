@@ -3,92 +3,17 @@
 Screenshots are written below pytest's temporary folder, or below SRFT_SCREENSHOTS.
 """
 
-import os
-import time
-from pathlib import Path
-
 import pytest
 
 from srft.harness.look.report.write import write_report
 from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
-from srft.harness.run.store import Run
-from srft.harness.stages.rows import RowsConfig, make_rows
+from srft.harness.run.store import Round, Run
 from tests.harness.facts.one_run import one_run
-from tests.train.byte_tokenizer import byte_tokenizer
-from tests.train.conftest import CHATML
+from tests.harness.look.web.conftest import ACT, PATCH, critique
+from tests.train.conftest import make_run
 
 pytestmark = pytest.mark.slow
-
-SIZES = ((1440, 900), (1100, 800))
-
-
-class Page:
-    """A browser's page. shot: a picture of it, in a file."""
-
-    def __init__(self, browser, folder):
-        self.browser, self.folder = browser, folder
-        browser.get_log("browser")  # what an earlier test left
-
-    def go(self, address):
-        self.browser.get(address)
-        return self
-
-    def find(self, selector):
-        return self.browser.find_element("css selector", selector)
-
-    def all(self, selector):
-        return self.browser.find_elements("css selector", selector)
-
-    def press(self, *keys):
-        for key in keys:
-            self.browser.switch_to.active_element.send_keys(key)
-
-    def run(self, script):
-        return self.browser.execute_script(script)
-
-    def wait(self, script):
-        """Until the script gives something true."""
-        end_s = time.monotonic() + 20
-        while not (found := self.run(script)):
-            assert time.monotonic() < end_s, script
-            time.sleep(0.05)
-        return found
-
-    def shot(self, name, *, dark=False, size=SIZES[0]):
-        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        path = self.folder / f"{name}-{size[0]}-{'dark' if dark else 'light'}.png"
-        assert self.browser.save_screenshot(str(path))
-        overflows = self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert overflows == 0, f"{path.name}: wider than the window by {overflows} px"
-
-    def shots(self, name):
-        for size in SIZES:
-            for dark in (False, True):
-                self.shot(name, dark=dark, size=size)
-        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-    def complaints(self):
-        """What the console says."""
-        return [entry["message"] for entry in self.browser.get_log("browser")]
-
-
-@pytest.fixture
-def page(browser, tmp_path):
-    folder = Path(os.environ.get("SRFT_SCREENSHOTS", tmp_path / "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return Page(browser, folder)
-
-
-@pytest.fixture
-def with_rows(run, tmp_path):
-    byte_tokenizer(CHATML).save_pretrained(tmp_path / "tokenizer")
-    with Run(run) as opened:
-        make_rows(RowsConfig(tokenizer=str(tmp_path / "tokenizer")), opened.round(0))
-    return run
 
 
 def test_click_through_label_reload(with_rows, served, page):
@@ -104,11 +29,15 @@ def test_click_through_label_reload(with_rows, served, page):
 
     page.press("j", "j")
     assert page.run("return location.hash") == "#step-1"
-    page.press("k", "j", "g")
+    page.press("k", "j", "g", "m", "x", "c")  # labelling is off: a stray key labels nothing, and says so
+    page.wait("return !document.querySelector('#notice').hidden")
+    assert page.all(".pick[aria-pressed=true]") == []
+    page.press("L", "g")
     page.wait("return document.querySelector('#step-1 .p-g').ariaPressed === 'true'")
     assert page.find("#step-1 .verdict").text == "good"
     assert "f-g" in page.find(".cell[href='#step-1']").get_attribute("class")
-    assert "0 of 3 steps masked" in page.find("#said").text
+    assert "1 of 3 steps masked" in page.find("#said").text  # the rows are as they were
+    assert "Made again, the rows would mask 0 of 3 steps" in page.find("#said").text
     assert "0/1" in page.find("#said").text
     page.press("c")
     page.press("It was <b>right</b>.")
@@ -125,11 +54,11 @@ def test_click_through_label_reload(with_rows, served, page):
     page.press("n")
     page.wait("return document.title.startsWith('a__b-1#1')")
     page.press("p")
-    page.wait("return document.title.startsWith('a__b-1#0')")
+    page.wait("return document.title.startsWith('a__b-1#0') && document.readyState === 'complete'")
     page.press("/")
-    page.press("wrong\n")
-    page.wait("return document.querySelector('#hits').textContent === '1 hit'")
-    assert page.run("return location.hash") == "#step-1"
+    page.press("done\n")
+    page.wait("return document.querySelector('#hits').textContent === '1 of 1'")
+    assert page.find(".step.current").get_attribute("id") == "step-2"
     page.press("\ue00c")
     page.press("?")
     assert page.run("return document.querySelector('#keys').open")
@@ -137,62 +66,84 @@ def test_click_through_label_reload(with_rows, served, page):
     assert page.complaints() == []
 
 
-def test_a_verdict_is_taken_back(run, served, page):
-    page.go(f"{served(run)}/run/round-000/abc1#step-1")
-    for key in ("x", None):
-        page.press("g")
-        page.wait("return document.querySelector('#step-1 .verdict').innerText === 'good'")
-        page.press(key) if key else page.find("#step-1 [data-do=take-back]").click()
-        page.wait("return document.querySelector('#step-1 .verdict').innerText === 'mistake'")
-    assert page.all(".pick[aria-pressed=true]") == []
-    page.press("?")
-    assert "take your verdict on the step back" in page.find("#keys").text
-    page.press("\ue00c")
-    page.shot("taken-back")
+def test_finding_looks_at_texts_alone(run, served, page):
+    with Run(run) as opened:
+        texts = [f"{ACT}\nA **judge** said good. Good!", "Good." + "\n\nx" * 40 + "\n\nhidden good", "Done."]
+        trajectory = make_run(texts, id="find", task_id="f__f-1")
+        opened.round(0).trajectories.append(trajectory)
+        opened.round(0).critiques.append(critique(trajectory, "judge", ["good", "good", "good"]))
+    page.go(f"{served(run)}/run/round-000/find")
+    page.press("/")
+    page.press("Good")
+    page.wait("return document.querySelector('#hits').textContent === '4 hits'")  # not the verdicts, nor the buttons
+    assert page.run("return CSS.highlights.get('find').size") == 4
+    steps = []
+    for keys in ("\n", "\n", "\n", "\n", "\n", "\ue008\n", "\ue008\n"):
+        page.find("#find").send_keys(keys)
+        steps.append((page.find("#hits").text, page.find(".step.current").get_attribute("id")))
+        page.find("#find").send_keys("\ue000") if "\ue008" in keys else None
+    numbers = [f"{number} of 4" for number in (1, 2, 3, 4, 1, 4, 3)]
+    assert steps == list(zip(numbers, [f"step-{step}" for step in (0, 0, 1, 1, 0, 1, 1)], strict=True))
+    assert page.run("return document.querySelector('#step-1 details').open")
+    page.shot("found")
+    page.find("#find").clear()
+    page.find("#find").send_keys("judge said")  # across the markup
+    page.wait("return document.querySelector('#hits').textContent === '1 hit'")
     assert page.complaints() == []
 
 
-SLOWED = """
-window.answers = 0;
-const fetched = window.fetch;
-window.fetch = async (...asked) => {
-  const answer = await fetched(...asked);
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  setTimeout(() => (window.answers += 1), 50);
-  return answer;
-};
-"""
+def test_reading_with_keys_and_copying(with_rows, served, page):
+    address = served(with_rows)
+    page.go(f"{address}/run/round-000/abc1")
+    page.press("\ue004")  # Tab
+    assert page.run("return document.activeElement.textContent") == "Skip to the first step"
+    page.press("\n")
+    assert page.run("return location.hash") == "#step-0"
+    assert page.find(".issue").text.startswith("The issue\nThe total is wrong.")
+    assert page.find("#step-0 .verdict").text == "good"
+    assert [cell.text for cell in page.all(".cell")] == ["g", "m", "g"]
+    assert page.find("#step-0 .observation").text.replace("Copy", "").strip() == "0"
+    assert "exit code 0" in page.find("#step-0").text
+    assert "returncode" not in page.find("#step-0").text
+    page.run("navigator.clipboard.writeText = (text) => ((window.copied = text), Promise.resolve())")
+    for selector, text in ((".command.run", "ls"), (".diff", PATCH.rstrip("\n"))):
+        page.run(f"document.querySelector('{selector}').closest('.text, .copied').querySelector('.copy').click()")
+        page.wait("return window.copied !== undefined")
+        assert page.run("return window.copied") == text
+        page.run("window.copied = undefined")
+    page.go(f"{address}/table/round-000")
+    page.press("j", "j", "k", "j")
+    assert page.run("return document.activeElement.closest('tr') === document.querySelectorAll('tbody tr')[1]")
+    page.press("\n")
+    page.wait("return document.title.startsWith('a__b-1#1')")
+    assert page.complaints() == []
 
 
-def test_a_slow_answer_moves_nobody_and_keeps_a_draft(run, served, page):
-    page.go(f"{served(run)}/run/round-000/abc1#step-0")
-    page.run(SLOWED)
-    page.press("m", "j")
-    page.wait("return window.answers === 1")
-    assert page.run(
-        "return [...document.querySelectorAll('.current, .cell.here')].map((one) => one.id || one.hash)"
-    ) == [
-        "#step-1",
-        "step-1",
+def test_from_a_changed_task_to_its_two_runs(run, served, page):
+    """One click; what differs first, with what was seen; what is the same is folded below."""
+    other = run / "round-000" / "evaluation" / "tuned"
+    other.mkdir(parents=True)
+    tuned = make_run(
+        [ACT, "Right.", "Done."], ["<returncode>0</returncode>\n0", "seen"], id="t", recorded_resolved=True
+    )
+    Round(other).trajectories.append(tuned)
+    page.go(f"{served(run)}/outcomes?left=round-000&right=round-000~tuned").shots("outcomes")
+    page.find("tbody a[href^='/contrast']").click()
+    page.wait("return document.title.startsWith('Side by side')")
+    page.shots("changed")
+    heads = [head.text.partition("\n")[0] for head in page.all(".heads h2")]
+    assert heads == ["a__b-1#0 round 0", "a__b-1#0 round 0, evaluation of tuned"]
+    assert [side.find_element("css selector", ".prose").text for side in page.all(".sides[id] .beside")] == [
+        "Wrong.",
+        "Right.",
     ]
-    page.press("m", "c")
-    page.press("wrong g")
-    page.wait("return window.answers === 2")
-    assert page.run("return document.activeElement.value") == "wrong g"
-    page.press("uess")
-    page.find("#step-1 .p-u").click()
-    page.wait("return window.answers === 3")
-    assert page.find("#step-1 textarea").get_attribute("value") == "wrong guess"
-    assert page.run("return document.activeElement.dataset.verdict") == "unnecessary"
-    page.find("#step-1 textarea").send_keys("\ue009\ue007")  # Ctrl+Enter
-    page.wait("return window.answers === 4")
-    assert not page.find("#step-1 textarea").is_displayed()
-    page.press("g", "m")
-    page.wait("return window.answers === 6")
-    page.browser.refresh()
-    pressed = "return [...document.querySelectorAll('.pick[aria-pressed=true]')].map((one) => one.dataset.verdict)"
-    assert page.run(pressed) == ["mistake", "mistake"]
-    assert "wrong guess" in page.find("#step-1 .given").text
+    assert "seen" in page.find(".sides[id]").text
+    assert not page.find("#same .beside").is_displayed()
+    page.find("a[href='#same']").click()
+    page.find("#same summary").click()
+    assert "I look." in page.find("#same .beside").text
+    page.press("j", "\n")
+    page.wait("return document.title.startsWith('a__b-1#0') && location.hash === '#step-1'")
     assert page.complaints() == []
 
 
@@ -202,6 +153,9 @@ def test_the_other_pages(with_rows, served, page):
     assert "Wrong." in page.find(".tok.masked[title]").text.replace("\n", "")
     page.go(f"{address}/contrast?place=round-000&left=abc1&right=abc2&arm=srft&against=all").shots("contrast")
     assert len(page.all(".sides[id]")) == 3
+    page.go(f"{address}/contrast?place=round-000&left=a__b-1%230&right=a__b-1%230&arm=srft&against=all").shots("arms")
+    assert [side.find_element("css selector", ".number").text for side in page.all(".sides[id]")] == ["1"]
+    assert page.find("#same summary").text.endswith("2 steps are the same on both sides")
     page.go(f"{address}/table/round-000?q=nothing").shots("empty")
     page.go(f"{address}/run/round-000/abc1#patch").shots("patch")
     page.press("t")
@@ -310,7 +264,7 @@ def test_the_recorded_runs(shared_data, served, tmp_path, page):
     page.find("tbody a").click()
     page.wait("return document.querySelectorAll('.step').length > 5")
     page.shots("recorded-run")
-    page.press("j", "m")
+    page.press("L", "j", "m")
     page.wait("return document.querySelector('#step-0 .p-m').ariaPressed === 'true'")
     page.press("\ue00c")
     page.browser.refresh()

@@ -126,3 +126,6 @@ def test_agreement_is_counted_as_one_labels(run, place):
     person.label(place, place.by_id["abc2"], step=0, verdict="good", reason=None)
     assert agreement(place, "anna", run_id="abc1") == [Agreement("judge", 3, 2, 1, 1, 0, pytest.approx(0.4))]
     assert agreement(place, "anna") == [Agreement("judge", 4, 3, 1, 1, 0, 0.5)]
+    Person("bob").label(place, place.by_id["abc1"], step=2, verdict="good")
+    assert agreement(place, "anna")[0] == Agreement("bob", 1, 0, 0, 1, 0, 0.0, is_person=True)
+    assert [one.critic for one in agreement(place, "bob")] == ["anna", "judge"]

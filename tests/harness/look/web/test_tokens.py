@@ -44,3 +44,15 @@ def test_without_rows_or_their_tokenizer(with_rows, tmp_path):
     assert "give --tokenizer DIR" in get(with_rows, "/tokens/round-000/abc1?arm=srft")
     moved = get(with_rows, "/tokens/round-000/abc1?arm=srft", tokenizer=str(tmp_path / "moved"))
     assert "tok masked" in moved
+
+
+def test_the_tokenizers_are_loaded_in_the_background(with_rows, tmp_path):
+    """A warmed viewer opens no tokenizer for its pages: here there is none left to open."""
+    viewer = Viewer(with_rows)
+    viewer.warm().join()
+    (tmp_path / "tokenizer").rename(tmp_path / "moved")
+    answer = TestClient(make_app(viewer), base_url="http://127.0.0.1").get("/tokens/round-000/abc1?arm=srft")
+    assert "tok masked" in answer.text
+    cold = Viewer(with_rows)
+    cold.warm().join()  # what cannot be loaded is told by the page that wants it
+    assert "give --tokenizer DIR" in get(with_rows, "/tokens/round-000/abc1?arm=srft")
