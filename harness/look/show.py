@@ -81,7 +81,7 @@ def find_run(
     on_file = runs_on_file(round_, chosen) if is_theirs else None
     policy = table.manifest.policy if table else MaskPolicy(arm=chosen)
     return shown._replace(
-        mask=mask_of(facts, policy, on_file and on_file.get(entry.id)),
+        mask=mask_of(facts, policy, on_file.get(entry.id) if on_file is not None else None),
         table=table,
         rows=trained_of(table, entry.id).rows if table else (),
         other_critics=() if is_theirs else made_with,

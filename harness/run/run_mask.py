@@ -3,7 +3,7 @@
 Reads nothing itself. A page, `srft show` and a table all ask here, so that they say the same.
 
     on_file = runs_on_file(round_, "srft")
-    mask = mask_of(facts, policy, on_file and on_file.get(run_id))
+    mask = mask_of(facts, policy, on_file.get(run_id) if on_file is not None else None)
     mask.step(3).words, mask.is_stale                      # "cut", False
     mask.summary()                                         # "1 of 5 steps masked, 1 cut"
 """

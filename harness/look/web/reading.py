@@ -46,8 +46,11 @@ def code(text: Folded, language: str | None) -> Folded:
     head = len(text.head.split("\n"))
     middle = len(text.middle.split("\n")) if text.middle else 0
     lines = _coloured(whole, lexer)
-    parts = (lines[:head], lines[head : head + middle], lines[head + middle :])
-    return text._replace(**dict(zip(("head", "middle", "tail"), map(_joined, parts), strict=True)))
+    return text._replace(
+        head=_joined(lines[:head]),
+        middle=_joined(lines[head : head + middle]),
+        tail=_joined(lines[head + middle :]),
+    )
 
 
 def _joined(lines: Sequence[Markup]) -> Markup:

@@ -234,6 +234,19 @@ def test_steps_behind_the_cut_and_thinking_that_is_in_no_row(path, command):
     assert (shown["in_rows"], shown["steps_by_mask"], shown["thinking"]) == (True, {"trained": 2, "cut": 1}, "left_out")
 
 
+def test_a_run_that_is_newer_than_rows_of_nothing(path, command):
+    with Run(path) as run:
+        later = run.path / "later"
+    with Run(later) as run:
+        run.round(0).trajectories.append(make_run(["Hm."], id="one", stop_reason="cancelled"))
+        tokenizer = byte_tokenizer(CHATML)
+        tokenizer.save_pretrained(path.parent / "tokenizer")
+        config = RowsConfig(tokenizer=str(path.parent / "tokenizer"), arms=("all",))
+        make_rows(config, run.round(0))
+        run.round(0).trajectories.append(make_run(["Hm."], id="two", attempt=1))
+    assert "── step 0  would be trained" in command("two", "--run", later, "--arm", "all")
+
+
 def test_labels_of_another_critic_than_the_rows(path, command):
     with_rows(path, byte_tokenizer(CHATML))
     with Run(path) as run:

@@ -28,7 +28,7 @@ def mask(round_, run, codes, policy=None, arm="srft"):
     labels = {step: StepLabel(step=step, verdict=VERDICTS[code]) for step, code in enumerate(codes)}
     facts = RunFacts(run.id, len(run.steps), run.recorded_resolved, labels)
     on_file = runs_on_file(round_, arm)
-    return mask_of(facts, policy or MaskPolicy(), on_file and on_file.get(run.id))
+    return mask_of(facts, policy or MaskPolicy(), on_file.get(run.id) if on_file is not None else None)
 
 
 def words(mask):

@@ -1,8 +1,10 @@
 """Runs to look at, made by hand; a browser, where one is installed."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from fastapi.testclient import TestClient
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade, NamedTests, patch_hash
 from srft.harness.run.store import Run
-from tests.train.conftest import make_run
+from srft.harness.stages.rows import RowsConfig, make_rows
+from tests.train.byte_tokenizer import byte_tokenizer
+from tests.train.conftest import CHATML, make_run
 
 ACT = "I look.\n```bash\nls\n```"
 PATCH = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n"
@@ -146,3 +150,74 @@ def browser() -> Iterator:
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield opened
     opened.quit()
+
+
+SIZES = ((1440, 900), (420, 860))
+
+
+class Page:
+    """A browser's page. shot: a picture of it, in a file."""
+
+    def __init__(self, browser, folder):
+        self.browser, self.folder = browser, folder
+        browser.get_log("browser")  # what an earlier test left
+
+    def go(self, address):
+        self.browser.get(address)
+        return self
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def all(self, selector):
+        return self.browser.find_elements("css selector", selector)
+
+    def press(self, *keys):
+        for key in keys:
+            self.browser.switch_to.active_element.send_keys(key)
+
+    def run(self, script):
+        return self.browser.execute_script(script)
+
+    def wait(self, script):
+        """Until the script gives something true."""
+        end_s = time.monotonic() + 20
+        while not (found := self.run(script)):
+            assert time.monotonic() < end_s, script
+            time.sleep(0.05)
+        return found
+
+    def shot(self, name, *, dark=False, size=SIZES[0]):
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        path = self.folder / f"{name}-{size[0]}-{'dark' if dark else 'light'}.png"
+        assert self.browser.save_screenshot(str(path))
+        overflows = self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflows == 0, f"{path.name}: wider than the window by {overflows} px"
+
+    def shots(self, name):
+        for size in SIZES:
+            for dark in (False, True):
+                self.shot(name, dark=dark, size=size)
+        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def complaints(self):
+        """What the console says."""
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    folder = Path(os.environ.get("SRFT_SCREENSHOTS", tmp_path / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return Page(browser, folder)
+
+
+@pytest.fixture
+def with_rows(run, tmp_path):
+    byte_tokenizer(CHATML).save_pretrained(tmp_path / "tokenizer")
+    with Run(run) as opened:
+        make_rows(RowsConfig(tokenizer=str(tmp_path / "tokenizer")), opened.round(0))
+    return run
