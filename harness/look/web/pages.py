@@ -110,7 +110,7 @@ class FileLinks:
     """Paths of an export, from a page so many folders down. with_tokens: whether it has token pages."""
 
     is_static = True
-    runs = None
+    runs: str | None = None
 
     def __init__(self, depth: int, *, with_tokens: bool) -> None:
         self._up, self._with_tokens = "../" * depth, with_tokens
