@@ -82,11 +82,16 @@ def main() -> NoReturn:
     raise AssertionError("typer ends the process")
 
 
+def _write_line(line: str) -> None:
+    """To what sys.stderr is now: a progress display puts a stream of its own in its place, which writes above it."""
+    sys.stderr.write(line)
+
+
 def log_to_stderr() -> None:
     """A line a message, at the level that SRFT_LOG names."""
     logger.remove()
     logger.add(
-        lambda line: sys.stderr.write(line),  # a progress display puts its own stream in the place of sys.stderr
+        _write_line,
         colorize=sys.stderr.isatty(),
         format="<dim>{time:HH:mm:ss}</dim> <level>{message}</level>",
         level=os.environ.get("SRFT_LOG", "INFO"),

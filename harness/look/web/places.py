@@ -9,8 +9,10 @@ Reads a run directory by its index (`srft.harness.run.index`); the short records
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from srft.critic.labels.labels import Source
 from srft.env.errors import InputError
@@ -20,6 +22,17 @@ from srft.harness.run.index import Index
 from srft.harness.run.live import read_live
 from srft.harness.run.search import TextSearch
 from srft.harness.run.store import Round
+
+NO_REPOSITORY = "–"
+
+
+class PlaceCounts(NamedTuple):
+    """The trajectories of a place by what they are: value -> how many."""
+
+    outcomes: Counter[bool | None]
+    stops: Counter[str]
+    models: Counter[str]
+    repos: Counter[str]
 
 
 def key_of(folder: str) -> str:
@@ -52,6 +65,7 @@ class Place:
         self.standing: list[RunEntry] = []
         self.superseded = 0
         self.by_id: dict[str, RunEntry] = {}
+        self._counts: tuple[int, PlaceCounts] | None = None
 
     @property
     def version(self) -> int:
@@ -64,6 +78,19 @@ class Place:
                 self.standing = self.index.standing
                 self.superseded = len(self.index.runs) - len(self.index.standing)
                 self.by_id = self.index.by_id
+
+    def counts(self) -> "PlaceCounts":
+        """What there is to filter by; counted again when something changed."""
+        if self._counts is None or self._counts[0] != self.version:
+            standing = self.standing
+            counts = PlaceCounts(
+                outcomes=Counter(self.outcome(entry) for entry in standing),
+                stops=Counter(entry.stop_reason for entry in standing),
+                models=Counter(entry.model for entry in standing if entry.model),
+                repos=Counter(entry.repo or NO_REPOSITORY for entry in standing),
+            )
+            self._counts = (self.version, counts)
+        return self._counts[1]
 
     def damaged(self) -> Iterator[str]:
         """Every line that cannot be read, as file:line: reason."""

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms, Mask, Masks, effective_codes
-from srft.harness.look.web.places import Place
+from srft.harness.look.web.places import NO_REPOSITORY, Place
 from srft.harness.run.entries import RunEntry
 from srft.harness.run.search import Excerpt, Reach, excerpts_of, words_of
 from srft.train.rows.mask import Arm
@@ -44,7 +44,6 @@ SORTS = {
 PEOPLE = {"yes": "labelled by a person", "no": "not yet labelled"}
 RANGES = {"steps": "steps", "mistakes": "mistakes", "cost": "cost in dollars", "time": "time in seconds"}
 """What may be asked for from a number to another."""
-NO_REPOSITORY = "–"
 
 
 class Range(NamedTuple):
@@ -279,6 +278,7 @@ def make_table(place: Place, arms: Arms, query: Query, *, page_rows: int | None 
     pages = max(1, -(-len(entries) // page_rows))
     page = min(query.page, pages)
     first = (page - 1) * page_rows
+    counts = place.counts()
     return Table(
         rows=[view.row(entry) for entry in entries[first : first + page_rows]],
         total=len(entries),
@@ -287,10 +287,10 @@ def make_table(place: Place, arms: Arms, query: Query, *, page_rows: int | None 
         arm=view.arm,
         judges=view.judges,
         remark=view.remark,
-        outcomes=Counter(OUTCOMES[place.outcome(entry)] for entry in place.standing),
-        stops=Counter(entry.stop_reason for entry in place.standing),
-        models=Counter(entry.model for entry in place.standing if entry.model),
-        repos=Counter(entry.repo or NO_REPOSITORY for entry in place.standing),
+        outcomes=Counter({OUTCOMES[outcome]: number for outcome, number in counts.outcomes.items()}),
+        stops=counts.stops,
+        models=counts.models,
+        repos=counts.repos,
         first=first,
         reach=view.reach,
     )

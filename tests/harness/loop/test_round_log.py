@@ -37,6 +37,7 @@ def test_figures_are_curves_over_rounds(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_loop_logs_its_stages_and_losses_and_tells_its_hooks(tmp_path):
     pytest.importorskip("tensorboard")
     folder = make_folder(tmp_path / "small")
@@ -62,6 +63,7 @@ def test_a_loop_logs_its_stages_and_losses_and_tells_its_hooks(tmp_path):
     assert (read_live(folder / "run").state, read_live(folder / "run").live.last) == ("finished", "loop")
 
 
+@pytest.mark.slow
 def test_a_loop_that_fails_tells_why(tmp_path):
     folder = make_folder(tmp_path / "small")
     with Loops() as loops:

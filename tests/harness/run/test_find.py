@@ -95,7 +95,8 @@ def test_a_command_on_what_is_not_there_makes_nothing(run, command, wrong):
     options = [option.replace("OUT", str(run.parent / "out")) for option in COMMANDS[command]]
     done = invoke(command, *options, "--run", path, *(("--round", 7) if wrong == "round" else ()))
     assert isinstance(done.exception, InputError), done.output
-    said = {"typo": "did you mean", "round": "no round 7", "no run": "not a run directory"}[wrong]
+    no_run = "the folder is empty" if command == "view" else "not a run directory"  # view takes folders of runs too
+    said = {"typo": "did you mean", "round": "no round 7", "no run": no_run}[wrong]
     assert said in str(done.exception)
     assert tree(run.parent) == before
 
