@@ -9,12 +9,12 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
-from loguru import logger
 
 from srft.env.errors import InputError, SrftError
 from srft.harness.commands.calibrate import calibrate
 from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
+from srft.harness.commands.command import command, log_from
 from srft.harness.commands.compare import compare
 from srft.harness.commands.config import config
 from srft.harness.commands.critique import critique
@@ -42,26 +42,29 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Step Rejection Fine-Tuning for software-engineering agents: episodes in containers, graded officially.",
 )
-app.command()(doctor)
-app.command()(collect)
-app.command()(evaluate)
-app.command("import")(import_runs)
-app.command()(critique)
-app.command()(calibrate)
-app.command()(rows)
-app.command()(show)
-app.command()(train)
-app.command()(serve)
-app.command()(practice)
-app.command()(report)
-app.command()(runs)
-app.command()(compare)
-app.command()(export)
-app.command()(view)
-app.command()(loop)
-app.command()(debug)
-app.command()(clean)
-app.command()(config)
+for function in (
+    doctor,
+    collect,
+    evaluate,
+    import_runs,
+    critique,
+    calibrate,
+    rows,
+    show,
+    train,
+    serve,
+    practice,
+    report,
+    runs,
+    compare,
+    export,
+    view,
+    loop,
+    debug,
+    clean,
+    config,
+):
+    app.command("import" if function is import_runs else None)(command(function))
 
 
 def main() -> NoReturn:
@@ -70,13 +73,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():  # a log is not to be filled with bars of downloads and of loading weights
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logger.remove()
-    logger.add(
-        sys.stderr,
-        format="<dim>{time:HH:mm:ss}</dim> <level>{message}</level>",
-        level=os.environ.get("SRFT_LOG", "INFO"),
-    )
     try:
+        log_from("environment")
         app(standalone_mode=True)
     except InputError as error:
         fail(error, 2)

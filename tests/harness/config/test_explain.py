@@ -53,7 +53,7 @@ def test_a_setting_has_its_type_default_meaning_and_what_a_resumed_run_makes_of_
     assert list(settings(Outer)) == [
         Setting("name", "text", REQUIRED, asked, "decides"),
         Setting("other", "list of text", ["a"], asked, "adds"),
-        Setting("kind", "one of x, y", "x", "", "decides"),
+        Setting("kind", "one of x, y", "x", "", "decides", choices=("x", "y")),
         Setting("inner", "group of keys or null", None, "the rest", "decides", is_group=True),
         Setting("inner.steps", "whole number or null", None, "Replies of the model", "may change"),
     ]
