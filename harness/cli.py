@@ -26,6 +26,7 @@ from srft.harness.commands.import_runs import import_runs
 from srft.harness.commands.loop import loop
 from srft.harness.commands.options import fail
 from srft.harness.commands.practice import practice
+from srft.harness.commands.push import push
 from srft.harness.commands.report import report
 from srft.harness.commands.rows import rows
 from srft.harness.commands.runs import runs
@@ -58,6 +59,7 @@ for function in (
     runs,
     compare,
     export,
+    push,
     view,
     loop,
     debug,

@@ -384,8 +384,8 @@ class OpenAIModel:
             raise ContextOverflow(f"{self.config.base_url}: {self._said(error)}") from error
         largest_chars = self._shared.largest_chars
         if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(said_by(error)):
-            said = f"{self.config.base_url}: 400 without a known reason ({self._said(error)}) to a prompt of {prompt_chars}"
-            said += f" characters, where {largest_chars} were taken before: read as a full context"
+            said = f"{self.config.base_url}: 400 without a known reason ({self._said(error)}) to a prompt of "
+            said += f"{prompt_chars} characters, where {largest_chars} were taken before: read as a full context"
             logger.warning("{}", said)
             raise ContextOverflow(said) from error
 
@@ -483,9 +483,7 @@ def names_schema(said: str) -> bool:
     return bool(_SCHEMA.search(said))
 
 
-def _explain(
-    error: Exception, config: OpenAIConfig, known: list[str] | None, *, key: str | None, tried: str
-) -> str:
+def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None, *, key: str | None, tried: str) -> str:
     said, tried = _body(error), f" {tried}" if tried else ""
     if isinstance(error, openai.APITimeoutError):
         return f"no answer within {config.timeout_s:g} s{tried}; raise timeout_s or look at the server's load"

@@ -116,7 +116,9 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         named = Endpoint("", "") if not self.model and self.openai.base_url else read_endpoint(self.model)
         served_name = (named.name if named else "") or self.openai.name
         if named is None or not served_name:
-            raise InputError(f"judge.model: {self.model!r} is not an endpoint; expected http://HOST/v1#NAME or openai:NAME")
+            raise InputError(
+                f"judge.model: {self.model!r} is not an endpoint; expected http://HOST/v1#NAME or openai:NAME"
+            )
         if self.votes > 1 and self.openai.temperature == 0:
             raise InputError(
                 f"judge.votes: {self.votes} votes at temperature 0 are one vote; set judge.openai.temperature, say to "
@@ -124,7 +126,11 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         # Token ids and logprobs are for training, and a judge's answer is not trained on.
         return msgspec.structs.replace(
-            self.openai, base_url=named.url or self.openai.base_url, name=served_name, logprobs=False, return_token_ids=False
+            self.openai,
+            base_url=named.url or self.openai.base_url,
+            name=served_name,
+            logprobs=False,
+            return_token_ids=False,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def check_endpoint(url: str, openai: OpenAIConfig) -> Finding:
 
     settings = msgspec.structs.replace(openai, timeout_s=min(openai.timeout_s, ENDPOINT_TIMEOUT_S), max_retries=1)
     if read_endpoint(url) is None:
-        return Finding("endpoint", "error", f"{url!r} is not an endpoint", "give http://HOST:8000/v1#NAME or openai:NAME")
+        return Finding(
+            "endpoint", "error", f"{url!r} is not an endpoint", "give http://HOST:8000/v1#NAME or openai:NAME"
+        )
     try:
         model = open_model(url, settings=settings)
         check_model(model)

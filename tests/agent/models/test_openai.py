@@ -489,9 +489,7 @@ def test_what_the_environment_decides_is_told_without_the_key(chat_server, monke
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:password@{host}")
     OpenAIModel(OpenAIConfig(name="tiny"))
     OpenAIModel(OpenAIConfig(name="tiny", base_url=chat_server.url, api_key_env=""))
-    assert logged == [
-        f"model tiny at http://{host}: its address from OPENAI_BASE_URL and its key from OPENAI_API_KEY"
-    ]
+    assert logged == [f"model tiny at http://{host}: its address from OPENAI_BASE_URL and its key from OPENAI_API_KEY"]
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])

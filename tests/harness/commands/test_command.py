@@ -36,7 +36,11 @@ except InputError as error:
 def told(*options: str, **environment: str) -> list[str]:
     """The log's messages of a command that logs one of each kind."""
     ran = subprocess.run(
-        [sys.executable, "-c", LOGGING, *options], capture_output=True, text=True, check=False, env=ENVIRONMENT | environment
+        [sys.executable, "-c", LOGGING, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT | environment,
     )
     return [line.partition(" ")[2] if line[2:3] == ":" else line for line in ran.stderr.splitlines()]
 
