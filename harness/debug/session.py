@@ -20,9 +20,10 @@ One thread at a time; `close` may come from any.
 from __future__ import annotations
 
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,7 @@ from srft.agent.ending import Ending, ending_of
 from srft.agent.formats import FORMATS, FormatError
 from srft.agent.loop import Episode, check_format
 from srft.agent.models.contract import ContextOverflow, Model, Reply
-from srft.agent.models.human import HumanModel, action_of, edited, typed
+from srft.agent.models.human import HumanModel, action_of, edited, thought_of, typed
 from srft.agent.models.scripted import ScriptedEpisode, recorded_reply
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Step, Trajectory, Usage
@@ -101,8 +102,8 @@ class Session:
         self._verdicts: dict[int, Grade] = {}  # by the number of the point
         self.spent: Usage | None = None
         self._points = 0
-        self._scratch = tempfile.TemporaryDirectory(prefix="srft-debug-")
-        self._round = Round(Path(self._scratch.name))
+        self._scratch = Path(tempfile.mkdtemp(prefix="srft-debug-"))
+        self._round = Round(self._scratch)
         asked = config.grading
         self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
@@ -163,16 +164,29 @@ class Session:
         proposal = self.proposal or self.ask()
         return self._take(proposal.reply)
 
-    def edit(self, text: str, *, tool: str | None = None) -> Step:
+    def edit(
+        self, text: str, *, tool: str | None = None, thought: str | None = None, thinking: str | None = None
+    ) -> Step:
         """Take the proposal with another action. text: as `human.action_text` writes it; tool: "edit" where that
-        is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
+        is arguments of the edit tool, else as it was. thought, thinking: other words before it, see `human.edited`.
+        Raises InputError; the proposal then stays."""
         proposal = self.proposal or self.ask()
         before = proposal.action
         tool = tool or (before.tool if before else "bash")
         action = action_of(text, tool=tool, fmt=self.episode.fmt)
-        if before is not None and (action.tool, action.arguments) == (before.tool, before.arguments):
+        words = self.words()
+        as_before = thought in (None, words[0]) and thinking in (None, words[1])
+        if before is not None and as_before and (action.tool, action.arguments) == (before.tool, before.arguments):
             return self._take(proposal.reply)
-        return self._take(edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step))
+        return self._take(
+            edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step, thought=thought, thinking=thinking)
+        )
+
+    def words(self) -> tuple[str, str]:
+        """(the thought, the thinking) of the proposal; empty where there is none."""
+        if self.proposal is None:
+            return "", ""
+        return thought_of(self.proposal.reply, fmt=self.episode.fmt), self.proposal.reply.reasoning or ""
 
     def write(self, text: str, *, thought: str = "", tool: str = "bash") -> Step:
         """Take an action of one's own; a proposal is discarded. Raises InputError."""
@@ -370,12 +384,26 @@ class Session:
         ]
 
     def close(self, *, wait_for_tests: bool = True) -> None:
-        """Remove the container, its snapshots and the scratch files, and close the model. Idempotent."""
+        """Remove the container, its snapshots and the scratch files but the tests' logs, and close the model.
+        Idempotent."""
         self._env.close()
         self._grader.close(wait_for_running=wait_for_tests)
         self._backend.close()
         close_model(self._model)
-        self._scratch.cleanup()
+        self._clear_scratch()
+
+    def _clear_scratch(self) -> None:
+        """The tests' logs stay, as the verdicts that were printed name them; where there are none, nothing does."""
+        for entry in self._scratch.iterdir() if self._scratch.is_dir() else ():
+            if entry != self._round.logs:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or gone before
+            self._scratch.rmdir()
+
+    @property
+    def kept_logs(self) -> Path | None:
+        """Where the logs of the tests are that were run; `None` where none were."""
+        return self._round.logs if self._round.logs.is_dir() else None
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

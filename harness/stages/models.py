@@ -31,10 +31,11 @@ def open_model(
     tasks: Iterable[Task] | None = None,
     demonstrator: DemonstratorConfig | None = None,
     format: FormatName = "backtick",
+    where: str = "--model",
 ) -> Model:
     """The model, an endpoint not asked yet. Raises InputError.
 
-    settings: an endpoint's. format: the action format that replies are to have. tasks, demonstrator: what
+    where: what named it. settings: an endpoint's. format: the action format that replies are to have. tasks, demonstrator: what
     `demonstrator` needs: the tasks with their reference fixes, and its settings.
     """
     if name == "demonstrator":
@@ -50,11 +51,11 @@ def open_model(
         return ScriptedModel.load(file)
     endpoint = read_endpoint(name)
     if endpoint is None:
-        raise InputError(f"--model {name}: not a model. Give {_KINDS}.{_meant(name)}")
+        raise InputError(f"{where} {name}: not a model. Give {_KINDS}.{_meant(name)}")
     settings = settings or OpenAIConfig()
     served_name, url = endpoint.name or settings.name, endpoint.url or settings.base_url
     if not served_name:
-        raise InputError(f"--model {name}: it does not say which model; give {name}#NAME")
+        raise InputError(f"{where} {name}: it does not say which model; give {name}#NAME")
     return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
 
 

@@ -1,6 +1,8 @@
 """`srft debug --script`: the same session from a YAML list."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from tests.harness.debug.conftest import TASK
 SCRIPT = """
 - ask
 - step
-- edit: echo 42 >answer.txt
+- edit: {action: echo 42 >answer.txt, thought: It is 42.}
 - diff
 - tests
 - critic: 1
@@ -50,6 +52,10 @@ def test_a_script_and_what_else_reads_the_run(debug, srft, folder):
     assert len(told["results"]) == 15
     assert results["edit"]["author"] == "edited"
     assert results["tests"]["outcome"] == "resolved"
+    log = Path(results["tests"]["log_path"])
+    assert "PASSED test_answer" in log.read_text()  # though the command has ended
+    assert f"srft: the tests' logs are in {log.parents[2]}" in done.stderr
+    shutil.rmtree(log.parents[3])
     assert [label["verdict"] for label in results["critic"]["labels"]] == ["good"]
     assert results["type"]["exit_code"] == 1
     assert [fork["steps"] for fork in results["forks"]] == [2, 2]
@@ -108,8 +114,8 @@ def test_inside_a_recorded_run(debug):
     ("options", "message"),
     [
         (("--to", "1"), "name it with --replay FILE"),
-        (("--critic", "nobody"), "critic: 'nobody' is none"),
-        (("--model", "nobody"), "model: 'nobody' is none"),
+        (("--critic", "nobody"), "--critic nobody: not a critic"),
+        (("--model", "nobody"), "--model nobody: not a model"),
         (("--format", "native", "--prompt", "mini"), "prompt mini is for the formats"),
     ],
 )
