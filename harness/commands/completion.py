@@ -163,7 +163,7 @@ VALUES: dict[str, Values] = {
     "--outcome": _outcomes,
     "--mode": _modes,
     "--overlong": _overlong,
-    "--sandbox": lambda _: ("auto", "docker", "local", "unsandboxed"),
+    "--sandbox": lambda _: ("auto", "docker", "local"),
     "--kind": lambda _: ("auto", "vllm", "transformers"),
     "--for": lambda _: ("critic",),
     "--split": lambda _: ("family", "mutant"),

@@ -38,6 +38,7 @@ from srft.agent.models.human import action_text
 from srft.agent.records import Step
 from srft.critic.labels.labels import Verdict
 from srft.env.errors import InputError, SrftError
+from srft.harness.config.errors import in_place
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.session import Proposal, Session
 from srft.train.rows.show import inert
@@ -231,7 +232,7 @@ def _command(entry: Any, where: str) -> Command:
     try:
         return Command(where, name, msgspec.convert(argument, kind))
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {name}: {error}") from None
+        raise InputError(f"{where}: {name}: {in_place(kind, error)}") from None
 
 
 def run_script(

@@ -35,8 +35,8 @@ def open_model(
 ) -> Model:
     """The model, an endpoint not asked yet. Raises InputError.
 
-    where: what named it. settings: an endpoint's. format: the action format that replies are to have. tasks, demonstrator: what
-    `demonstrator` needs: the tasks with their reference fixes, and its settings.
+    where: what named it. settings: an endpoint's. format: the action format that replies are to have. tasks,
+    demonstrator: what `demonstrator` needs: the tasks with their reference fixes, and its settings.
     """
     if name == "demonstrator":
         if tasks is None:

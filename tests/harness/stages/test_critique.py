@@ -442,7 +442,7 @@ def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
         (("--run", "run", "--critic", "nowhere.yaml"), 2, "nowhere.yaml: cannot be read"),
         (("--run", "run", "--critic", "tool_error", "--round", "3"), 2, "no round 3; check --round: there is round 0"),
         (("--run", "run", "--critic", "judge", "--set", "judge.vote=3"), 2, "did you mean judge.votes?"),
-        (("--run", "run"), 2, "--critic is missing; see --help for an example"),
+        (("--run", "run"), 2, "--critic is missing, for example --critic http://localhost:8000/v1#NAME"),
         (("--run", "run", "--critic", "http://127.0.0.1:9/v1#m", "--outcome", "all"), 1, "no server answers there"),
     ],
 )
