@@ -8,33 +8,42 @@ from srft.harness.commands.options import JsonOption, RoundOption, RunOption, pr
 
 Repository = "OWNER/NAME"
 
+RowsOption = Annotated[
+    str | None, typer.Option("--rows", metavar=Repository, help="Send the token rows to this dataset.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar=Repository, help="Send the trained model to this repository.")
+]
+TrajectoriesOption = Annotated[
+    str | None,
+    typer.Option("--trajectories", metavar=Repository, help="Send trajectories, labels, grades to this dataset."),
+]
+ArmOption = Annotated[
+    str | None, typer.Option("--arm", metavar="ARM", help="Whose rows and model; the only ones unless given.")
+]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", metavar=Repository, help="The base model's name on the Hub, for the card.")
+]
+LicenseOption = Annotated[
+    str | None, typer.Option("--license", metavar="ID", help="The licence on the card, say apache-2.0.")
+]
+PublicOption = Annotated[bool, typer.Option("--public", help="Let all see it; unless given, it is private.")]
+PlanOption = Annotated[
+    bool, typer.Option("--plan", "--dry-run", help="Write the folders and say what would be sent; send nothing.")
+]
+
 
 def push(
     run: RunOption = None,
-    rows: Annotated[
-        str | None, typer.Option("--rows", metavar=Repository, help="Send the token rows to this dataset.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar=Repository, help="Send the trained model to this repository.")
-    ] = None,
-    trajectories: Annotated[
-        str | None,
-        typer.Option("--trajectories", metavar=Repository, help="Send trajectories, labels, grades to this dataset."),
-    ] = None,
-    arm: Annotated[
-        str | None, typer.Option("--arm", metavar="ARM", help="Whose rows and model; the only ones unless given.")
-    ] = None,
+    rows: RowsOption = None,
+    model: ModelOption = None,
+    trajectories: TrajectoriesOption = None,
+    arm: ArmOption = None,
     round_number: RoundOption = None,
-    base: Annotated[
-        str | None, typer.Option("--base", metavar=Repository, help="The base model's name on the Hub, for the card.")
-    ] = None,
-    license: Annotated[
-        str | None, typer.Option("--license", metavar="ID", help="The licence on the card, say apache-2.0.")
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let all see it; unless given, it is private.")] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", "--dry-run", help="Write the folders and say what would be sent; send nothing.")
-    ] = False,
+    base: BaseOption = None,
+    license: LicenseOption = None,
+    public: PublicOption = False,
+    plan: PlanOption = False,
     json: JsonOption = False,
 ) -> None:
     """Send a run's rows, model and trajectories to the Hugging Face Hub, each with a card that says how it was made.

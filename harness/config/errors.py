@@ -93,7 +93,7 @@ def _names(where: str, keys: tuple[str, ...]) -> bool:
 
 def _ends(given: list[str], key: str) -> bool:
     """Whether an option, or a key of --set, is that key. An option may have another name, but has no other meaning."""
-    return given[0] != "--set" or given[-1].rpartition(".")[2] == key
+    return given[0] != "--set" or key in given[-1].split(".")
 
 
 _NOUNS = {

@@ -20,10 +20,8 @@ One thread at a time; `close` may come from any.
 from __future__ import annotations
 
 import shlex
-import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -52,8 +50,8 @@ from srft.env.workspace import WorkspaceSettings
 from srft.harness.config.config import CollectConfig
 from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run
+from srft.harness.debug.scratch import Scratch
 from srft.harness.run.evidence import EvidenceBook
-from srft.harness.run.store import Round
 from srft.harness.stages.backend import open_backend
 from srft.harness.stages.evaluate import Grader, Submission
 from srft.harness.stages.models import check_model, close_model, configured_model
@@ -102,8 +100,8 @@ class Session:
         self._verdicts: dict[int, Grade] = {}  # by the number of the point
         self.spent: Usage | None = None
         self._points = 0
-        self._scratch = Path(tempfile.mkdtemp(prefix="srft-debug-"))
-        self._round = Round(self._scratch)
+        self._scratch = Scratch()
+        self._round = self._scratch.round
         asked = config.grading
         self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
@@ -390,20 +388,12 @@ class Session:
         self._grader.close(wait_for_running=wait_for_tests)
         self._backend.close()
         close_model(self._model)
-        self._clear_scratch()
-
-    def _clear_scratch(self) -> None:
-        """The tests' logs stay, as the verdicts that were printed name them; where there are none, nothing does."""
-        for entry in self._scratch.iterdir() if self._scratch.is_dir() else ():
-            if entry != self._round.logs:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or gone before
-            self._scratch.rmdir()
+        self._scratch.clear()
 
     @property
     def kept_logs(self) -> Path | None:
         """Where the logs of the tests are that were run; `None` where none were."""
-        return self._round.logs if self._round.logs.is_dir() else None
+        return self._scratch.logs
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

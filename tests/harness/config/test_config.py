@@ -80,7 +80,7 @@ def test_a_group_that_stands_in_two_places_is_set_in_one(tmp_path):
 
 def test_missing_options_are_named():
     with pytest.raises(
-        MissingKey, match="^--model is missing, for example --model http://localhost:8000/v1#NAME$"
+        MissingKey, match=r"^--model is missing, for example --model http://localhost:8000/v1#NAME$"
     ) as raised:
         read_config(CollectConfig, tasks="tasks.jsonl")
     assert raised.value.key == "model"

@@ -161,7 +161,7 @@ def test_commands_are_read(tmp_path):
         ("- step: -2", "entry 1: step: expected a whole number, 1 or more"),
         ("- rewind", "entry 1: rewind: expected a whole number, got null"),
         ("- rewind: one", "entry 1: rewind: expected a whole number, got text"),
-        ("- label: {step: 1, verdict: bad}", "entry 1: label: verdict: choose good, mistake, recover, unnecessary or null"),
+        ("- label: {step: 1, verdict: bad}", "entry 1: label: verdict: choose good, mistake, "),
         ("- type: {action: ls, tool: python}", "tool is 'python'"),
         ("- [", "not YAML"),
     ],
