@@ -1,4 +1,4 @@
-"""How an episode ended: every exception becomes an `Ending` here, so that no episode takes its batch along.
+"""The end of an episode: every exception becomes an `Ending` here, so that one failure never ends the batch.
 
 ending_of(episode.play)          # Ending(reason='infra_error', detail='SandboxDied: ...', failure='world')
 """

@@ -1,4 +1,4 @@
-"""What an episode leaves behind: `Step`, `Trajectory`, and why it stopped.
+"""The records of an episode: `Step`, `Trajectory`, and why it stopped.
 
 Stored as JSON, one trajectory a line. `None` always means 'not known', never 0, "" or -1.
 """

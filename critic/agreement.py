@@ -1,4 +1,4 @@
-"""How far raters agree beyond chance: kappas from counts.
+"""Agreement of raters beyond chance: kappas from counts.
 
 Reads counts, writes nothing. All functions take arrays, so that a kappa without each of the runs is one call.
 

@@ -1,4 +1,4 @@
-"""How good a critic is: its verdicts against true labels, next to what needs no critic.
+"""Scores a critic: its verdicts against true labels, next to baselines that need no critic.
 
 Reads verdicts already in memory, writes nothing.
 

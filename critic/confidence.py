@@ -1,4 +1,4 @@
-"""How far a critic's confidences can be trusted, and below which its mistakes are better not masked.
+"""The reliability of a critic's confidences, and the confidence below which its mistakes are better not masked.
 
 Reads judged runs, writes nothing.
 

@@ -87,7 +87,7 @@ class Question(NamedTuple):
 
 
 def questions(run: Trajectory, form: FormConfig, *, resolved: bool | None, asked: Sequence[int]) -> list[Question]:
-    """The questions about the steps that are asked about, in their order; each of those shown stands in one of them.
+    """The questions about the steps that are asked about, in their order; each of those shown is in one of them.
 
     resolved: the run's outcome, which is shown where the form wants it. Raises InputError where it is not known then.
     """
@@ -206,7 +206,7 @@ def _line(label: StepLabel, form: FormConfig) -> str:
 
 
 class Said(NamedTuple):
-    """A step's line in a reply. place: where the verdict's word stands in it."""
+    """A step's line in a reply. place: where the verdict's word begins in it."""
 
     verdict: Verdict
     reason: str | None

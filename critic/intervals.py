@@ -1,4 +1,4 @@
-"""How sure a figure is that was counted over runs or tasks, which are the sample: their steps and attempts are not.
+"""Intervals of figures counted over runs or tasks. Those are the sample; their steps and attempts are not.
 
 Reads counts, writes nothing.
 

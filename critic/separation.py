@@ -1,4 +1,4 @@
-"""Whether a critic tells good runs from bad ones: its score of a run beside the run's outcome.
+"""Tests whether a critic tells good runs from bad ones: its score of a run beside the run's outcome.
 
 Reads critiques and outcomes, writes nothing.
 

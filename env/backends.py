@@ -1,4 +1,4 @@
-"""Where sandboxes come from: a container engine, or this machine.
+"""Sandbox backends: a container engine, or this machine.
 
 backend = choose_backend("auto")
 backend.ensure_image(task)

@@ -1,4 +1,4 @@
-"""What can go wrong outside srft. A caller's bad input is an `InputError`; our own bug is an `assert`.
+"""Errors whose cause is outside srft. A caller's bad input is an `InputError`; our own bug is an `assert`.
 
     SrftError
     |-- InputError (also a ValueError)   a file, field or option that the user can fix

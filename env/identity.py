@@ -1,10 +1,10 @@
-"""What of a configuration decides what comes out of it. Every record's fields say so by themselves.
+"""The identity of a configuration: the part that decides the result. Each field says by itself whether it does.
 
     class Settings(msgspec.Struct, frozen=True):
         steps: int = 100                                             # decides, as does every field without a mark
-        timeout_s: Annotated[float, MAY_CHANGE] = 600.0              # another value goes on with what is there
+        timeout_s: Annotated[float, MAY_CHANGE] = 600.0              # another value may be given on resume
         attempts: Annotated[int, ADDS] = 1                           # more of it adds to what is there
-        prompt: Annotated[str, decides_by(prompt_id)] = "default"    # counts by what the name stands for
+        prompt: Annotated[str, decides_by(prompt_id)] = "default"    # counts by what the name refers to
 
     identity(Settings(steps=30), base=Path())                        # {"prompt": "3f2a0c9d...", "steps": 30}
     additions(Settings(attempts=2), base=Path())                     # {"attempts": 2}
@@ -40,7 +40,7 @@ SAMPLE_BYTES = 1 << 20
 
 
 class Read(typing.Protocol):
-    """Gives what a field's value stands for: of a file its content. record: the record that the field is in."""
+    """Gives what a field's value refers to: a file's content, say. record: the record that the field is in."""
 
     def __call__(self, value: Any, *, base: Path, record: Any) -> Any: ...
 
@@ -60,12 +60,12 @@ ADDS = Mark("adds")
 
 
 def decides_by(read: Read) -> Mark:
-    """The mark of a field that decides by what its value stands for."""
+    """The mark of a field that decides by what its value refers to."""
     return Mark("decides", read)
 
 
 def adds_by(read: Read) -> Mark:
-    """The mark of a field that adds what its value stands for."""
+    """The mark of a field that adds what its value refers to."""
     return Mark("adds", read)
 
 

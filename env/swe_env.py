@@ -73,7 +73,7 @@ class SweEnv(gymnasium.Env[str, str]):
     `truncated` after so many steps, as Gymnasium's `max_episode_steps` has it. grade_submission: grade on submit, in a
     fresh container, and give the reward; without it the reward is always 0.0.
 
-    The observation is what the command printed; what that does not tell stands in lines of their own (`observed`).
+    The observation is what the command printed; what that does not tell is added in lines of their own (`observed`).
     `info` of a step holds `result` (a CommandResult, `None` for the word submit); at an episode's end also `patch`,
     `patch_error` where none could be taken, `patch_remark` where something was left out of it, and of a submission
     `grade`. `reset` and `step` raise InfrastructureError when infrastructure fails: that is never an observation. A

@@ -15,6 +15,10 @@ from hypothesis import HealthCheck, settings
 from srft.env.tasks.task import Task, load_tasks
 from tests import tiny
 
+# Tiny models gain nothing from threads, and several workers' threads wait for each other's cores: a training of
+# two layers took 20 s instead of 2. Read when torch is imported, here and in the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 BASE_IMAGE = "srft/base:bookworm"
 

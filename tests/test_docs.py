@@ -28,6 +28,7 @@ from srft.harness.commands.config import records
 from srft.harness.config.config import read_config
 from srft.harness.loop.loop_config import presets
 from tests.conftest import ROOT
+from tests.forked import Forked
 
 PAGES = (  # later ones go on in the folder of the earlier
     "first-run",
@@ -125,15 +126,16 @@ def folder(tmp_path_factory, smollm2) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prompt(folder) -> Any:
+def prompt(folder) -> Iterator[Any]:
     """Runs one command of a page in bash, in the directory that the one before it ended in."""
     scripts = folder / ".bin"
     scripts.mkdir()
-    (scripts / "srft").write_text(f'#!/bin/sh\nexec {sys.executable} -m srft.harness.cli "$@"\n')
     (scripts / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "COLUMNS": "120", "HF_HUB_OFFLINE": "1"}
+    forked = Forked(environment)
+    forked.write_script(scripts / "srft")
     for script in scripts.iterdir():
         script.chmod(0o755)
-    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "COLUMNS": "120", "HF_HUB_OFFLINE": "1"}
     ended_in = folder / ".pwd"
     ended_in.write_text(str(folder))
 
@@ -149,7 +151,8 @@ def prompt(folder) -> Any:
             timeout=COMMAND_TIMEOUT_S,
         )
 
-    return run
+    yield run
+    forked.close()
 
 
 @pytest.fixture(scope="module")

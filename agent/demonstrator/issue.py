@@ -1,4 +1,4 @@
-r"""What can be read from a task's texts: an example to run, the functions it names, its test files.
+r"""Reads a task's texts: an example to run, the functions it names, its test files.
 
 Reads problem statements and test patches; writes nothing.
 

@@ -1,4 +1,4 @@
-"""What the demonstrator says before it acts, in several wordings a kind of step.
+"""The demonstrator's words before it acts, several wordings for each kind of step.
 
     thought("look", "full", random.Random(0), path="sums.py", line=3)
 

@@ -1,4 +1,4 @@
-"""What the formats that live in the text of a message share.
+"""Shared parts of the action formats that are written in a message's text.
 
 class MyFormat(TextFormat):
     name = "mine"

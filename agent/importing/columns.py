@@ -1,4 +1,4 @@
-"""What a published dataset looks like: a `Dataset`, read from a YAML file of a few lines in `datasets/`.
+"""The columns of a published dataset: a `Dataset`, read from a YAML file of a few lines in `datasets/`.
 
     dataset = described("nebius/SWE-rebench-openhands-trajectories")
     dataset.columns.messages, dataset.columns.outcome          # ("trajectory",), ("resolved",)

@@ -59,7 +59,7 @@ def read_runs(
     format: a key of FORMATS; a description of a dataset; or "auto": a Hub dataset by its name, and a file by the keys
     of its first good run. tools: for the runs that call tools and do not come with their descriptions.
     Attempts are counted a task, in order of appearance. Raises InputError at the first damaged run; with a tally,
-    damage is entered there and reading goes on, and InputError means that no run of the path could be read.
+    damage is counted there and reading continues, and InputError means that no run of the path could be read.
     """
     chosen = None if format == "auto" else reader_of(format) if isinstance(format, Dataset) else _reader(format)
     tally = Tally(strict=True) if tally is None else tally

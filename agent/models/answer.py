@@ -1,4 +1,4 @@
-"""What servers answer, read as a `Reply`: the edge at which every field gets its type or is left out.
+"""Reads a server's answer as a `Reply`: every field gets its type here, or is left out.
 
     read = read_answer({"choices": [{"message": {"content": [{"type": "text", "text": "I look."}]}}]}, first_call=2)
     read.reply.content, read.left_out               # ('I look.', ())

@@ -1,4 +1,4 @@
-r"""What a person writes in the model's place: an action of their own, or the model's reply with another action.
+r"""A person in the model's place: an action of their own, or the model's reply with another action.
 
 Writes replies in an action format, to be taken as any model's; reads and writes no file.
 

@@ -360,7 +360,10 @@ class OpenAIModel:
         with self._shared.lock:
             for name in sorted(named - self._shared.refused):
                 logger.warning(
-                    "{}: the server refuses {} ({}); going on without", self.config.base_url, name, self._said(error)
+                    "{}: the server refuses {} ({}); continuing without it",
+                    self.config.base_url,
+                    name,
+                    self._said(error),
                 )
             self._shared.refused |= named
         return True

@@ -1,4 +1,4 @@
-"""How servers say that a conversation does not fit the context: the one place that knows their words.
+"""Recognises context overflow: the one place that knows the words of each server for it.
 
     is_overflow("This model's maximum context length is 4096 tokens, you requested 5000.", status=400)    # True
     is_overflow("Rate limit reached: 40000 input tokens per minute", status=429)                          # False

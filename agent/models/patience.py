@@ -1,4 +1,4 @@
-"""How long a request is tried again: for minutes, in growing pauses, as the server asks, within bounds.
+"""Retries of a request: for minutes, in growing pauses, as the server asks, within bounds.
 
 patience = Patience(retry_s=600, max_retries=None, stop=None)
 while patience.waits(retry_after_s=None):       # sleeps; False when the bounds are reached

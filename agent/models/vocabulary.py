@@ -1,4 +1,4 @@
-"""Which vocabulary token ids belong to: a hash of a tokenizer's entries.
+"""The identity of a vocabulary: a hash of a tokenizer's entries.
 
 Reads a tokenizer; writes nothing.
 

@@ -1,4 +1,4 @@
-"""What a judge wrote, read as opinions on steps, as leniently as is safe.
+"""Reads a judge's reply as opinions on steps, as leniently as is safe.
 
     answer = read_answer('Sure! {"steps": [{"step": 0, "verdict": "Good", "confidence": "90%"}', steps=range(2))
     answer.opinions                # {0: Opinion(verdict='good', confidence=0.9, reason=None)}

@@ -1,4 +1,4 @@
-"""How a judge is set up: what `srft critique` takes as a YAML file, or below `judge:` in its configuration.
+"""The configuration of a judge: what `srft critique` takes as a YAML file, or below `judge:` in its configuration.
 
 model: http://127.0.0.1:8000/v1#qwen
 prompt: propagating

@@ -1,4 +1,4 @@
-"""Whether a judge that was shown the reference fix repeats it where the run had not seen it.
+"""Detects a judge that was shown the reference fix and repeats it where the run had not seen it.
 
 Verdicts may rest on the reference fix; reasons are kept, read and exported, and must not carry it.
 

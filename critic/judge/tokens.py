@@ -1,4 +1,4 @@
-"""How many tokens a text takes: by the judge's tokenizer where it is known, else by an estimate.
+"""Counts a text's tokens: by the judge's tokenizer where it is known, else by an estimate.
 
     TokenCounter(None).of("def mean(xs):\\n    return 0\\n")      # about 11
     TokenCounter("Qwen/Qwen3-8B").of("def mean(xs): ...")       # to the token

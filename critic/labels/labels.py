@@ -1,4 +1,4 @@
-"""What a critic leaves behind: a `Critique`, one verdict a step; and what several critiques of one run come to.
+"""A critic's records: a `Critique`, one verdict a step; and several critiques of one run combined.
 
 Stored as JSON, one critique a line: one trajectory as one critic, told by its fingerprint, saw it.
 

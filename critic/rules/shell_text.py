@@ -52,7 +52,7 @@ class Command(NamedTuple):
 
     words: its words without their quotes, the program first. writes: the files that output is redirected into.
     stdin: a heredoc's or here-string's text. joined: the operator before it: "" for the first, ";" also for a new line,
-    "$" for a substitution. text: as it stands.
+    "$" for a substitution. text: unchanged.
     """
 
     words: tuple[str, ...]
@@ -331,7 +331,7 @@ class _Scanner:
         return "".join(parts)
 
     def _expansion(self) -> str:
-        """A `$...`, a backquoted command or a process substitution, kept as it stands; commands in it are found."""
+        """A `$...`, a backquoted command or a process substitution, kept unchanged; commands in it are found."""
         start, text = self.position, self.text
         if text.startswith("$((", start):
             end = text.find("))", start)

@@ -1,4 +1,4 @@
-"""Which files a step changes or takes back, and which steps the lines of a patch came from.
+"""The files that a step changes or restores, and the steps that a patch's lines came from.
 
 Reads steps and patches, writes nothing; runs nothing, so a script that a run wrote and ran is not looked into.
 
@@ -62,7 +62,7 @@ def new_lines(patch: str) -> dict[str, list[str]]:
 
 
 def origins(added: list[str], changes: dict[int, str]) -> set[int]:
-    """The changes that the patch's lines stand in; all of them where a line stands in none, as its origin is unknown.
+    """The changes that hold the patch's lines; all of them where a line is in none, as its origin is unknown.
 
     added: a file's new lines. changes: the texts of the changes made to it, by step.
     """

@@ -1,4 +1,4 @@
-"""Which files an action changes, and whether that is tampering with the tests.
+"""The files that an action changes, and whether that tampers with the tests.
 
 Reads the commands of one action, or the arguments of an edit, writes nothing.
 

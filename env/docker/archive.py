@@ -1,4 +1,4 @@
-"""How the engine takes and gives a container's files: what a path is in a header, its content as a tar stream.
+"""Files of a container over the engine's API: a path's status in a header, its content as a tar stream.
 
 Reads what the engine has answered, writes nothing: `sandbox.py` asks and sends.
 

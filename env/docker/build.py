@@ -72,7 +72,7 @@ _NEEDS_BUILDKIT = re.compile(
 
 
 def base_image() -> str:
-    """What `FROM ${BASE_IMAGE}` stands for."""
+    """The image that `FROM ${BASE_IMAGE}` names."""
     return os.environ.get("SRFT_BASE_IMAGE") or DEFAULT_BASE_IMAGE
 
 
@@ -226,7 +226,7 @@ def _is_podman(api: docker.APIClient) -> bool:
 
 
 def _said(line: dict[str, Any]) -> list[str]:
-    """The text of one line of the answer; BuildKit's stands in a protobuf message."""
+    """The text of one line of the answer; BuildKit's is in a protobuf message."""
     if line.get("id") == _TRACE and isinstance(line.get("aux"), str):
         records = _fields(base64.b64decode(line["aux"]))
         return [

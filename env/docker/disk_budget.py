@@ -1,4 +1,4 @@
-"""What images may take of the engine's disk: room is made before one comes, and what goes is really gone.
+"""The disk budget of images: room is made before one is pulled or built, and what is removed frees its space.
 
 Reads the engine's images and the record of those that srft got; removes of these the least recently used.
 
@@ -79,7 +79,7 @@ class DiskBudget:
     def room(self, image: str, *, wait_s: float) -> Iterator[None]:
         """Room for an image of the usual size until the block ends. Where all others are in use, waits for it.
 
-        After `wait_s` it goes on without, and says so.
+        After `wait_s` it continues without room, and says so.
         """
         ticket = object()
         self._take_room(image, ticket, wait_s)

@@ -1,4 +1,4 @@
-"""Which images srft got itself, and when each was last used: what may be removed again, and in which order.
+"""A record of the images that srft pulled or built and their last use: what may be removed, and in which order.
 
 Reads and writes one JSON file, shared between processes; a second file beside it, with the suffix .lock, is the lock,
 and a folder with the suffix .held has a lock for each image that some process uses now.

@@ -1,1 +1,1 @@
-"""What git has to do with an episode: the future made unreadable, the patch taken."""
+"""Git in an episode: future commits are removed at the start, the patch is taken at the end."""

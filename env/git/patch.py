@@ -1,4 +1,4 @@
-r"""What an episode changed: the difference between the files at its start and at its end.
+r"""The patch of an episode: the difference between the files at its start and at its end.
 
 `take_patch` compares the files at the end with the record of the start (`record.py`). The agent's `.git` is asked for
 one thing only: which ignored files it has added by force.

@@ -1,4 +1,4 @@
-r"""What lies in a working directory: recorded at the start of an episode, looked at again at its end.
+r"""Records a working directory at the start of an episode and compares it at the end.
 
 The record is a git directory beside the repository, `<TMPDIR or /var/tmp>/.srft-git`: an index of the files, their
 objects in a pack, the image's ignore rules. It needs nothing of the repository's own git directory afterwards. A

@@ -1,4 +1,4 @@
-r"""What an agent may find in a repository: its past, and nothing of its future.
+r"""Scrubs a repository, so that an agent finds its past and nothing of its future.
 
 `scrub` runs in a sandbox before the agent does. It writes to the repository at the working directory and to those
 nested in it (submodules, vendored clones). Afterwards, in each of them

@@ -1,4 +1,4 @@
-"""What the tests of a patch may use: the container that the official harness makes, with bounds.
+"""The container in which a patch is tested: the official harness's own, with limits.
 
 Reads a Task, writes nothing.
 

@@ -268,7 +268,7 @@ def _diff_is_utf8(testbed: _Testbed) -> bool:
     shown = testbed.run(DIFF_COMMAND, output_limit_bytes=LOG_LIMIT_BYTES)
     if "\ufffd" not in shown.output:
         return True
-    # U+FFFD is an invalid byte or stands in the file itself: only the bytes tell.
+    # U+FFFD is an invalid byte, or the file itself holds it: only the bytes tell.
     testbed.run(f"{DIFF_COMMAND} 2>&1 | head -c {LOG_LIMIT_BYTES} > /tmp/srft.diff")
     content = testbed.sandbox.read("/tmp/srft.diff", limit_bytes=LOG_LIMIT_BYTES)
     testbed.run("rm -f /tmp/srft.diff")

@@ -1,4 +1,4 @@
-r"""What a patch does to the tests' machinery, told from its text: it decides verdicts without fixing anything.
+r"""Tampering with the tests' machinery, told from a patch's text: such a patch decides verdicts without a fix.
 
 Reads a patch, writes nothing.
 

@@ -1,4 +1,4 @@
-"""What the processes of a confined local sandbox stand on: bubblewrap, over an overlay where the kernel can.
+"""Confines a local sandbox's processes: bubblewrap, over an overlay file system where the kernel has it.
 
 Reads the host's /usr and the episode's folder, writes below that folder (see `episode_folder.py`), makes cgroups.
 

@@ -115,7 +115,7 @@ def remove_cgroup(path: Path) -> bool:
 def _cgroup_parents(wanted: frozenset[str]) -> Iterator[tuple[Path, frozenset[str]]]:
     """(folder, controllers that a new folder in it would have) that may be tried, the nearest to us first.
 
-    Below our own cgroup, so that what bounds us goes on to bound the sandbox. In v2 a cgroup that holds processes
+    Below our own cgroup, so that what bounds us bounds the sandbox too. In v2 a cgroup that holds processes
     cannot hand on controllers, so the nearest ancestor that does is taken.
     """
     mounts = _cgroup_mounts()

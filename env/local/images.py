@@ -12,7 +12,7 @@ Understood: FROM (recorded, not used), ARG, ENV, COPY from the context, RUN, WOR
 ENTRYPOINT, STOPSIGNAL and MAINTAINER change no file and are passed over, as the Docker sandbox does with them.
 
 What comes before and with the last RUN is kept as an image of its own, srft/layer:<hash of all that went into it>, and
-the next image that begins alike goes on from there: the tasks of one project install its environment once. To have its
+the next image that begins alike starts from there: the tasks of one project install its environment once. To have its
 RUN done again, remove the folders of the image and of the layer below $SRFT_LOCAL_IMAGES; the log names them.
 
 The conventions of image builds (`docker/build.py`) hold here too: the context gets a folder certs/ with the host's CA
@@ -92,7 +92,7 @@ def build_local_image(image: str, dockerfile: Path, *, build_args: Mapping[str, 
             if not is_there:
                 plan.perform(start, plan.steps[:last_run], layer, shared.settings)
             else:
-                logger.info("{} goes on from the local image {}", image, layer)
+                logger.info("{} is built from the local image {}", image, layer)
         start = layer
     else:
         last_run = 0
@@ -183,7 +183,7 @@ def _digest(*parts: object) -> str:
 
 
 def _host_key() -> str:
-    """What stands in for the base image: the host's system."""
+    """The stand-in for the base image: the host's system."""
     release = Path("/etc/os-release")
     return _digest(release.read_text() if release.is_file() else "", os.path.realpath("/usr/bin/python3"))
 

@@ -1,4 +1,4 @@
-"""Which mutants are tried, in which order, and which of the kept ones become tasks of which part.
+"""Chooses which mutants are tried, in which order, and which of those kept become training or test tasks.
 
 in_order(mutants, random.Random(7))                          # all kinds and functions early
 shares(30, ["ledger", "matrix"])                             # {"ledger": 15, "matrix": 15}

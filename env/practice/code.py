@@ -69,7 +69,7 @@ class Code:
                 yield statement
 
     def line(self, offset: int) -> int:
-        """The number of the line that a byte stands in, from 1."""
+        """The number of the line that holds a byte, from 1."""
         return self.source.count(b"\n", 0, offset) + 1
 
     def parent(self, node: ast.AST) -> ast.AST | None:
@@ -86,7 +86,7 @@ class Code:
         return next((above for above in self.above(node) if isinstance(above, FUNCTIONS)), None)
 
     def function(self, node: ast.AST) -> str:
-        """The qualified name of the function or class that a node stands in; "" at the top of the file."""
+        """The qualified name of the function or class that holds a node; "" at the top of the file."""
         scopes = [node, *self.above(node)]
         names = [scope.name for scope in scopes if isinstance(scope, (*FUNCTIONS, ast.ClassDef))]
         return ".".join(reversed(names))

@@ -4,7 +4,7 @@ Reads families (modules/), packages of an index and git directories; writes belo
 
     train/, test/          task repos
     practice.json          the configuration, every task's family, kind, file, line and function, and every count
-    trials.jsonl           what became of each mutant that was tried: the same command again goes on from there
+    trials.jsonl           what became of each mutant that was tried: the same command resumes from there
 
     summary = make_practice(PracticeConfig(train=100, test=40), Path("practice"), backend=choose_backend("auto"))
 

@@ -1,4 +1,4 @@
-"""What a making of practice tasks leaves on file besides the tasks: practice.json and trials.jsonl.
+"""The files that `srft practice` writes besides the tasks: practice.json and trials.jsonl.
 
 trials = TrialFile(out / "trials.jsonl")
 trials.append(trial)                                # on disk when it returns
@@ -141,4 +141,6 @@ class TrialFile:
             with self._path.open("ab") as file:
                 file.write(msgspec.json.encode(trial) + b"\n")
         except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written ({error.strerror}); make room, then go on") from error
+            raise StorageError(
+                f"{self._path}: cannot be written ({error.strerror}); free space, then resume with the same command"
+            ) from error

@@ -1,4 +1,4 @@
-"""What bugs are put into: families of our own, packages of an index, git directories.
+"""The code that bugs are put into: families of our own, packages of an index, git directories.
 
     source = package_source("more-itertools==10.5.0")
     source.dockerfile(copies=["testbed/", "git/"])      # the text of a Dockerfile

@@ -1,4 +1,4 @@
-"""What a bug does to who calls the code: lines that show it, what they print, and what they should.
+"""The symptom of a bug: lines that show it, what they print, and what they should.
 
     symptom(bench, {"ledger.py": broken}, ["test_ledger.py::test_add"], {"test_ledger.py": tests})
     # Symptom(code="from ledger import add\\n\\nprint(add(1, 2))", got="-1", expected="3", ...)
@@ -148,7 +148,7 @@ def _candidates(test: str, source: bytes, failure: Mapping[str, Any]) -> Iterato
 
 
 def _before(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt] | None:
-    """What the test did before; `None` where the statement stands in a block of its own."""
+    """What the test did before; `None` where the statement is in a block of its own."""
     for number, part in enumerate(function.body):
         if part is statement or (isinstance(part, ast.With) and statement in part.body):
             return function.body[:number]

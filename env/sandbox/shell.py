@@ -6,7 +6,7 @@ more. The *work* bash runs the agent's commands; it may die (`exit`, `exec`, `se
 directory.
 
 A command travels as one quoted word, so that an open quote or heredoc ends with it, and is framed by two markers that
-carry a fresh nonce (RS is the byte 0x1e; in the script it stands as an octal escape, so that `set -v` and `set -x`
+carry a fresh nonce (RS is the byte 0x1e; the script writes it as an octal escape, so that `set -v` and `set -x`
 cannot print a marker):
 
     -> ( printf '\036%s B %d \036' NONCE $BASHPID; cd -- DIR; eval 'COMMAND' ) </dev/null 2>&1
@@ -85,7 +85,7 @@ TICKS_PER_S = 100
 
 
 def _now() -> float:
-    """A clock that goes on while the machine sleeps, as /proc/uptime does."""
+    """A clock that keeps running while the machine sleeps, as /proc/uptime does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -117,7 +117,7 @@ class Control:
         if marker is None:
             raise SandboxDied(
                 "the sandbox is gone: its first process does not answer (killed from outside, out of memory, or the "
-                "engine restarted); the episode cannot go on and may be retried"
+                "engine restarted); the episode is over and may be retried"
             )
         return marker
 

@@ -1,4 +1,4 @@
-"""What is kept of a command's output: its head and its tail, whatever its length.
+"""Truncates a command's output to its head and its tail, whatever its length.
 
 Reads chunks of bytes, gives bytes or text; nothing else.
 

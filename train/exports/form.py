@@ -1,4 +1,4 @@
-"""What the form of another trainer is, and what several of them share.
+"""The interface of an export format, and the parts that several formats share.
 
 MessageFormat(False, line, settings).line(conversation)      # one line of the file, as a dict
 """

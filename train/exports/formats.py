@@ -1,4 +1,4 @@
-"""How other trainers write down which messages are trained.
+"""The formats in which other trainers mark the messages that are trained.
 
 Reads a `Conversation`; gives one line of the file, as a dict, and the few lines of configuration that make the trainer
 read it. Nothing is guessed: what a format cannot say is a reason to leave the run out, or an error.

@@ -2,7 +2,7 @@
 
 Reads a folder of rows and a model; writes a model folder: the weights (or the adapter), the tokenizer whose template
 was trained on, `training.json` (what was done, on which tasks, and every logged figure), `loss.png`, and `checkpoints/`
-while it goes on. The same command goes on after a stop, from the last whole checkpoint.
+while it runs. The same command resumes after a stop, from the last whole checkpoint.
 
     trained = finetune(RowTable.open("rows/srft"), recipe, model="models/base", out=Path("model"))
     trained.figures["held_out_loss"]
@@ -93,7 +93,7 @@ def finetune(
     on_log: Callable[[dict[str, Any], int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Trained | None:
-    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged.
+    """Train, or resume, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged.
 
     judged: rows whose runs have verdicts, for the losses by verdict; those trained on unless given. on_log: called with
     the logged figures, the step and the number of steps. stop: when set in any process, the step under way is finished
@@ -327,7 +327,7 @@ def last_checkpoint(arguments: TrainingArguments, fingerprint: str) -> str | Non
 class _Begin(TrainerCallback):
     """Just before the first step: the probe, what is to be sharded is, and the losses by verdict before training.
 
-    kept: where those are kept for a training that goes on after a stop.
+    kept: where those are kept for a resumed training.
     """
 
     def __init__(self, trainer: MaskedTrainer, slices: Slices | None, *, kept: Path, sharded: bool) -> None:

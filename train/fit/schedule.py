@@ -6,7 +6,7 @@
 Each epoch packs the rows in an order of its own, and goes through the packs in another: who is packed with whom, and
 which packs make a step, change from epoch to epoch and do not go by length. Both orders come from the seed alone, never
 from the number of processes. Epochs follow each other without a gap, so that every step but the last has
-`packs_per_step` packs; the last is filled up with packs of weight 0. A run that goes on after a stop just skips the
+`packs_per_step` packs; the last is filled up with packs of weight 0. A resumed run just skips the
 packs that are done.
 """
 

@@ -1,4 +1,4 @@
-"""What training did to the verdicts: the loss of good, unnecessary, mistake and recover steps apart, on held-out runs.
+"""The loss by verdict: good, unnecessary, mistake and recover steps apart, on held-out runs, before and after.
 
     slices = Slices.of(table, share=0.1, seed=0)     # None where nobody judged the held-out runs
     before = slices.losses(trainer)                  # {"good": 0.41, "mistake": 0.87, ...}

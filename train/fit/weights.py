@@ -1,4 +1,4 @@
-"""Which weights a model folder holds.
+"""The weights in a model folder: their identity, their base, how they are read.
 
 weights_id("models/base")         # 'a 16-digit hash': equal weights and configuration give the same, whatever the path
 
@@ -60,7 +60,7 @@ def weights_id(model: str | Path) -> str:
 
 
 def _base_of(adapter: dict[str, Any], folder: Path) -> str:
-    """What stands for an adapter's base: its training's fingerprint, which has the base's weights in it and no path;
+    """The identity of an adapter's base: its training's fingerprint, which has the base's weights in it and no path;
     of an adapter made elsewhere the base's weights."""
     trained = _json(folder / "training.json") or {}
     if fingerprint := trained.get("fingerprint"):

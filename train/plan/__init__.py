@@ -1,1 +1,1 @@
-"""What a training needs, before it begins."""
+"""Estimates what a training needs, before it begins."""

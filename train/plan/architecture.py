@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 def read_architecture(recipe: Recipe, model: str | None) -> tuple[PreTrainedConfig, str]:
     """The model's configuration and where it was read. Raises InputError.
 
-    A folder or a model in the hub's cache is looked at first. `plan.model` stands for the recipe's own model only; the
+    A folder or a model in the hub's cache is looked at first. `plan.model` describes the recipe's own model only; the
     hub is asked last, so that a recipe of ours is planned without a network.
     """
     name = model or recipe.model

@@ -1,4 +1,4 @@
-"""What a training weighs: the bytes of a process and the floating-point operations of the whole.
+"""The footprint of a training: the bytes of a process and the floating-point operations of the whole.
 
     memory_of(recipe, shape, work, gpus=8).peak_bytes
     flops_of(recipe, shape, work)

@@ -1,4 +1,4 @@
-"""What a training runs on: a GPU of the table, this machine's, or this machine's processor, timed.
+"""The hardware of a training: a GPU of the table, this machine's GPU, or this machine's processor, timed.
 
     read_machine(recipe, processes=8)            # Machine(name="H100-80GB", memory_bytes=..., flops_per_s=989e12, ...)
 

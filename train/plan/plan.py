@@ -1,4 +1,4 @@
-"""What a training will take, said before anything is loaded: parameters, memory, tokens, FLOPs, time.
+"""The plan of a training, computed before anything is loaded: parameters, memory, tokens, FLOPs, time.
 
 Reads a recipe, the model's config.json (or the recipe's `plan.model`) and rows where there are any; writes nothing.
 
@@ -6,7 +6,7 @@ Reads a recipe, the model's config.json (or the recipe's `plan.model`) and rows 
     planned.memory.peak_bytes, planned.fits, planned.time_s, planned.advice
 
 Parameters, weights, gradients and optimizer states are counted on the model itself, built without memory on torch's
-meta device. Activations, FLOPs and time are formulas; what they assume stands in `assumptions`, and is printed.
+meta device. Activations, FLOPs and time are formulas; what they assume is listed in `assumptions`, and printed.
 """
 
 from __future__ import annotations

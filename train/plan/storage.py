@@ -1,4 +1,4 @@
-"""What a training takes of its machine beside the GPUs' memory: disk for checkpoints and the model, and host memory.
+"""The disk and host memory of a training: checkpoints, the saved model, and memory beside the GPUs'.
 
     storage_of(recipe, shape, work, memory, gpus=8, on_gpu=True).disk_bytes
 

@@ -1,4 +1,4 @@
-"""What is trained: from verdicts to a weight for each step, and from those to a weight for each token.
+"""The mask: from verdicts to a weight for each step, and from those to a weight for each token.
 
 Reads a run's length, outcome and labels; writes nothing. This is the only place that decides what carries loss.
 

@@ -50,7 +50,7 @@ class Piece(NamedTuple):
 
 
 class RowFigures(NamedTuple):
-    """What a row comes to. steps: the first and the last in it. split: why it does not go on in the row before."""
+    """What a row comes to. steps: the first and the last in it. split: why it does not continue the row before."""
 
     tokens: int
     written: int

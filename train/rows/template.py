@@ -169,7 +169,7 @@ class ChatTemplate:
         """behind: from the reply's last sentinel to the next message's text. alone: to the end of the conversation."""
         shared = behind[: _shared(behind, alone)]
         found = [match for match in self._special.finditer(behind) if match.end() <= len(shared)]
-        if found:  # the end stands in both
+        if found:  # the end is in both
             begin = _before_space(behind, found[-1].start())
             end = behind[begin : found[-1].end()]
             return Ending(end, end, behind[found[-1].end() :], alone[begin:])
@@ -322,7 +322,7 @@ class ChatTemplate:
 
         A prompt may close a thinking that history does not show, or have other white space. ("", "") where the prompt
         is the beginning of what history shows, or opens the thinking; `None` where it has words of its own, from which
-        the model is to go on.
+        the model is to continue.
         """
         user = {"role": "user", "content": MARK}
         prompt = self._rendered([user], prompt=True)

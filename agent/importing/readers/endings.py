@@ -1,4 +1,4 @@
-"""How a run ended, in the words of the programs that write them.
+"""The end of an imported run, from the words of the program that wrote it.
 
     known_ending("submitted (exit_cost)")                              # Told("cost_limit", None)
     known_ending("RuntimeError: Agent reached maximum iteration.")     # Told("step_limit", None)

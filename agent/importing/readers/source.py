@@ -1,4 +1,4 @@
-"""Where runs are: files, folders of them, and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
+"""The sources of runs: files, folders and datasets on the Hub (`hub.py`). Reads a bit at a time; writes nothing.
 
     for source in sources("trajectories/"):
         for raw in source.runs(Tally()):
@@ -53,7 +53,7 @@ class Source(NamedTuple):
     name: str
     """Its path, or its name on the Hub."""
     runs: Callable[[Tally], Iterator[RawRun]]
-    """Reads its runs; damage is entered in the tally, and reading goes on after it."""
+    """Reads its runs; damage is counted in the tally, and reading continues after it."""
     dataset: str | None = None
     """The dataset's name on the Hub."""
 
@@ -184,7 +184,7 @@ def _reward(trial: Path, result: dict[str, Any]) -> Any:
 
 
 def raw_runs(path: Path, tally: Tally) -> Iterator[RawRun]:
-    """The runs of a file, one at a time. What cannot be read is entered in the tally, and reading goes on after it."""
+    """The runs of a file, one at a time. What cannot be read is counted in the tally and skipped."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)

@@ -1,4 +1,4 @@
-"""What the promises of the Sandbox contract are written with: a pytest class, its fixture, and what it expects.
+"""Tools for writing the promises of the Sandbox contract: a pytest class, its fixture, and its expectations.
 
 Reads and writes nothing outside the sandboxes. `commands.py` and `files.py` have the promises; a backend with promises
 of its own writes them in the same way.

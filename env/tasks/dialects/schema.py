@@ -1,4 +1,4 @@
-"""Which dataset a row comes from, by its columns, and the swebench-5 row that it becomes.
+"""Recognises a row's dataset by its columns, and makes it a swebench-5 row.
 
     row = adapt({"instance_id": ..., "install_config": {...}, "docker_image": ..., ...}, "rows.jsonl:1")
     row["image"], row["eval_script"], row["log_parser"], row["eval_type"]

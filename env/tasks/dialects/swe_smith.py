@@ -172,7 +172,7 @@ def _pytest_file(name: str) -> str:
 
 
 def _unittest_file(name: str) -> str | None:
-    """`test_x (tornado.test.web_test.T)` stands in tornado/test/web_test.py."""
+    """`test_x (tornado.test.web_test.T)` is in tornado/test/web_test.py."""
     in_brackets = re.search(r"\s\((.*)\)", name)
     return "/".join(in_brackets[1].split(".")[:-1]) + ".py" if in_brackets else None
 

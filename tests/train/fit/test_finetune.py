@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,10 +28,12 @@ from srft.train.fit.weights import base_of
 from srft.train.rows.mask import MaskPolicy, RunFacts
 from srft.train.rows.render import Renderer
 from srft.train.rows.rows import RowSettings, RowTable, RunToRender, write_rows
+from tests.forked import Forked
 from tests.train.conftest import CHATML, make_run
 from tests.train.training import RECIPE, tiny_model
 
 ROOT = Path(__file__).resolve().parents[3]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 WORDS = ["look", "read", "mend", "test", "again", "done", "code", "setup", "total", "values"]
 
 
@@ -77,12 +80,22 @@ def assert_equal(one: Path, other: Path, *, within: float = 0.0) -> None:
 
 
 def program(prepared: Path, *arguments: str, processes: int = 1, **recipe) -> subprocess.CompletedProcess[str]:
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    words, module = [str(prepared), json.dumps(recipe), *arguments], "tests.train.training"
+    if processes == 1:
+        return forked.run(words, module=module, cwd=ROOT, env=ENVIRONMENT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", module]
+    return subprocess.run(
+        [sys.executable, *launcher, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
-    command = [sys.executable, *launcher, "-m", "tests.train.training", str(prepared), json.dumps(recipe), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+forked = Forked(ENVIRONMENT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_left() -> Iterator[None]:
+    yield
+    forked.close()
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def _facts(run: Trajectory) -> RunFacts:
     return RunFacts(run.id, len(run.steps), run.recorded_resolved, labels, run.stop_reason)
 
 
-@pytest.fixture(scope="module", params=["smollm2", "qwen3_tokenizer"])
+@pytest.fixture(scope="module", params=["smollm2", pytest.param("qwen3_tokenizer", marks=pytest.mark.slow)])
 def renderer(request: pytest.FixtureRequest) -> Renderer:
     return Renderer.load(request.getfixturevalue(request.param), thinking="without")
 
