@@ -5,6 +5,7 @@ again to resume; 2 the input is wrong; 130 stopped by Ctrl-C.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -75,6 +76,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():  # a log is not to be filled with bars of downloads and of loading weights
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Else Ctrl-C during the seconds of importing ends without a word, or as an import that failed.
+    signal.signal(signal.SIGINT, lambda *_: fail("stopped", 130))
     try:
         log_from("environment")
         app(standalone_mode=True)

@@ -20,8 +20,8 @@ def calibrate(
         str | None,
         typer.Option(
             "--labels",
-            metavar="DIR|FILE|human|outcome",
-            help="True labels; with --run, `human`: those in the run, `outcome`: what its runs came to.",
+            metavar="DIR|FILE|human|oracle|outcome",
+            help="True labels; with --run, `human` or `oracle`: those in the run; `outcome`: what its runs came to.",
         ),
     ] = None,
     predictions: Annotated[
@@ -107,7 +107,8 @@ def _of_run(path: Path, *, labels: str, critic: str | None, harmful: tuple[str, 
     from srft.critic.labels.labels import Evidence
     from srft.harness.run.labels import labels_by
 
-    file = None if labels == "human" else FileCritic(labels)
+    on_file = {"human": _TRUE_SOURCES, "oracle": ("oracle",)}.get(labels)
+    file = None if on_file else FileCritic(labels)
     told_by = _Told()
     truth: dict[str, Any] = {}
     people: dict[str, dict[str, Any]] = {}
@@ -120,7 +121,7 @@ def _of_run(path: Path, *, labels: str, critic: str | None, harmful: tuple[str, 
             if one.source == "human" and file is None:
                 people.setdefault(one.critic, {})[run.id] = one.labels()
         if file is None:
-            true: list[Any] = [one for one in told if one.source in _TRUE_SOURCES]
+            true: list[Any] = [one for one in told if one.source in (on_file or ())]
         else:
             given = file.judge(index.trajectory(run), Evidence())
             true = [] if given is None else [given]

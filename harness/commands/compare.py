@@ -62,7 +62,7 @@ def _print_compared(compared: Any) -> None:
     figures = f"{compared.test} {p_equals(compared.p_value)}; " if compared.test else ""
     interval = f" (95 % interval {interval_text(compared.interval, signed=True)})" if compared.interval else ""
     lines = [
-        f"B less A: {points(compared.difference)}{interval}; {figures}"
+        f"B minus A: {points(compared.difference)}{interval}; {figures}"
         f"{plural(compared.better, 'task')} better in B, {compared.worse} worse",
         plain(compared.shows, most=400),
     ]

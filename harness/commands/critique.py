@@ -135,7 +135,8 @@ def figures(progress: Any) -> list[str]:
 
 def print_critique(summary: Any) -> None:
     outcomes = [outcome for outcome in ("resolved", "unresolved", "unknown") if outcome in summary.runs]
-    table = Table("", title=f"Verdicts of {summary.critic} ({summary.information})", title_justify="left")
+    seen = "" if summary.information == "none" else f" (shown: {summary.information.replace('_', ' ')})"
+    table = Table("", title=f"Verdicts of {summary.critic}{seen}", title_justify="left")
     for outcome in outcomes:
         table.add_column(outcome, justify="right")
     table.add_row("runs", *(str(summary.runs[outcome]) for outcome in outcomes))

@@ -182,8 +182,8 @@ def _by_script(session: Session, recorded: _Recorded, commands: list[Any], run: 
                 _print(results[-1])
         if json:
             print_json({"task": session.task.instance_id, "replayed_otherwise": differing, "results": results})
-        if session.kept_logs is not None:
-            print(f"srft: the tests' logs are in {session.kept_logs}", file=sys.stderr)
+        if session.scratch.logs is not None:
+            print(f"srft: the tests' logs are in {session.scratch.logs}", file=sys.stderr)
     if failure is not None:
         fail(results[-1]["error"], 2 if isinstance(failure, InputError) else 1)
     if stop.is_set():

@@ -167,6 +167,20 @@ def _print_imported(imported: Any, run: str | None) -> None:
     for reason, count in imported.dropped.items():
         table.add_row(f"dropped: {reason}", str(count))
     table.add_row("added", str(imported.added), end_section=True)
+    if imported.added:
+        _add_facts(table, imported)
+    console = Console()
+    console.print(table)
+    formats = ", ".join(sorted(set(imported.formats.values())))
+    sources = f"{len(imported.formats)} source{'' if len(imported.formats) == 1 else 's'}, read as {formats}"
+    steps = f"{imported.steps} steps added, {imported.steps_with_exit_code} with an exit code"
+    console.print(f"{steps if imported.added else 'nothing is new'}; {sources}", markup=False)
+    for what, count in imported.left_out.items():
+        console.print(f"left out: {count} {what}", markup=False)
+
+
+def _add_facts(table: Table, imported: Any) -> None:
+    """Of the runs that were added."""
     for outcome in ("resolved", "unresolved", "unknown"):
         table.add_row(outcome, str(getattr(imported, outcome)))
     if imported.unreported is not None:
@@ -176,13 +190,3 @@ def _print_imported(imported: Any, run: str | None) -> None:
     table.add_section()
     for reason, count in imported.stop_reasons.items():
         table.add_row(reason, str(count))
-    console = Console()
-    console.print(table)
-    formats = ", ".join(sorted(set(imported.formats.values())))
-    console.print(
-        f"{imported.steps} steps added, {imported.steps_with_exit_code} with an exit code; {len(imported.formats)} "
-        f"sources, read as {formats}",
-        markup=False,
-    )
-    for what, count in imported.left_out.items():
-        console.print(f"left out: {count} {what}", markup=False)

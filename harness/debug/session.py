@@ -100,8 +100,8 @@ class Session:
         self._verdicts: dict[int, Grade] = {}  # by the number of the point
         self.spent: Usage | None = None
         self._points = 0
-        self._scratch = Scratch()
-        self._round = self._scratch.round
+        self.scratch = Scratch()
+        self._round = self.scratch.round
         asked = config.grading
         self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
@@ -172,13 +172,12 @@ class Session:
         before = proposal.action
         tool = tool or (before.tool if before else "bash")
         action = action_of(text, tool=tool, fmt=self.episode.fmt)
-        words = self.words()
-        as_before = thought in (None, words[0]) and thinking in (None, words[1])
-        if before is not None and as_before and (action.tool, action.arguments) == (before.tool, before.arguments):
+        old_thought, old_thinking = self.words()
+        is_same = before is not None and (action.tool, action.arguments) == (before.tool, before.arguments)
+        if is_same and thought in (None, old_thought) and thinking in (None, old_thinking):
             return self._take(proposal.reply)
-        return self._take(
-            edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step, thought=thought, thinking=thinking)
-        )
+        given = {"thought": thought, "thinking": thinking}
+        return self._take(edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step, **given))
 
     def words(self) -> tuple[str, str]:
         """(the thought, the thinking) of the proposal; empty where there is none."""
@@ -388,12 +387,7 @@ class Session:
         self._grader.close(wait_for_running=wait_for_tests)
         self._backend.close()
         close_model(self._model)
-        self._scratch.clear()
-
-    @property
-    def kept_logs(self) -> Path | None:
-        """Where the logs of the tests are that were run; `None` where none were."""
-        return self._scratch.logs
+        self.scratch.clear()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

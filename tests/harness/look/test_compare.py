@@ -171,7 +171,7 @@ def test_the_command_with_seeds(arms, srft):
     assert "t-test over seeds and tasks p " in said.stdout
     assert "To find 5 points in 80 % of experiments" in said.stdout
     few = srft("compare", f"{folder}/all", f"{folder}/random", "--seeds")
-    assert "B less A: −5.6\u00a0points; " in few.stdout
+    assert "B minus A: −5.6\u00a0points; " in few.stdout
     assert "too few to tell the recipe from its luck" in few.stdout
     refused = srft("compare", f"{folder}/all", f"{folder}/srft", "--seeds", "--plan", "0")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -181,7 +181,7 @@ def test_the_command_with_seeds(arms, srft):
 def test_the_command(path, srft):
     said = srft("compare", f"{path}:round-000/evaluation/base", path)
     assert said.returncode == 0, said.stderr
-    assert "B less A: +33.3\u00a0points" in said.stdout
+    assert "B minus A: +33.3\u00a0points" in said.stdout
     assert "McNemar's exact test p = 1; 2 tasks better in B, 1 worse" in said.stdout
     assert "This tells these two models apart on tasks like these 3; it cannot tell their recipes apart" in said.stdout
     assert "left out: 1 task in both, without a verdict on one side" in said.stdout

@@ -120,7 +120,12 @@ def test_the_table(srft, server, run):
     path = run(*map(trajectory, range(3)))
     shown = srft(*command(path, server, "--set", "judge.information=outcome"))
     assert shown.returncode == 0, shown.stderr
-    for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
+    for words in (
+        "Verdicts of judge (shown: outcome)",
+        "2 (50.0%)",
+        "3 judged, 0 on file before",
+        "3 calls, 300 prompt",
+    ):
         assert words in shown.stdout
 
 
