@@ -311,8 +311,10 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock: Lock | None = None
+        self._is_new = False
 
     def __enter__(self) -> Self:
+        self._is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take(self.path / LOCK_NAME)
@@ -334,6 +336,15 @@ class Run:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        if self._is_new and isinstance(error, InputError):
+            self._remove_empty()
+
+    def _remove_empty(self) -> None:
+        """Take back a folder that was made for an input that was then refused; what was written stays."""
+        (self.path / LOCK_NAME).unlink(missing_ok=True)
+        for folder in [*sorted((one for one in self.path.rglob("*") if one.is_dir()), reverse=True), self.path]:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
 
     def round(self, number: int) -> Round:
         """A round's files, its folder made and its torn lines cut. Of a run that must be there already ask `find.py`

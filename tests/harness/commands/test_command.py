@@ -1,6 +1,7 @@
 """-q, -v and SRFT_LOG: how much every command tells on stderr."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -70,3 +71,31 @@ def test_every_command_has_both(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout
     assert "--quiet" in shown
     assert "--verbose" in shown
+
+
+WAITING = """
+import sys, time
+from srft.harness import cli
+
+def wait():
+    print("waiting", flush=True)
+    try:
+        time.sleep(60)
+    except Exception:  # as a library does whose import fails
+        sys.exit("an import failed")
+
+cli.app.command()(wait)
+sys.argv = ["srft", "wait"]
+cli.main()
+"""
+
+
+def test_ctrl_c_says_that_it_stopped_wherever_a_command_is() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waiting\n"
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=60)
+    assert (said, waiting.returncode) == ("srft: stopped\n", 130)
