@@ -100,10 +100,17 @@ REFUSED = {
 def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool) -> TrainingArguments:
     """Raises InputError for what this machine or recipe cannot do."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    at_once = processes * recipe.micro_batch
-    if recipe.packs_per_step % at_once:
+    if processes % recipe.sequence_parallel:
         raise InputError(
-            f"recipe: packs_per_step {recipe.packs_per_step} cannot be divided among {processes} processes with "
+            f"recipe: sequence_parallel {recipe.sequence_parallel}: {processes} processes cannot be divided into "
+            "groups of that many; start it under torchrun with a multiple of it"
+        )
+    groups = processes // recipe.sequence_parallel
+    at_once = groups * recipe.micro_batch
+    if recipe.packs_per_step % at_once:
+        by = "processes" if groups == processes else "groups of processes"
+        raise InputError(
+            f"recipe: packs_per_step {recipe.packs_per_step} cannot be divided among {groups} {by} with "
             f"micro_batch {recipe.micro_batch} each; make it a multiple of {at_once}"
         )
     _refuse(recipe)
@@ -173,6 +180,11 @@ def _refuse(recipe: Recipe) -> None:
             raise InputError(f"recipe: {package.replace('_', '-')} is not installed; install it, or say {instead}")
     if recipe.activation_offload and not recipe.gradient_checkpointing:
         raise InputError("recipe: activation_offload keeps what gradient_checkpointing saves; set that to true too")
+    if recipe.sequence_parallel > 1 and recipe.router_loss is not None:
+        raise InputError(
+            "recipe: router_loss is a product of means over whole sequences, which no process has under "
+            "sequence_parallel; set router_loss: null"
+        )
     if recipe.optimizer not in (names := [name.value for name in OptimizerNames]):
         near = get_close_matches(recipe.optimizer, names, n=3, cutoff=0.5)
         raise InputError(

@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available, is_flash_attn_4_available
 
 from srft.env.errors import InputError
+from srft.train.fit.sequence import SequenceGroup
 
 DOCUMENTS = "srft_documents"
 _FLASH = {
@@ -46,13 +47,18 @@ def document_attention(
     sliding_window: int | None = None,
     s_aux: Tensor | None = None,
     softcap: float | None = None,
+    sequence: SequenceGroup | None = None,
     **_extras: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of (1, H, T, D) queries to (1, G, T, D) keys, document by document; gives (1, T, H, D).
 
-    documents: their lengths, which sum up to T; one unless given. s_aux: (H,) sinks. Raises InputError for what the
-    fused kernels cannot do.
+    documents: their lengths, which sum up to T; one unless given. s_aux: (H,) sinks. sequence: the processes that each
+    have a T-th part of the documents. Raises InputError for what the fused kernels cannot do.
     """
+    if sequence is not None:
+        heads = query.shape[1]
+        query, key, value = (sequence.heads(tensor, of=heads) for tensor in (query, key, value))
+        s_aux = None if s_aux is None else sequence.own(s_aux)
     if softcap is not None:
         raise InputError(f"this model's attention has a soft cap, which no fused kernel of torch's has; {_OTHER}")
     if attention_mask is not None:
@@ -66,7 +72,8 @@ def document_attention(
             outputs.append(_windowed(query_1HLD, key_1GLD, value_1GLE, s_aux, window=sliding_window, **options))
         else:
             outputs.append(_causal(query_1HLD, key_1GLD, value_1GLE, s_aux, **options))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    output = torch.cat(outputs, dim=2).transpose(1, 2)
+    return output if sequence is None else sequence.tokens(output), None
 
 
 def _spans(module: torch.nn.Module, documents: tuple[int, ...]) -> list[int]:
@@ -178,12 +185,16 @@ def choose_attention(wanted: str, model: Any, *, on_gpu: bool, in_half_precision
     return DOCUMENTS
 
 
-def attention_arguments(name: str, documents: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+def attention_arguments(
+    name: str, documents: tuple[int, ...], device: torch.device, sequence: SequenceGroup | None = None
+) -> dict[str, Any]:
     """What the implementation needs to keep the documents apart, as arguments of the model's forward.
 
     One document needs nothing: what is causal keeps it as it is. Linear attention reads the borders too, where
-    flash-linear-attention is installed.
+    flash-linear-attention is installed. sequence: the processes that share the documents; our attention alone can.
     """
+    if sequence is not None:
+        return {"documents": documents, "sequence": sequence}
     if len(documents) == 1:
         return {}
     ends = torch.tensor([0, *documents], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)

@@ -32,7 +32,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from srft.env.errors import InputError
-from srft.train.fit.attention import choose_attention
+from srft.train.fit.attention import DOCUMENTS, choose_attention
 from srft.train.fit.loss import LossForward, decoder_of, install_loss
 from srft.train.fit.recipe import Lora, Recipe
 from srft.train.fit.weights import base_of
@@ -86,12 +86,23 @@ def load_model(
     _refuse_other_tokens(name, model, table)
     half = recipe.compute == "bfloat16"
     attention = choose_attention(recipe.attention, model, on_gpu=on_gpu, in_half_precision=half)
+    if recipe.sequence_parallel > 1:
+        attention = _of_shared_sequences(recipe)
     forward = install_loss(model, attention=attention, router_loss=recipe.router_loss)
     freeze_others(model)
     _stop_at(model, renderer.stop_ids)
     if recipe.lora is None:
         return Loaded(model, forward)
     return Loaded(with_adapter(model, recipe.lora) if base is None else with_earlier(model, name, recipe.lora), forward)
+
+
+def _of_shared_sequences(recipe: Recipe) -> str:
+    if recipe.attention not in ("auto", "documents"):
+        raise InputError(
+            f"recipe: attention {recipe.attention}: with sequence_parallel {recipe.sequence_parallel} only srft's own "
+            "attention can be used; set attention: documents"
+        )
+    return DOCUMENTS
 
 
 def held_type(recipe: Recipe) -> str:

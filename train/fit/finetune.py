@@ -38,6 +38,7 @@ from srft.train.fit.plot import plot_losses
 from srft.train.fit.recipe import Recipe
 from srft.train.fit.saving import save_model
 from srft.train.fit.schedule import Schedule
+from srft.train.fit.sequence import SequenceGroup
 from srft.train.fit.slices import Slices
 from srft.train.fit.trainer import MaskedTrainer
 from srft.train.fit.weights import ADAPTER, WEIGHTS, weights_id
@@ -155,6 +156,7 @@ def make_trainer(
     renderer = Renderer.load(table.manifest.tokenizer)
     several = schedule.packs_several or recipe.micro_batch > 1
     loaded = load_model(model, recipe, renderer, table, several=several, on_gpu=arguments.device.type == "cuda")
+    loaded.forward.sequence = SequenceGroup.of(recipe.sequence_parallel)
     return MaskedTrainer(
         loaded.model,
         arguments,
@@ -206,8 +208,8 @@ def _schedules(table: RowTable, recipe: Recipe, held_out: frozenset[str]) -> tup
     """What is trained on, and what gives the held-out loss, if anything."""
     trained = [place for place, task_id in enumerate(table.task_ids) if task_id not in held_out]
     aside = [place for place, task_id in enumerate(table.task_ids) if task_id in held_out]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    once = Schedule.once(table, recipe, places=aside, processes=processes) if aside else None
+    groups = int(os.environ.get("WORLD_SIZE", "1")) // recipe.sequence_parallel
+    once = Schedule.once(table, recipe, places=aside, processes=max(1, groups)) if aside else None
     return Schedule.of(table, recipe, places=trained), once
 
 

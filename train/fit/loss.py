@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from srft.env.errors import InputError
 from srft.train.fit.attention import attention_arguments
 from srft.train.fit.pack import Batch
+from srft.train.fit.sequence import SequenceGroup
 
 CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 512 << 20}
 """Of float32 logits at a time, by kind of device. Each chunk reads and writes the head's gradient once."""
@@ -178,11 +179,13 @@ class LossForward:
     """The forward of a model in training: `batch` gives the loss; anything else is the model's own forward.
 
     apart: run the documents of a pack through the layers one by one, for layers that cannot keep them apart.
+    sequence: the processes that share sequences, whose parts a `batch` may be.
     router_loss: the weight of the experts' load-balancing loss, a mean over the tokens, beside each trained token's.
     """
 
     def __init__(self, model: PreTrainedModel, *, attention: str, router_loss: float | None = None) -> None:
         self.model, self.plain = model, model.forward
+        self.sequence: SequenceGroup | None = None
         self.attention, self.router_loss, self.apart = attention, router_loss, False
         self.adjust = logit_adjustment(model.config)
         head: Any = model.get_output_embeddings()
@@ -213,13 +216,14 @@ class LossForward:
             parts = (tensor.split(batch.documents, dim=1) for tensor in (batch.input_ids, batch.position_ids))
             documents = [(*part, (length,)) for *part, length in zip(*parts, batch.documents, strict=True)]
         wants_balance = self.router_loss is not None and torch.is_grad_enabled()
+        sequence = self.sequence if batch.parts > 1 else None
         states, routed = [], []
         for input_ids, position_ids, lengths in documents:
             outputs = decoder_of(self.model)(
                 input_ids=input_ids,
                 position_ids=position_ids,
                 use_cache=False,
-                **attention_arguments(self.attention, lengths, input_ids.device),
+                **attention_arguments(self.attention, lengths, input_ids.device, sequence),
                 **({"output_router_logits": True} if wants_balance else {}),
             )
             states.append(outputs.last_hidden_state[0])

@@ -28,7 +28,8 @@ class Batch(NamedTuple):
 
     input_ids, position_ids: (1, T) int64. keep_K: where in the sequence the predictions stand, int64, ascending.
     target_K: the token ids to be predicted. weight_K: float32, all above 0. documents: input tokens of each.
-    rows: the row's place in its table and its run id, by document.
+    rows: the row's place in its table and its run id, by document. parts: the processes that share the sequence, of
+    which this is one's part (`sequence.py`); the documents are then the whole sequence's.
     """
 
     input_ids: Tensor
@@ -38,6 +39,7 @@ class Batch(NamedTuple):
     weight_K: Tensor
     documents: tuple[int, ...]
     rows: tuple[str, ...]
+    parts: int = 1
 
 
 def pack(lengths: Sequence[int], *, max_tokens: int | None) -> list[list[int]]:

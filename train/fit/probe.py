@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from loguru import logger
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn.functional import cross_entropy
 
 from srft.env.errors import InputError
 from srft.train.fit.loss import LossForward
 from srft.train.fit.pack import Batch
+
+SHARED = {"full_attention", "sliding_attention", "chunked_attention", "attention", "mlp", "moe"}
+"""Kinds of layers in which a token needs others in its attention alone."""
 
 LONGEST_WINDOW = 1024
 """Tokens: a sliding window up to this is exceeded by the probe."""
@@ -57,11 +60,13 @@ def probe_loss(
     if several and (reason := _mixes(model, forward, first, second, alone=sum(ours))):
         if is_sharded:
             raise InputError(
-                f"model type {config.model_type}: {reason}, and under fsdp they cannot go through the layers one by "
-                "one; say pack_tokens: null and micro_batch: 1"
+                f"model type {config.model_type}: {reason}, and under fsdp or sequence_parallel they cannot go through "
+                "the layers one by one; set pack_tokens: null and micro_batch: 1"
             )
         logger.info("model type {}: {}; each goes through the layers by itself", config.model_type, reason)
         forward.apart = True
+    if forward.sequence is not None:
+        _compare_parts(model, forward, batch_of([first, second] if several else [first]))
     forward.model.train(training)
 
 
@@ -96,6 +101,27 @@ def _compare_with_their_own(
                 "architecture: try attention: eager, or train it with another program from `srft export`"
             )
     forward.model.set_attn_implementation(forward.attention)
+
+
+def _compare_parts(model: Callable[..., Any], forward: LossForward, batch: Batch) -> None:
+    """Raises InputError where the losses of a sequence's parts do not sum up to the sequence's."""
+    assert forward.sequence is not None
+    text = forward.model.config.get_text_config()
+    layers = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
+    if states := sorted(set(layers) - SHARED):
+        why = ", ".join(states)
+    else:
+        whole = float(model(batch=batch))
+        parts: Tensor = model(batch=forward.sequence.part(batch)).double()
+        distributed.all_reduce(parts, group=forward.sequence.group)
+        half = _is_half(forward, parts.float())
+        if math.isclose(float(parts), whole, rel_tol=2e-2 if half else 1e-4):
+            return
+        why = f"{float(parts):.4f} against {whole:.4f} on a probe"
+    raise InputError(
+        f"model type {forward.model.config.model_type}: its layers carry something from token to token besides "
+        f"attention ({why}), so processes cannot share a sequence; set sequence_parallel: 1"
+    )
 
 
 def _is_half(forward: LossForward, logits_TV: Tensor) -> bool:

@@ -115,6 +115,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where losses are logged besides training.json."""
     fsdp: bool = False
     """Whether to shard weights, gradients and optimizer over the processes (FSDP2)."""
+    sequence_parallel: Annotated[Count, MAY_CHANGE] = 1
+    """Processes that share each sequence, for rows too long for one (Ulysses): each holds a part of its tokens, and for
+    attention all tokens of a part of the heads. It divides the number of processes and of attention heads."""
     seed: int = 0
     """The seed of adapters, dropout, the order of the rows, and the held-out tasks."""
     trainer: dict[str, Any] = {}

@@ -26,10 +26,22 @@ from srft.train.rows.rows import RowTable
 
 
 class Schedule(Dataset[Batch]):
-    """The packs in order; item n is the n-th pack. Those from `real` on are fillers."""
+    """The packs in order; item n is the n-th pack. Those from `real` on are fillers.
 
-    def __init__(self, table: RowTable, packs: Sequence[Sequence[int]], *, packs_per_step: int) -> None:
+    copies, at_once: for processes that share sequences, items come in blocks of `at_once`, each block so many times.
+    """
+
+    def __init__(
+        self,
+        table: RowTable,
+        packs: Sequence[Sequence[int]],
+        *,
+        packs_per_step: int,
+        copies: int = 1,
+        at_once: int = 1,
+    ) -> None:
         self._table = table
+        self._copies, self._at_once = copies, at_once
         self._packs = packs
         self.real = len(packs)
         self.steps = math.ceil(len(packs) / packs_per_step)
@@ -48,19 +60,22 @@ class Schedule(Dataset[Batch]):
             share = 1.0 if wanted else min(1.0, recipe.epochs - epoch)
             packs += _epoch(places, lengths, recipe, epoch=epoch, share=share)
             epoch += 1
-        return cls(table, packs[:wanted], packs_per_step=recipe.packs_per_step)
+        shared = {"copies": recipe.sequence_parallel, "at_once": recipe.micro_batch}
+        return cls(table, packs[:wanted], packs_per_step=recipe.packs_per_step, **shared)
 
     @classmethod
     def once(cls, table: RowTable, recipe: Recipe, *, places: Sequence[int], processes: int) -> Schedule:
-        """Every row once, in its order: for the held-out loss. Filled up for that many processes."""
+        """Every row once, in its order: for the held-out loss. Filled up for that many processes or groups of them."""
         lengths = (table.used_tokens_N[list(places)] - 1).tolist()
         packs = [[places[number] for number in of_pack] for of_pack in pack(lengths, max_tokens=recipe.pack_tokens)]
         return cls(table, packs, packs_per_step=processes)
 
     def __len__(self) -> int:
-        return self._length
+        return self._length * self._copies
 
     def __getitem__(self, number: int) -> Batch:
+        block, place = divmod(number, self._at_once)
+        number = block // self._copies * self._at_once + place
         numbers = self._packs[number if number < self.real else 0]
         rows = [self._table[row] for row in numbers]
         names = [f"row {place} (run {row.run_id})" for place, row in zip(numbers, rows, strict=True)]
@@ -71,7 +86,8 @@ class Schedule(Dataset[Batch]):
         """As many packs, each of them the longest there is: what a step takes at most."""
         inputs_N = self._table.used_tokens_N - 1
         longest = max(self._packs, key=lambda of_pack: int(inputs_N[list(of_pack)].sum()))
-        return Schedule(self._table, [longest] * self._length, packs_per_step=self._length // self.steps)
+        shared = {"copies": self._copies, "at_once": self._at_once}
+        return Schedule(self._table, [longest] * self._length, packs_per_step=self._length // self.steps, **shared)
 
     @property
     def packs_several(self) -> bool:

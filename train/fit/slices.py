@@ -65,14 +65,19 @@ class Slices:
         """The mean loss of each verdict's tokens. Every process calls it, and each goes through its share."""
         state = trainer.accelerator
         sums = torch.zeros(len(self.names), dtype=torch.float64, device=trainer.args.device)
-        rounds = -(-len(self._places) // state.num_processes)
+        groups, group = trainer.groups
+        rounds = -(-len(self._places) // groups)
         with trainer.measuring() as model:
             for turn in range(rounds):
-                number = turn * state.num_processes + state.process_index
+                number = turn * groups + group
                 judged = self._judged(self._table[self._places[min(number, len(self._places) - 1)]])
                 loss_K = model(batch=trainer.moved(judged.batch), by_token=True).double()
                 if number < len(self._places):  # else only to keep the others company
-                    sums.index_add_(0, judged.verdict_K.to(sums.device), loss_K)
+                    sequence = trainer.forward.sequence
+                    verdict_K = (
+                        judged.verdict_K if sequence is None else judged.verdict_K[sequence.of_part(judged.batch)]
+                    )
+                    sums.index_add_(0, verdict_K.to(sums.device), loss_K)
         total = state.reduce(sums).tolist()
         return {
             name: loss / int(count)

@@ -101,11 +101,20 @@ class MaskedTrainer(Trainer):
         return {"batch": self.moved(inputs["batch"])}
 
     def moved(self, batch: Batch) -> Batch:
-        """To where the model is."""
+        """To where the model is; where processes share sequences, this one's part."""
+        sequence = self.forward.sequence
+        if sequence is not None and batch.parts == 1:
+            batch = sequence.part(batch)
         moved: dict[str, Any] = {
             name: value.to(self.args.device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
         }
         return batch._replace(**moved)
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """How many groups of processes there are that go through batches of their own, and the number of this one."""
+        size = self.forward.sequence.size if self.forward.sequence else 1
+        return self.accelerator.num_processes // size, self.accelerator.process_index // size
 
     @contextmanager
     def measuring(self) -> Iterator[Any]:
@@ -125,16 +134,16 @@ class MaskedTrainer(Trainer):
                 model,
                 self.forward,
                 several=self.schedule.packs_several or self.args.per_device_train_batch_size > 1,
-                is_sharded=bool(self.args.fsdp),
+                is_sharded=bool(self.args.fsdp) or self.forward.sequence is not None,
                 device=self.args.device,
             )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """The weight of the whole optimizer step: all of its micro-batches, on all processes."""
+        """The weight of the whole optimizer step: all of its micro-batches, on all processes, each once."""
         weights = [inputs["batch"].weight_K.sum(dtype=torch.float64) for inputs in batch_samples]
         total = torch.stack(weights).sum().to(device)
         gathered: Tensor = self.accelerator.gather(total.reshape(1))
-        return gathered.sum()
+        return gathered.sum() * self.groups[0] / self.accelerator.num_processes
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -178,10 +187,10 @@ class MaskedTrainer(Trainer):
     def _pace(self) -> dict[str, float]:
         now_s = time.monotonic()
         passed_s, self._logged_s = now_s - self._logged_s, now_s
-        processes = self.accelerator.num_processes
+        groups, _ = self.groups
         pace = {
-            "tokens_per_s": self._input_tokens * processes / passed_s,
-            "trained_tokens_per_s": self._trained_tokens * processes / passed_s,
+            "tokens_per_s": self._input_tokens * groups / passed_s,
+            "trained_tokens_per_s": self._trained_tokens * groups / passed_s,
         }
         self._input_tokens = self._trained_tokens = 0
         done = self.state.global_step - self._initial_global_step
@@ -196,7 +205,8 @@ class MaskedTrainer(Trainer):
         assert self.held_out is not None
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         with self.measuring() as model:
-            for number in range(self.accelerator.process_index, len(self.held_out), self.accelerator.num_processes):
+            groups, group = self.groups
+            for number in range(group, len(self.held_out), groups):
                 batch = self.moved(self.held_out[number])
                 loss = model(batch=batch).double()
                 total += torch.stack([loss, batch.weight_K.sum(dtype=torch.float64)])

@@ -89,6 +89,11 @@ def activation_bytes(recipe: Recipe, shape: Shape, tokens: int, *, checkpointed:
     return tokens * (shape.layers * stream * shape.hidden + layer + last)
 
 
+def tokens_held(recipe: Recipe, work: Work) -> int:
+    """The input tokens of a micro-batch in one process, at most."""
+    return math.ceil(work.longest_pack * recipe.micro_batch / recipe.sequence_parallel)
+
+
 def offloaded_bytes(recipe: Recipe, shape: Shape, tokens: int) -> int:
     """The layers' inputs, where they lie in the host's memory until they are needed."""
     return tokens * shape.layers * _widths(recipe)[1] * shape.hidden if recipe.activation_offload else 0
@@ -122,14 +127,15 @@ def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
     """Bytes of one process, by part."""
     computed, stream = _widths(recipe)
     shards = gpus if recipe.fsdp else 1
-    tokens = work.longest_pack * recipe.micro_batch
+    tokens = tokens_held(recipe, work)
     kept, checkpointed = (activation_bytes(recipe, shape, tokens, checkpointed=again) for again in (False, True))
     activations = checkpointed if recipe.gradient_checkpointing else kept
     activations -= offloaded_bytes(recipe, shape, tokens)
-    head = _head_bytes(recipe, shape, math.ceil(tokens * work.trained_tokens / work.tokens))
+    whole = work.longest_pack * recipe.micro_batch  # of a shared sequence one process may have all trained tokens
+    head = _head_bytes(recipe, shape, min(tokens, math.ceil(whole * work.trained_tokens / work.tokens)))
     trained = trained_bytes(recipe, shape)
     weights = (shape.base_bytes + trained) // shards
-    is_accumulated = recipe.packs_per_step > gpus * recipe.micro_batch
+    is_accumulated = recipe.packs_per_step > gpus // recipe.sequence_parallel * recipe.micro_batch
     gradients = trained // shards  # after each micro-batch (`sync_each_batch`)
     states = OPTIMIZER_STATES.get(recipe.optimizer, 2)
     optimizer = states * trained // shards + (4 * shape.trained_tensors if states else 0)

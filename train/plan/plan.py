@@ -138,8 +138,11 @@ def _assumed_work(recipe: Recipe) -> Work:
 def _refused(recipe: Recipe, gpus: int) -> list[str]:
     """What `srft train` would refuse on that many processes."""
     said = []
-    if recipe.packs_per_step % (gpus * recipe.micro_batch):
-        said.append(f"packs_per_step must be a multiple of {gpus * recipe.micro_batch} (processes times micro_batch)")
+    if gpus % recipe.sequence_parallel:
+        said.append(f"sequence_parallel must divide the number of processes, {gpus}")
+    elif recipe.packs_per_step % (at_once := gpus // recipe.sequence_parallel * recipe.micro_batch):
+        by = "processes" if recipe.sequence_parallel == 1 else "processes by sequence_parallel,"
+        said.append(f"packs_per_step must be a multiple of {at_once} ({by} times micro_batch)")
     if recipe.fsdp and gpus == 1:
         said.append("fsdp needs more than one process: start it under torchrun, or say fsdp: false")
     return said
@@ -165,6 +168,10 @@ def _advice(recipe: Recipe, shape: Shape, work: Work, *, gpus: int, usable: int)
     tokens = work.longest_pack // 2
     while tokens >= 1024 and try_out(f"rows and pack_tokens of at most {tokens:,}", recipe, tokens=tokens) > usable:
         tokens //= 2
+    for shares in (2, 4, 8):
+        if shares > recipe.sequence_parallel and gpus % shares == 0:
+            shared = msgspec.structs.replace(again, sequence_parallel=shares)
+            try_out(f"gradient_checkpointing: true with sequence_parallel: {shares}", shared)
     sharded = msgspec.structs.replace(recipe, fsdp=True)
     processes = 2 * gpus
     while processes <= 64 and try_out(_fsdp_on(processes), sharded, processes=processes) > usable:

@@ -13,7 +13,7 @@ import msgspec
 
 from srft.train.fit.recipe import Recipe
 from srft.train.plan.architecture import Shape
-from srft.train.plan.footprint import OPTIMIZER_STATES, Memory, Work, offloaded_bytes, trained_bytes
+from srft.train.plan.footprint import OPTIMIZER_STATES, Memory, Work, offloaded_bytes, tokens_held, trained_bytes
 
 GPUS_A_NODE = 8
 """What a machine has at most, as far as a plan knows."""
@@ -52,7 +52,7 @@ def storage_of(recipe: Recipe, shape: Shape, work: Work, memory: Memory, *, gpus
     processes = min(gpus, GPUS_A_NODE) if on_gpu else gpus
     loaded = shape.base_bytes + trained
     loading = loaded if recipe.fsdp else processes * loaded  # sharded: by the first process alone
-    offloaded = processes * offloaded_bytes(recipe, shape, work.longest_pack * recipe.micro_batch)
+    offloaded = processes * offloaded_bytes(recipe, shape, tokens_held(recipe, work))
     host = max(loading, loaded, offloaded) if on_gpu else processes * memory.peak_bytes
     storage = Storage(
         model_bytes=model,

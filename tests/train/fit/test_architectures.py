@@ -5,6 +5,10 @@ The reference is transformers' own forward with its plain attention, each docume
 """
 
 import copy
+import json
+import os
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +23,7 @@ from srft.train.fit.loss import LossForward, install_loss
 from srft.train.fit.pack import flatten
 from srft.train.fit.probe import probe_loss
 from srft.train.fit.recipe import Lora
+from tests.conftest import ROOT
 from tests.train.fit.test_loss import row_of
 from tests.train.fit.tiny_models import tiny_config
 
@@ -188,3 +193,26 @@ def test_an_attention_that_drops_something_is_noticed():
     forward = install_loss(model, attention="without_sinks")
     with pytest.raises(InputError, match="not those of its head and of attention without_sinks"):
         probe_loss(model, forward, several=False, is_sharded=False, device=torch.device("cpu"))
+
+
+SHARE = (
+    *("llama", "qwen2", "qwen3", "mistral", "ministral3", "gpt_oss", "gemma3_text", "qwen3_moe", "deepseek_v3"),
+    *("cohere2", "granite", "phi3", "olmo2", "smollm3", "llama4_text", "glm4", "glm4_moe"),
+)
+CARRY = ("qwen3_next", "lfm2", "nemotron_h", "jamba")
+
+
+@pytest.mark.slow
+def test_processes_share_a_sequence_or_the_family_is_refused():
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "tests.train.fit.shared_sequences", *SHARE, *CARRY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    found = {one["kind"]: one for one in map(json.loads, ran.stdout.splitlines())}
+    assert {kind: "refused" in found[kind] for kind in (*SHARE, *CARRY)} == {
+        **dict.fromkeys(SHARE, False),
+        **dict.fromkeys(CARRY, True),
+    }
+    assert max(found[kind][figure] for kind in SHARE for figure in ("loss", "gradient")) < 1e-6
+    assert all("set sequence_parallel: 1" in found[kind]["refused"] for kind in CARRY)

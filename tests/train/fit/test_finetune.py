@@ -199,6 +199,52 @@ def test_two_processes_train_what_one_trains(prepared, reference):
     assert_equal(reference, prepared / "two-ddp", within=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "processes", "recipe"),
+    [
+        ("shared", 2, {"sequence_parallel": 2, "held_out": 0.3}),
+        # Four heads on two of keys and values, which are repeated for four processes.
+        pytest.param("four", 4, {"sequence_parallel": 4}, marks=pytest.mark.slow),
+        pytest.param("groups", 4, {"sequence_parallel": 2, "micro_batch": 2, "held_out": 0.3}, marks=pytest.mark.slow),
+        pytest.param(
+            "sharded",
+            2,
+            {
+                "sequence_parallel": 2,
+                "fsdp": True,
+                "gradient_checkpointing": True,
+                "evaluate_every": 2,
+                "held_out": 0.3,
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("adapters", 2, {"sequence_parallel": 2, "lora": {"rank": 4, "alpha": 8}}, marks=pytest.mark.slow),
+    ],
+)
+def test_processes_that_share_sequences_train_what_one_trains(prepared, name, processes, recipe):
+    alone = {setting: value for setting, value in recipe.items() if setting not in ("sequence_parallel", "fsdp")}
+    one = program(prepared, "--model", f"{name}-alone", **alone)
+    assert one.returncode == 0, one.stderr
+    ran = program(prepared, "--model", name, processes=processes, **recipe)
+    assert ran.returncode == 0, ran.stderr
+    assert_equal(prepared / f"{name}-alone", prepared / name, within=1e-6)
+    expected, got = (
+        {figure: value for figure, value in read_trained(prepared / folder).figures.items() if value is not None}
+        for folder in (f"{name}-alone", name)
+    )
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_cannot_share_sequences(prepared, tmp_path):
+    for recipe, message in (
+        ({"sequence_parallel": 2}, "sequence_parallel 2: 1 processes cannot be divided into groups of that many"),
+        ({"sequence_parallel": 0}, "Expected `int` >= 1 - at `$.sequence_parallel`"),
+    ):
+        with pytest.raises((InputError, msgspec.ValidationError)) as raised:
+            train(prepared, tmp_path / "model", **recipe)
+        assert message in str(raised.value)
+
+
 ADAPTER = {"rank": 4, "alpha": 8}
 
 

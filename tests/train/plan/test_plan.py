@@ -177,6 +177,28 @@ def test_disk_and_host_memory_of_a_sharded_training_by_hand():
     assert "each of 8 processes of a machine loads the whole model" in plain.origins[1]
 
 
+def test_processes_that_share_sequences_hold_a_part_of_the_tokens():
+    """Ten tokens among four processes: three for each."""
+    recipe = tiny_recipe(sequence_parallel=4, activation_offload=True, gradient_checkpointing=True, packs_per_step=2)
+    alone = msgspec.structs.replace(recipe, sequence_parallel=1)
+    three = msgspec.structs.replace(WORK, longest_pack=3)
+    shared, short = (
+        memory_of(*of, gpus=8) for of in ((recipe, shape_of(recipe), WORK), (alone, shape_of(alone), three))
+    )
+    assert shared.activations_bytes == short.activations_bytes
+    assert shared.gradients_bytes == short.gradients_bytes
+    found = storage_of(
+        recipe, shape_of(recipe), msgspec.structs.replace(WORK, longest_pack=40_000), shared, gpus=8, on_gpu=True
+    )
+    assert found.host_bytes == 8 * 10_000 * 2 * 4 * 8
+    odd = plan(recipe, model=None, table=None, gpus=6, machine=MACHINE)
+    assert odd.advice[0] == "sequence_parallel must divide the number of processes, 6"
+    wide = plan(recipe, model=None, table=None, gpus=12, machine=MACHINE)
+    assert (
+        wide.advice[0] == "packs_per_step must be a multiple of 3 (processes by sequence_parallel, times micro_batch)"
+    )
+
+
 def test_offloaded_inputs_are_in_the_hosts_memory():
     """Ten tokens of two layers, 8 wide, in float32; 8 processes."""
     kept = tiny_recipe(gradient_checkpointing=True)
