@@ -12,8 +12,20 @@ from srft.harness.debug.writing import WritingPane
 from tests.harness.debug.conftest import bash
 
 
-def told(app: DebugApp) -> list[str]:
-    return [" ".join(filter(None, (note.title, note.message))) for note in app._notifications]
+class Recording(DebugApp):
+    """Keeps what was told in its corner, where it stays for seconds."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.told: list[str] = []
+
+    def notify(self, message: str, *, title: str = "", **options) -> None:
+        self.told.append(" ".join(filter(None, (title, message))))
+        super().notify(message, title=title, **options)
+
+
+def told(app: Recording) -> list[str]:
+    return app.told
 
 
 def shown(app: DebugApp) -> str:
@@ -36,7 +48,7 @@ def open_app(session, local, folder):
         (folder / "replies.yaml").write_text(yaml.safe_dump(replies))
 
         async def opened() -> None:
-            app = DebugApp(session("local"), begin=lambda _: [], run="run")
+            app = Recording(session("local"), begin=lambda _: [], run="run")
             try:
                 async with app.run_test(size=size) as pilot:
                     await test(app, pilot)

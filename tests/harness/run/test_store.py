@@ -190,8 +190,10 @@ def test_a_run_that_cannot_be(tmp_path):
 
 
 def test_a_folder_made_for_an_input_that_is_refused_goes_again(tmp_path):
-    def refused(run):
-        run.round(0)
+    def refused(run, leaves=None):
+        folder = run.round(0).path
+        if leaves:
+            (folder / leaves).write_text("mine")
         raise InputError("no such file")
 
     with pytest.raises(InputError), Run(tmp_path / "new") as run:
@@ -203,6 +205,5 @@ def test_a_folder_made_for_an_input_that_is_refused_goes_again(tmp_path):
         refused(run)
     assert (tmp_path / "old" / "round-000").is_dir()
     with pytest.raises(InputError), Run(tmp_path / "kept") as run:
-        (run.round(0).path / "a.txt").write_text("mine")
-        refused(run)
+        refused(run, leaves="a.txt")
     assert (tmp_path / "kept" / "round-000" / "a.txt").read_text() == "mine"
