@@ -121,7 +121,15 @@ def address(repository: Path, folder: Path) -> str:
     return f"git+file://{repository}"
 
 
-@pytest.mark.parametrize("source", [zip_archive, packed_archive, clone_without_links, address])
+@pytest.mark.parametrize(
+    "source",
+    [
+        zip_archive,
+        packed_archive,
+        pytest.param(clone_without_links, marks=pytest.mark.slow),  # the editable one is quick
+        pytest.param(address, marks=pytest.mark.slow),
+    ],
+)
 def test_srft_installs_from(source, repository: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     pip("install", "--target", installed, source(repository, tmp_path), folder=tmp_path)
