@@ -1,4 +1,4 @@
-"""Where a session stands, in figures: what the facts pane and the script's `facts` show.
+"""The state of a session in figures: what the facts pane and the script's `facts` show.
 
 facts = facts_of(session)
 facts.step, facts.prompt_tokens, facts.line.cost_usd
@@ -14,7 +14,7 @@ from srft.harness.debug.session import Session
 
 
 class Facts(NamedTuple):
-    """step: the one to come. stop_reason: `None` while the episode goes on. prompt_tokens: of the last request.
+    """step: the one to come. stop_reason: `None` while the episode runs. prompt_tokens: of the last request.
 
     line: what the steps of this fork took. session: all that was asked for, discarded replies, other forks and critics
     included. `None`: no server said a figure. outcome: the tests' verdict on just this place.

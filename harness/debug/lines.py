@@ -1,4 +1,4 @@
-"""Where a session has been: a point before each step, and the lines of points that its forks are.
+"""The history of a session: a point before each step, and the lines of points that its forks are.
 
 Holds records; reads and writes nothing.
 
@@ -52,7 +52,7 @@ class Line:
 
 
 class Fork(NamedTuple):
-    """A line in short, as it is listed. stop_reason: how it ended; `None` where it can go on."""
+    """A line in short, as it is listed. stop_reason: how it ended; `None` where it can continue."""
 
     fork: int
     steps: int

@@ -1,4 +1,4 @@
-"""What a session leaves: its run as a trajectory, a person's labels, and the verdicts that are known of it.
+"""Saves a session: its run as a trajectory, a person's labels, and the verdicts that are known of it.
 
 Reads and appends to a run's round 0: trajectories.jsonl, labels.jsonl (a Critique of source `human`), grades.jsonl and
 the test logs. As in `srft import`, a run that was collected is refused: a collection would count this as its own.

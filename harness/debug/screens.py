@@ -1,4 +1,4 @@
-"""What lies over the debugger's panes for a moment: a text to read, a line to write, a choice, a verdict.
+"""Dialogs over the debugger's panes: a text to read, a line to write, a choice, a verdict.
 
 self.push_screen(TextScreen("diff", text))
 self.push_screen(LineScreen("rewind to before step", "3"), self.rewind)     # None where it was left with escape

@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest.
+"""Diagnoses a machine: what works, and what to do about the rest.
 
 Reads the machine: engine, kernel, disks, GPU; asks an endpoint; loads a tokenizer.
 

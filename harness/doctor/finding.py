@@ -1,4 +1,4 @@
-"""What one check of the doctor found.
+"""One finding of the doctor.
 
 Finding("cpus", "warning", "1", remedy="take --workers 1")
 """

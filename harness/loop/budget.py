@@ -1,4 +1,4 @@
-"""Budgets: what a run may take in tokens, dollars, time and disk, watched while it goes on.
+"""Budgets: what a run may take in tokens, dollars, time and disk, watched while it runs.
 
 Reads the sizes of a run's files and the usage in its trajectories and labels; writes nothing.
 
@@ -27,7 +27,7 @@ INTERVAL_S = 2.0
 class BudgetWatch:
     """Sets an event when a budget is spent.
 
-    To enter it raises InputError for a broken record; one that comes later is warned of, and the watch goes on.
+    To enter it raises InputError for a broken record; one that comes later causes a warning, and the watch continues.
     """
 
     def __init__(self, budget: Budget, folder: Path, stop: threading.Event) -> None:

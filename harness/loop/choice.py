@@ -1,4 +1,4 @@
-"""Which tasks a round collects on, and how many episodes of each.
+"""Chooses the tasks that a round collects on, and the number of episodes of each.
 
     attempts_by_task(config, 3, ["a-1", "a-2"], [{"a-1": [True, True]}])      # {"a-2": 4}
 

@@ -1,4 +1,4 @@
-"""What a loop will take, said before anything is begun: episodes, runs, containers, tokens, money, GPU hours, disk.
+"""The plan of a loop, before anything is started: episodes, runs, containers, tokens, money, GPU hours, disk.
 
 Reads a LoopConfig, tasks and runs where they lie on this machine, and what its recipe's plan says; writes nothing and
 asks no server.

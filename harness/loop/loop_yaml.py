@@ -37,7 +37,7 @@ def kept_loop_config(folder: Path) -> LoopConfig | None:
 
 
 def keep_loop_config(config: LoopConfig, run: Run) -> None:
-    """Write loop.yaml. Raises InputError for a configuration that does not go on with what is there."""
+    """Write loop.yaml. Raises InputError for a configuration that cannot resume what is there."""
     kept = kept_loop_config(run.path)
     made = Identity.of(config, base=Path())
     if kept and (changes := _changes(kept_identity(run.path) or Identity.of(kept, base=Path()), made)):
@@ -56,7 +56,7 @@ def keep_loop_config(config: LoopConfig, run: Run) -> None:
 
 
 def _changes(before: Identity, now: Identity) -> list[Change]:
-    """The settings in which a configuration does not go on with what is there. Other labels in the file that is the
+    """The settings in which a configuration cannot resume what is there. Other labels in the file that is the
     critic have the stages after it done again."""
     changes = changed(before, now, may_grow=GROWS)
     return [it for it in changes if it.setting != "critic" or _kind_of_critic(it.before) != _kind_of_critic(it.now)]

@@ -37,7 +37,10 @@ def plan_table(plan: Plan) -> Table:
     row("disk: model", _gib(storage.model_bytes))
     row("disk: checkpoint", f"{_gib(storage.checkpoint_bytes)}, at most {storage.checkpoints} at a time")
     row("disk: at most", _gib(storage.disk_bytes))
-    row("host memory", f"{_gib(storage.host_bytes)} on {'one machine' if storage.nodes == 1 else f'each of {storage.nodes} machines'}")
+    row(
+        "host memory",
+        f"{_gib(storage.host_bytes)} on {'one machine' if storage.nodes == 1 else f'each of {storage.nodes} machines'}",
+    )
     table.add_section()
     row("rows", f"{work.rows:,}" + (f" and {work.held_out_rows:,} held out" if work.held_out_rows else ""))
     row("steps", f"{work.steps:,} of {work.packs:,} packs, the longest {work.longest_pack:,} tokens")

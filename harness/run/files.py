@@ -1,4 +1,4 @@
-"""What the report reads of a run's small files, besides what `srft.harness.run` knows.
+"""A run's small files as the report reads them.
 
     read_json(folder / "training.json", TrainingFile).figures
 

@@ -83,7 +83,7 @@ def write_predictions(round_: Round) -> None:
 
 
 def keep_predictions(round_: Round, predictions: Mapping[str, Prediction], *, asked: Iterable[str]) -> None:
-    """Note which patches a round without runs stands for: what was graded before and is not among them is superseded.
+    """Note which patches a round without runs consists of: what was graded before and is not among them is superseded.
 
     asked: the tasks that they are all that there is for; what is on file of others stays. Raises StorageError."""
     if round_.trajectories.path.exists():

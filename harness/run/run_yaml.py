@@ -107,7 +107,7 @@ def identity_in(config: CollectConfig, folder: Path) -> Identity:
 
 
 def refuse_another_backend(backend: str, folder: Path) -> None:
-    """Raises InputError when a run would go on in another kind of sandbox than it was begun in."""
+    """Raises InputError when a run would be resumed in another kind of sandbox than it was started in."""
     kept = _read(folder).get("backend", backend)
     if kept != backend:
         raise InputError(

@@ -7,7 +7,7 @@ cache stays, and the next request takes the cache that shares the longest beginn
     cache.tokens                                                # what needs no computing: a beginning of the prompt
     caches.give_back(cache)
 
-A cache that the prompt goes on from is taken over; of any other the shared beginning is copied, so that attempts at the
+A cache that the prompt continues is taken over; of any other the shared beginning is copied, so that attempts at the
 same task do not take each other's. Memory is bounded in tokens: what runs holds what it may grow to, and of what
 waits the least recently used is dropped.
 """

@@ -1,4 +1,4 @@
-"""What the HTTP server understands: the OpenAI requests, and vLLM's additions to them.
+"""The requests of the HTTP server: OpenAI's, and vLLM's additions to them.
 
 Unknown keys are ignored, as servers do; a wrong value of a known one is refused with status 400.
 """

@@ -9,7 +9,7 @@ model is shown what it was trained behind, whatever its template does, and the c
     conversation.note(content, sampled_ids, calls)        # the ids of a reply, as they were sampled
 
 A reply that was sampled in this conversation goes into later prompts with the ids that were sampled: encoded anew, its
-text might give others, which neither the cache nor the run's rows would go on from.
+text might give others, which neither the cache nor the run's rows would continue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether the served weights are the ones in a folder: logprobs of a fixed text, by the server and by a direct forward.
+"""Checks that the served weights are those of a folder: logprobs of a fixed text, by the server and by a direct forward.
 
-A server can go on with old weights and say nothing: vLLM's `reload_weights` answers 200 and is silently wrong where
+A server can keep old weights and say nothing: vLLM's `reload_weights` answers 200 and is silently wrong where
 embeddings are tied, an adapter under a known name is served from stale prefix blocks, a restart can hit the old
 process.
 

@@ -1,4 +1,4 @@
-"""How the next tokens are chosen: of all requests at once, of each by its own settings and numbers.
+"""Samples the next tokens: of all requests at once, each by its own settings and random numbers.
 
     sampler = Sampler(Sampling(temperature=0.8, top_p=0.95, seed=7))
     choose([sampler], logits_NV)            # [Choice(token, logprob)]; the next call draws the next number

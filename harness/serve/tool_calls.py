@@ -33,7 +33,7 @@ VLLM_PARSERS = {
     "<tool_call>": "hermes",
     '"parameters":': "llama3_json",
 }
-"""What stands in the text of a call -> the parser that vLLM has for it; the first that fits."""
+"""Text in a template's calls -> vLLM's parser for it; the first that fits."""
 
 
 NO_CALLS = (

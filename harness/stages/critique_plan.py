@@ -1,4 +1,4 @@
-"""What a critique will cost: runs, questions, tokens, dollars and hours, before anybody is asked.
+"""The cost of a critique before anybody is asked: runs, questions, tokens, dollars and hours.
 
 Reads what `critique` reads: a round's trajectories, its labels and the evidence. Writes nothing, asks no server.
 

@@ -23,7 +23,7 @@ J = TypeVar("J")
 
 
 class JobFailed(SrftError):
-    """A job failed; the others go on. subject: what it was about, say a task."""
+    """A job failed; the others continue. subject: what it was about, say a task."""
 
     def __init__(self, subject: str, detail: str) -> None:
         super().__init__(detail)

@@ -82,7 +82,7 @@ def train(
     on_log: Callable[[dict[str, Any], int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Trained | None:
-    """Train, or go on, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged, and
+    """Train, or resume, or find it done; `None` where it was stopped. Raises InputError, TrainingDiverged, and
     OutOfMemory."""
     table = RowTable.open(config.rows)
     for name in config.evaluation:

@@ -5,7 +5,7 @@ Reads the folder's `training.json` and weights; writes nothing.
     critic = trained_critic("runs/first/round-000/model/critic")                     # in this process
     critic = trained_critic(folder, judge=JudgeConfig(model="http://localhost:8000/v1#critic"))      # served elsewhere
 
-How runs are shown to it stands in the folder, so also one that is served elsewhere is asked as it was trained.
+The folder says how runs are shown to it, so that one served elsewhere is asked as it was trained.
 """
 
 from collections.abc import Callable, Sequence

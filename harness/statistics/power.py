@@ -1,4 +1,4 @@
-"""How many tasks and seeds it takes to tell two arms apart.
+"""The number of tasks and seeds that it takes to tell two arms apart.
 
 Reads arrays, writes nothing.
 

@@ -1,4 +1,4 @@
-"""How sure a share of resolved tasks is.
+"""Intervals of a share of resolved tasks.
 
 Reads verdicts already in memory, writes nothing.
 

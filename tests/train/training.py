@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import torch
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from srft.train.fit.finetune import finetune
@@ -60,6 +61,7 @@ class Watch:
         self.rank = int(os.environ.get("RANK", "0"))
         self.files_read = 0
         self.whole_gradients = 0
+        self.mesh: list[int] = []
 
     def install(self) -> None:
         """Look at files of weights as they are read, and at gradients after each micro-batch."""
@@ -73,6 +75,7 @@ class Watch:
 
         def step_and_look(trainer: Any, model: Any, *args: Any, **options: Any) -> Any:
             loss = step(trainer, model, *args, **options)
+            self.mesh = next((list(it.device_mesh.shape) for it in model.parameters() if isinstance(it, DTensor)), [])
             for part in model.modules():
                 if isinstance(part, FSDPModule):
                     group = part._get_fsdp_state()._fsdp_param_group
@@ -85,7 +88,7 @@ class Watch:
 
     def tell(self) -> None:
         """One line, whole, as the processes share the stream."""
-        told = {"rank": self.rank, "files_read": self.files_read, "whole_gradients": self.whole_gradients}
+        told = vars(self)
         os.write(2, (json.dumps(told) + "\n").encode())
 
 

@@ -105,6 +105,13 @@ def training_arguments(recipe: Recipe, *, out: Path, steps: int, evaluates: bool
             f"recipe: sequence_parallel {recipe.sequence_parallel}: {processes} processes cannot be divided into "
             "groups of that many; start it under torchrun with a multiple of it"
         )
+    if recipe.replicas > 1 and not recipe.fsdp:
+        raise InputError("recipe: replicas are copies of sharded weights; set fsdp: true with them")
+    if recipe.replicas > 1 and (processes % recipe.replicas or processes == recipe.replicas):
+        raise InputError(
+            f"recipe: replicas {recipe.replicas}: {processes} processes are too few, or cannot be divided into that "
+            "many groups of two and more; start it under torchrun with a multiple of it"
+        )
     groups = processes // recipe.sequence_parallel
     at_once = groups * recipe.micro_batch
     if recipe.packs_per_step % at_once:

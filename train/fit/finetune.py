@@ -163,6 +163,7 @@ def make_trainer(
         forward=loaded.forward,
         train=schedule,
         held_out=aside,
+        replicas=recipe.replicas,
         processing_class=renderer.tokenizer,
     )
 

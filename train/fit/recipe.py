@@ -115,6 +115,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where losses are logged besides training.json."""
     fsdp: bool = False
     """Whether to shard weights, gradients and optimizer over the processes (FSDP2)."""
+    replicas: Annotated[Count, MAY_CHANGE] = 1
+    """Under fsdp, groups of processes that each hold all shards (HSDP): on several machines one for each, so that
+    layers are gathered within a machine and only gradients travel between them."""
     sequence_parallel: Annotated[Count, MAY_CHANGE] = 1
     """Processes that share each sequence, for rows too long for one (Ulysses): each holds a part of its tokens, and for
     attention all tokens of a part of the heads. It divides the number of processes and of attention heads."""

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin, PartialState
+from accelerate import FullyShardedDataParallelPlugin, ParallelismConfig, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -41,7 +41,8 @@ class TrainingDiverged(SrftError):
 
 
 class MaskedTrainer(Trainer):
-    """model: with `install_loss` done to it, which gave `forward`. train, held_out: what to go through."""
+    """model: with `install_loss` done to it, which gave `forward`. train, held_out: what to go through. replicas: under
+    FSDP, groups of processes that each hold all shards."""
 
     # The loss is divided by the weight of the whole step, so not once more by the number of micro-batches.
     loss_is_scaled_for_ga = True
@@ -54,9 +55,10 @@ class MaskedTrainer(Trainer):
         forward: LossForward,
         train: Schedule,
         held_out: Schedule | None,
+        replicas: int = 1,
         **options: Any,
     ) -> None:
-        self.forward, self.schedule, self.held_out = forward, train, held_out
+        self.forward, self.schedule, self.held_out, self.replicas = forward, train, held_out, replicas
         super().__init__(
             model,
             arguments,
@@ -88,6 +90,12 @@ class MaskedTrainer(Trainer):
             raise InputError(
                 "recipe: fsdp is true and there is one process; start it under torchrun with more, or say fsdp: false"
             )
+        if self.replicas > 1:
+            shape = ParallelismConfig(
+                dp_replicate_size=self.replicas, dp_shard_size=self.args.world_size // self.replicas
+            )
+            state.parallelism_config = shape
+            state.device_mesh = shape.get_device_mesh(self.args.device.type)
         if self.args.bf16:
             # accelerate's own policy would also round the rows' weights and the reduced gradients to bfloat16.
             state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(

@@ -126,7 +126,7 @@ def trained_bytes(recipe: Recipe, shape: Shape) -> int:
 def memory_of(recipe: Recipe, shape: Shape, work: Work, *, gpus: int) -> Memory:
     """Bytes of one process, by part."""
     computed, stream = _widths(recipe)
-    shards = gpus if recipe.fsdp else 1
+    shards = max(1, gpus // recipe.replicas) if recipe.fsdp else 1
     tokens = tokens_held(recipe, work)
     kept, checkpointed = (activation_bytes(recipe, shape, tokens, checkpointed=again) for again in (False, True))
     activations = checkpointed if recipe.gradient_checkpointing else kept

@@ -93,7 +93,7 @@ SETTINGS = {
         "attention compute epochs evaluate_every fsdp gradient_checkpointing held_out learning_rate liger "
         "log_every lora max_grad_norm micro_batch optimizer pack_tokens packs_per_step router_loss schedule seed steps "
         "trainer warmup_steps weight_decay weights",
-        "about activation_offload checkpoints logger model plan save_every sequence_parallel",
+        "about activation_offload checkpoints logger model plan replicas save_every sequence_parallel",
         "",
     ),
     "RowSettings": ("calls max_tokens overlong per_task rewritten source tools", "", ""),

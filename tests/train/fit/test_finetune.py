@@ -238,6 +238,8 @@ def test_processes_that_share_sequences_train_what_one_trains(prepared, name, pr
 def test_what_cannot_share_sequences(prepared, tmp_path):
     for recipe, message in (
         ({"sequence_parallel": 2}, "sequence_parallel 2: 1 processes cannot be divided into groups of that many"),
+        ({"replicas": 2}, "replicas are copies of sharded weights; set fsdp: true"),
+        ({"replicas": 2, "fsdp": True}, "replicas 2: 1 processes are too few"),
         ({"sequence_parallel": 0}, "Expected `int` >= 1 - at `$.sequence_parallel`"),
     ):
         with pytest.raises((InputError, msgspec.ValidationError)) as raised:
@@ -268,6 +270,25 @@ def test_sharded_processes_train_what_one_trains(prepared, name, base, recipe):
     told = [json.loads(line) for line in two.stderr.splitlines() if line.startswith('{"rank"')]
     assert {line["rank"]: line["files_read"] for line in told} == {0: 1, 1: 0}
     assert all(line["whole_gradients"] == 0 for line in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("replicas", {}), ("replicas-lora", {"lora": ADAPTER}), ("replicas-shared", {"sequence_parallel": 2})],
+)
+def test_replicas_of_shards_train_what_one_trains(prepared, name, recipe):
+    """Two by two processes, stopped after two steps and resumed from the checkpoint that each wrote its part of."""
+    one = program(prepared, "--model", f"{name}-one", **recipe | {"sequence_parallel": 1})
+    assert one.returncode == 0, one.stderr
+    sharded = {"fsdp": True, "replicas": 2, "save_every": None, **recipe}
+    stopped = program(prepared, "--model", name, "--term-after", "2", processes=4, **sharded)
+    assert "stopped" in stopped.stderr, stopped.stderr
+    four = program(prepared, "--model", name, processes=4, **sharded)
+    assert four.returncode == 0, four.stderr
+    assert "resuming from" in four.stderr
+    assert four.stderr.count('"mesh": [2, 2]') == 4
+    assert_equal(prepared / f"{name}-one", prepared / name, within=1e-6)
 
 
 @pytest.mark.parametrize(

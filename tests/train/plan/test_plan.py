@@ -142,6 +142,8 @@ def test_sharding_divides_float32_masters_among_the_processes():
     assert memory.weights_bytes == memory.gradients_bytes == shape.parameters * 4 // 8
     assert memory.optimizer_bytes == shape.parameters * 8 // 8 + 4 * shape.trained_tensors
     assert memory.communication_bytes == 2 * (2 * LAYER + 800) + LAYER * 6
+    copied = memory_of(tiny_recipe(weights="bfloat16", fsdp=True, replicas=2), shape, WORK, gpus=16)
+    assert copied.weights_bytes == memory.weights_bytes
 
 
 def test_accumulated_gradients_stay_sharded():
