@@ -206,7 +206,8 @@ def choose_backend(
 def check_kind(kind: str, *, where: str = "sandbox") -> str:
     """The name as it is. where: who gave it. Raises InputError where no backend can have it."""
     if kind not in KINDS and not re.fullmatch(r"[\w.]+:[\w.]+", kind):
-        raise InputError(f"{where} {kind}: expected one of {', '.join(KINDS)}, or MODULE:NAME of a Backend of your own")
+        podman = " For Podman: docker, and DOCKER_HOST with its socket." if kind == "podman" else ""
+        raise InputError(f"{where} {kind}: choose {', '.join(KINDS)} or MODULE:NAME of a Backend of your own.{podman}")
     return kind
 
 

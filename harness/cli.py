@@ -5,16 +5,17 @@ again to resume; 2 the input is wrong; 130 stopped by Ctrl-C.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
 import typer
-from loguru import logger
 
 from srft.env.errors import InputError, SrftError
 from srft.harness.commands.calibrate import calibrate
 from srft.harness.commands.clean import clean
 from srft.harness.commands.collect import collect
+from srft.harness.commands.command import command, log_from
 from srft.harness.commands.compare import compare
 from srft.harness.commands.config import config
 from srft.harness.commands.critique import critique
@@ -26,6 +27,7 @@ from srft.harness.commands.import_runs import import_runs
 from srft.harness.commands.loop import loop
 from srft.harness.commands.options import fail
 from srft.harness.commands.practice import practice
+from srft.harness.commands.push import push
 from srft.harness.commands.report import report
 from srft.harness.commands.rows import rows
 from srft.harness.commands.runs import runs
@@ -42,26 +44,30 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Step Rejection Fine-Tuning for software-engineering agents: episodes in containers, graded officially.",
 )
-app.command()(doctor)
-app.command()(collect)
-app.command()(evaluate)
-app.command("import")(import_runs)
-app.command()(critique)
-app.command()(calibrate)
-app.command()(rows)
-app.command()(show)
-app.command()(train)
-app.command()(serve)
-app.command()(practice)
-app.command()(report)
-app.command()(runs)
-app.command()(compare)
-app.command()(export)
-app.command()(view)
-app.command()(loop)
-app.command()(debug)
-app.command()(clean)
-app.command()(config)
+for function in (
+    doctor,
+    collect,
+    evaluate,
+    import_runs,
+    critique,
+    calibrate,
+    rows,
+    show,
+    train,
+    serve,
+    practice,
+    report,
+    runs,
+    compare,
+    export,
+    push,
+    view,
+    loop,
+    debug,
+    clean,
+    config,
+):
+    app.command("import" if function is import_runs else None)(command(function))
 
 
 def main() -> NoReturn:
@@ -70,8 +76,10 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():  # a log is not to be filled with bars of downloads and of loading weights
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    log_to_stderr()
+    # Else Ctrl-C during the seconds of importing ends without a word, or as an import that failed.
+    signal.signal(signal.SIGINT, lambda *_: fail("stopped", 130))
     try:
+        log_from("environment")
         app(standalone_mode=True)
     except InputError as error:
         fail(error, 2)
@@ -80,22 +88,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         fail("stopped", 130)
     raise AssertionError("typer ends the process")
-
-
-def _write_line(line: str) -> None:
-    """To what sys.stderr is now: a progress display puts a stream of its own in its place, which writes above it."""
-    sys.stderr.write(line)
-
-
-def log_to_stderr() -> None:
-    """A line a message, at the level that SRFT_LOG names."""
-    logger.remove()
-    logger.add(
-        _write_line,
-        colorize=sys.stderr.isatty(),
-        format="<dim>{time:HH:mm:ss}</dim> <level>{message}</level>",
-        level=os.environ.get("SRFT_LOG", "INFO"),
-    )
 
 
 def _print_version(asked: bool) -> None:

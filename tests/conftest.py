@@ -27,6 +27,13 @@ settings.register_profile("srft", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("srft")
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What whoever runs the tests has set for their own work decides nothing in them."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "SRFT_LOG"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """The container engine."""

@@ -32,6 +32,9 @@ from tests.forked import Forked
 
 PAGES = (  # later ones go on in the folder of the earlier
     "first-run",
+    "debug",
+    "share",
+    "container",
     "your-own-tasks",
     "your-own-model",
     "what-is-masked",

@@ -1,9 +1,8 @@
-"""The layout's promises: layers import leftward, importing the environment is light, the wheel holds what git holds."""
+"""The layout's promises: layers import leftward, importing the environment is light."""
 
 import ast
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,55 +100,3 @@ def test_looking_at_a_run_pulls_in_neither_torch_nor_transformers(name: str) -> 
 
 def test_no_file_is_named_for_nothing() -> None:
     assert [path for layer in [*LAYERS, "tests"] for path in modules(layer) if path.stem in UNNAMED] == []
-
-
-def test_wheel_holds_what_git_holds(tmp_path: Path) -> None:
-    listed = git_files("src/srft", *LAYERS)
-    if not listed:
-        pytest.skip("not a git checkout with files in it")
-    expected = {name.removeprefix("src/") if name.startswith("src/") else f"srft/{name}" for name in listed}
-    expected -= {f"srft/{layer}" for layer in LAYERS}  # the links themselves
-
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "-q",
-            "-w",
-            tmp_path,
-            copy_of_checkout(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("srft-*.whl"))) as wheel:
-        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert packed == expected
-
-
-def git_files(*folders: str) -> list[str]:
-    """Files of the folders that git tracks, or would track: new ones that it does not ignore count too."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    names = ran.stdout.split("\0")
-    return sorted({name for name in names if name and ((ROOT / name).is_symlink() or (ROOT / name).is_file())})
-
-
-def copy_of_checkout(tmp_path: Path) -> Path:
-    """The checkout's files in a folder of their own: building in the checkout would leave build/ and egg-info there."""
-    copy = tmp_path / "checkout"
-    for name in git_files("."):
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            target.symlink_to((ROOT / name).readlink())
-        else:
-            target.write_bytes((ROOT / name).read_bytes())
-    return copy

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from srft.agent.formats import ActionFormat, FormatError
+from srft.agent.formats.text import TextFormat
 from srft.agent.models.contract import Reply, well_formed_within
 from srft.agent.records import Action
 from srft.env.errors import InputError
@@ -64,9 +65,41 @@ def action_of(text: str, *, tool: str, fmt: ActionFormat) -> Action:
     return Action(tool="bash", arguments={"command": well_formed_within(text)}, format=fmt.name)
 
 
-def edited(reply: Reply, action: Action, *, fmt: ActionFormat, index: int) -> Reply:
-    """The model's reply with another action. index: the step's. Raises InputError where the format cannot carry it."""
+def thought_of(reply: Reply, *, fmt: ActionFormat) -> str:
+    """What a reply says before its action."""
+    return reply.content[: _action_at(reply, fmt)].strip("\n")
+
+
+def edited(
+    reply: Reply,
+    action: Action,
+    *,
+    fmt: ActionFormat,
+    index: int,
+    thought: str | None = None,
+    thinking: str | None = None,
+) -> Reply:
+    """The model's reply with another action. index: the step's. thought: other words before the action. thinking: in
+    the place of its reasoning, "" for none. Raises InputError where the format cannot carry it."""
+    if thought is not None and thought != thought_of(reply, fmt=fmt):
+        at = _action_at(reply, fmt)
+        between = reply.content[len(reply.content[:at].rstrip("\n")) : at] or "\n\n"
+        after = reply.content[at:]
+        reply = msgspec.structs.replace(reply, content=f"{thought}{between if after and thought else ''}{after}")
+        if thought_of(reply, fmt=fmt) != thought.strip("\n"):
+            raise InputError(
+                f"the thought holds an action as the format {fmt.name} writes it; write it without the marks"
+            )
+    if thinking is not None and thinking != (reply.reasoning or ""):
+        # What goes back to the server must say the same; in a form that is not plain text nobody can write it.
+        sent_back = {name: thinking for name, value in reply.sent_back.items() if thinking and isinstance(value, str)}
+        reply = msgspec.structs.replace(reply, reasoning=thinking or None, sent_back=sent_back)
     return _written(reply, action, fmt=fmt, index=index, author="edited")
+
+
+def _action_at(reply: Reply, fmt: ActionFormat) -> int:
+    """Where the action begins in the text; behind it, where it is a native call."""
+    return fmt.span(reply.content)[0] if isinstance(fmt, TextFormat) else len(reply.content)
 
 
 def typed(action: Action, *, thought: str = "", fmt: ActionFormat, index: int) -> Reply:

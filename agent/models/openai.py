@@ -27,6 +27,7 @@ from loguru import logger
 
 from srft.agent.models.answer import AnswerError, Read, Thinking, error_text, read_answer
 from srft.agent.models.contract import ContextOverflow, ReasoningWanted, Reply
+from srft.agent.models.endpoint import URL_VARIABLE, read_key, without_password
 from srft.agent.models.overflow import is_overflow, names_something_else
 from srft.agent.models.patience import Patience, retry_after_s
 from srft.agent.models.stream import OnText, gathered
@@ -51,11 +52,12 @@ class OpenAIConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Which server, and how it samples. `null` leaves a setting to the server."""
 
     base_url: Annotated[str, MAY_CHANGE] = ""
-    """Where the server is, say http://127.0.0.1:8000/v1."""
+    """Where the server is, say http://127.0.0.1:8000/v1; of a model `openai:NAME` unless given OPENAI_BASE_URL, else
+    OpenAI's own."""
     name: Annotated[str, MAY_CHANGE] = ""
     """The model's name there, which counts where the model is named."""
     api_key_env: Annotated[str | None, MAY_CHANGE] = None
-    """The environment variable that holds the key; `null` for a server that wants none."""
+    """The environment variable that holds the key; `null`: OPENAI_API_KEY where that is set. "": no key is sent."""
     temperature: float | None = None
     """The sampling temperature."""
     top_p: float | None = None
@@ -110,18 +112,17 @@ class _Shared:
 
     def __init__(self, config: OpenAIConfig, send: Send | None = None) -> None:
         self.send = send
-        key = os.environ.get(config.api_key_env, "") if config.api_key_env else "none"
-        if not key and send is None:
-            raise InputError(
-                f"model {config.name}: the environment variable {config.api_key_env} is not set; put the key of "
-                f"{config.base_url} there, or leave api_key_env out if it wants none"
-            )
+        url = config.base_url or os.environ.get(URL_VARIABLE, "")
+        shown = without_password(url)
+        self.key = read_key(config.api_key_env, model=config.name, url=shown, must_be_set=send is None)
         try:
-            self.client = _client(config, key or "none")
+            self.client = _client(config, url or None, self.key.value)
         except ValueError as error:
             raise InputError(
-                f"model {config.name}: {config.base_url!r} is no URL ({error}); expected one like http://HOST:8000/v1"
+                f"model {config.name}: {shown!r} is not a URL ({error}); expected one like http://HOST:8000/v1"
             ) from None
+        self.url = shown or str(self.client.base_url).removesuffix("/")
+        self._tell_environment(config)
         self.vocabulary = vocabulary_of(config.tokenizer) if config.tokenizer else None
         self.lock = threading.Lock()
         self.refused: frozenset[str] = frozenset()
@@ -130,6 +131,14 @@ class _Shared:
         self.limit_field = "max_completion_tokens" if send else "max_tokens"
         self.largest_chars = 0
         self.left_out: Counter[str] = Counter()
+
+    def _tell_environment(self, config: OpenAIConfig) -> None:
+        """Say what the environment decided, as nothing else shows it."""
+        used = [] if config.base_url or URL_VARIABLE not in os.environ else [f"its address from {URL_VARIABLE}"]
+        if self.key.variable is not None and config.api_key_env is None:
+            used.append(f"its key from {self.key.variable}")
+        if used:
+            logger.info("model {} at {}: {}", config.name, self.url, " and ".join(used))
 
     def took(self, prompt_chars: int, read: Read, *, url: str) -> None:
         """Remember an answer: how long its prompt was, and what of it was left out."""
@@ -141,15 +150,15 @@ class _Shared:
             logger.warning("{}: an answer has {} in no usable shape; left out, here and in further replies", url, name)
 
 
-def _client(config: OpenAIConfig, key: str) -> openai.OpenAI:
-    """The client of a configuration. Raises ValueError for what is not a URL."""
-    address = urlsplit(config.base_url)
+def _client(config: OpenAIConfig, url: str | None, key: str) -> openai.OpenAI:
+    """The client of a configuration. url: `None` is OpenAI's. Raises ValueError for what is not a URL."""
+    address = urlsplit(url or "")
     _ = address.port  # looked at for its ValueError
     # A proxy from the environment cannot reach a server on this machine.
     local = address.hostname in {"127.0.0.1", "localhost", "::1"}
     timeout = openai.Timeout(config.timeout_s, connect=min(config.timeout_s, CONNECT_S))
     return openai.OpenAI(
-        base_url=config.base_url,
+        base_url=url,
         api_key=key,
         timeout=timeout,
         max_retries=0,  # requests are tried again here
@@ -177,9 +186,9 @@ class OpenAIModel:
         send: Send | None = None,
     ) -> None:
         """shared: another model's connection. send: what answers in the place of a server."""
-        self.config = config
         self._seed = seed
         self._shared = shared or _Shared(config, send)
+        self.config = msgspec.structs.replace(config, base_url=self._shared.url)
         self._replies: int | None = None  # counted in an episode's view, which one thread uses
         self._stop: threading.Event | None = None
 
@@ -191,6 +200,11 @@ class OpenAIModel:
     def sampling(self) -> dict[str, Any]:
         seed = {} if self._seed is None else {"seed": self._seed}
         return self._settings() | seed | self.config.extra_body
+
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable that the key comes from; `None` where none is sent."""
+        return self._shared.key.variable
 
     @property
     def client(self) -> openai.OpenAI:
@@ -288,7 +302,7 @@ class OpenAIModel:
             self._fail(error)
         except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
             logger.debug("{}: no list of models ({}); asking the model itself", self.config.base_url, error)
-        if known is not None and self.config.name in known and self.config.api_key_env is None:
+        if known is not None and self.config.name in known and self.key_variable is None:
             return
         # The model itself decides: some servers give no list, some take names that are not on it, and some show it to
         # everybody, whatever the key.
@@ -346,7 +360,10 @@ class OpenAIModel:
         with self._shared.lock:
             for name in sorted(named - self._shared.refused):
                 logger.warning(
-                    "{}: the server refuses {} ({}); continuing without it", self.config.base_url, name, _body(error)
+                    "{}: the server refuses {} ({}); continuing without it",
+                    self.config.base_url,
+                    name,
+                    self._said(error),
                 )
             self._shared.refused |= named
         return True
@@ -367,11 +384,11 @@ class OpenAIModel:
         if not isinstance(error, openai.APIError) or isinstance(error, openai.APIConnectionError):
             return
         if is_overflow(said_by(error), status=status):
-            raise ContextOverflow(f"{self.config.base_url}: {_body(error)}") from error
+            raise ContextOverflow(f"{self.config.base_url}: {self._said(error)}") from error
         largest_chars = self._shared.largest_chars
         if status == 400 and 0 < largest_chars < prompt_chars and not names_something_else(said_by(error)):
-            said = f"{self.config.base_url}: 400 without a known reason ({_body(error)}) to a prompt of {prompt_chars}"
-            said += f" characters, where {largest_chars} were taken before: read as a full context"
+            said = f"{self.config.base_url}: 400 without a known reason ({self._said(error)}) to a prompt of "
+            said += f"{prompt_chars} characters, where {largest_chars} were taken before: read as a full context"
             logger.warning("{}", said)
             raise ContextOverflow(said) from error
 
@@ -394,9 +411,9 @@ class OpenAIModel:
         with self._shared.lock:
             if self._shared.reasoning_field != known:
                 does = f"demands earlier thinking in {field}" if known else "refuses earlier thinking"
-                logger.warning("{}: the server {} ({}); doing so", self.config.base_url, does, _body(error))
+                logger.warning("{}: the server {} ({}); doing so", self.config.base_url, does, self._said(error))
             self._shared.reasoning_field = known
-        raise ReasoningWanted(f"{self.config.base_url}: {_body(error)}", field=known or None) from error
+        raise ReasoningWanted(f"{self.config.base_url}: {self._said(error)}", field=known or None) from error
 
     def _passes(self, error: Exception) -> bool:
         """Whether the same request may be answered later."""
@@ -421,7 +438,7 @@ class OpenAIModel:
                 "model {} at {}: {}; trying again for {:g} s",
                 self.config.name,
                 self.config.base_url,
-                _body(error),
+                self._said(error),
                 self.config.retry_s,
             )
         return patience.waits(retry_after_s(headers))
@@ -443,8 +460,13 @@ class OpenAIModel:
 
     def _fail(self, error: Exception, known: list[str] | None = None, *, patience: Patience | None = None) -> NoReturn:
         """Raise ModelError: what is wrong and what to do, in one sentence. known: the models that are there."""
-        text = _explain(error, self.config, known, tried=patience.tried if patience else "")
+        text = _explain(error, self.config, known, key=self.key_variable, tried=patience.tried if patience else "")
+        text = self._shared.key.hidden(text)
         raise ModelError(f"model {self.config.name} at {self.config.base_url}: {text}") from error
+
+    def _said(self, error: Exception) -> str:
+        """The text of an error, shortened, without the key."""
+        return self._shared.key.hidden(_body(error))
 
 
 class _Shown:
@@ -464,14 +486,14 @@ def names_schema(said: str) -> bool:
     return bool(_SCHEMA.search(said))
 
 
-def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None, *, tried: str) -> str:
+def _explain(error: Exception, config: OpenAIConfig, known: list[str] | None, *, key: str | None, tried: str) -> str:
     said, tried = _body(error), f" {tried}" if tried else ""
     if isinstance(error, openai.APITimeoutError):
         return f"no answer within {config.timeout_s:g} s{tried}; raise timeout_s or look at the server's load"
     if isinstance(error, openai.APIConnectionError):
-        return f"no server answers there ({error.__cause__ or error}){tried}; start it, or correct the URL"
+        return f"no server answers there ({error.__cause__ or error}){tried}; start the server or correct the URL"
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        source = f"the key in {config.api_key_env}" if config.api_key_env else "a request without a key"
+        source = f"the key in {key}" if key else "a request without a key"
         return f"the server refuses {source} ({said}); set api_key_env to the variable that holds a valid one"
     if isinstance(error, openai.NotFoundError):
         there = f"; models there: {', '.join(known)}" if known else ""

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from srft.agent.models.endpoint import Endpoint, read_endpoint
 from srft.agent.models.openai import OpenAIConfig
 from srft.critic.judge.prompt import JudgePrompt
 from srft.critic.labels.labels import JudgeInformation
@@ -33,7 +34,8 @@ _NOT_NEGATIVE = msgspec.Meta(ge=0)
 
 def _served_name(model: str, *, base: Path, record: Any) -> str:
     """The model's name at its endpoint, wherever that is."""
-    return model.partition("#")[2] or str(record.openai.name)
+    endpoint = read_endpoint(model)
+    return (endpoint.name if endpoint else "") or str(record.openai.name)
 
 
 def _prompt_id(name: str, *, base: Path, record: Any) -> str:
@@ -48,7 +50,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     name: Annotated[str, MAY_CHANGE] = "judge"
     """The name under which its labels are asked for."""
     model: Annotated[str, decides_by(_served_name)] = ""
-    """The endpoint, `http://HOST/v1#NAME`."""
+    """The endpoint, `http://HOST/v1#NAME` or `openai:NAME`."""
     openai: OpenAIConfig = OpenAIConfig()
     """How it is reached and samples; a temperature that is not set is the server's."""
     prompt: Annotated[str, decides_by(_prompt_id)] = "default"
@@ -111,10 +113,12 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def endpoint(self) -> OpenAIConfig:
         """The model's server and sampling. Raises InputError."""
-        url, _, served_name = self.model.partition("#")
-        url, served_name = url or self.openai.base_url, served_name or self.openai.name
-        if not url.startswith(("http://", "https://")) or not served_name:
-            raise InputError(f"judge.model: {self.model!r} is no endpoint; expected http://HOST/v1#NAME")
+        named = Endpoint("", "") if not self.model and self.openai.base_url else read_endpoint(self.model)
+        served_name = (named.name if named else "") or self.openai.name
+        if named is None or not served_name:
+            raise InputError(
+                f"judge.model: {self.model!r} is not an endpoint; expected http://HOST/v1#NAME or openai:NAME"
+            )
         if self.votes > 1 and self.openai.temperature == 0:
             raise InputError(
                 f"judge.votes: {self.votes} votes at temperature 0 are one vote; set judge.openai.temperature, say to "
@@ -122,7 +126,11 @@ class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         # Token ids and logprobs are for training, and a judge's answer is not trained on.
         return msgspec.structs.replace(
-            self.openai, base_url=url, name=served_name, logprobs=False, return_token_ids=False
+            self.openai,
+            base_url=named.url or self.openai.base_url,
+            name=served_name,
+            logprobs=False,
+            return_token_ids=False,
         )
 
     def settings(self) -> dict[str, Any]:

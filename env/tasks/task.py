@@ -14,6 +14,7 @@ error that names the columns.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections import Counter
@@ -135,8 +136,10 @@ def load_tasks(name: str, *, only: Iterable[str] | None = None) -> list[Task]:
     """
     wanted = None if only is None else list(only)
     tasks: dict[str, Task] = {}
+    there: list[str] = []
     unsupported: list[UnsupportedRow] = []
     for where, row in _rows(name):
+        there.append(str(row.get("instance_id")))
         if wanted is not None and row.get("instance_id") not in wanted:
             continue
         try:
@@ -150,12 +153,22 @@ def load_tasks(name: str, *, only: Iterable[str] | None = None) -> list[Task]:
             raise InputError(f"{where}: instance_id {task.instance_id!r} is there twice; keep one row of it")
         tasks[task.instance_id] = task
     if unknown := sorted(set(wanted or ()) - set(tasks)):
-        raise InputError(f"{name}: no row for {', '.join(unknown)}; check the ids given to --only")
+        raise InputError(f"{name}: no task {', '.join(unknown)}; {_nearest(unknown, there)}")
     if unsupported:
         _tell_left_out(name, unsupported, kept=len(tasks))
     if not tasks:
         raise InputError(f"{name}: no tasks in it")
     return list(tasks.values()) if wanted is None else [tasks[id_] for id_ in dict.fromkeys(wanted)]
+
+
+def _nearest(unknown: list[str], there: list[str]) -> str:
+    """What may have been meant by the first id that is not there."""
+    near = difflib.get_close_matches(unknown[0], there, n=3, cutoff=0.6)
+    near = near or [one for one in there if unknown[0] in one][:3]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    some = ", ".join(there[:5]) + (", ..." if len(there) > 5 else "")
+    return f"its {len(there)} tasks are {some}" if there else "it has none"
 
 
 def _tell_left_out(name: str, unsupported: list[UnsupportedRow], *, kept: int) -> None:

@@ -1,18 +1,33 @@
 """`srft config`: every setting of a command, with its default and its meaning."""
 
+import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
 import typer
 import yaml
 
+from srft.agent.models.endpoint import without_password
 from srft.env.errors import InputError
 from srft.harness.commands.options import JsonOption, print_json
 from srft.harness.config.explain import REQUIRED
 
 WIDTH = 110
+ENVIRONMENT = {
+    "OPENAI_BASE_URL": "where a model openai:NAME is asked, unless openai.base_url says so",
+    "OPENAI_API_KEY": "the key that an endpoint is sent, unless openai.api_key_env names another variable",
+    "HF_TOKEN": "the key for the Hub's private and gated models and datasets, and for srft push",
+    "HF_HOME": "where models and datasets of the Hub are kept",
+    "HF_ENDPOINT": "another Hub",
+    "HF_HUB_OFFLINE": "1: take what is kept of the Hub, ask nobody",
+    "DOCKER_HOST": "the container engine, or Podman's socket",
+    "SRFT_LOG": "how much is logged: TRACE, DEBUG, INFO (unless given), WARNING or ERROR; -q and -v win",
+    "SRFT_VLLM_PYTHON": "the Python of an environment with vLLM",
+}
+SECRET = ("OPENAI_API_KEY", "HF_TOKEN")
+
 RESUMED = {"decides": "", "may change": "; may change on resume", "adds": "; may grow on resume"}
 
 Command = Annotated[
@@ -23,6 +38,8 @@ Command = Annotated[
 def config(command: Command = None, json: JsonOption = False) -> None:
     """Print every setting of a command as YAML: its default, and in a comment what it means. It is what `--config FILE`
     reads, and the names, with dots, are those of `--set`.
+
+    Without COMMAND, the commands and the environment variables that count; keys are never printed.
 
     Example: `srft config collect > collect.yaml`
     """
@@ -36,9 +53,19 @@ def config(command: Command = None, json: JsonOption = False) -> None:
         print_json({name: [one._asdict() for one in settings(kind)] for name, kind in asked.items()})
     elif command is None:
         for name, kind in known.items():
-            print(f"srft config {name:<10} {len(list(settings(kind)))} settings")
+            print(f"srft config {name:<11}  {len(list(settings(kind)))} settings")
+        print("\n" + "\n".join(environment()))
     else:
         print(as_yaml(settings(known[command])))
+
+
+def environment() -> Iterator[str]:
+    """A line for each environment variable that counts: whether it is set, and what it is for."""
+    width = max(map(len, ENVIRONMENT))
+    for name, meaning in ENVIRONMENT.items():
+        value = os.environ.get(name)
+        state = "not set" if not value else "set" if name in SECRET else without_password(value)
+        yield f"{name:<{width}}  {state:<7}  {meaning}"
 
 
 def as_yaml(listed: Iterable[Any]) -> str:

@@ -24,37 +24,41 @@ from srft.harness.commands.options import (
 
 VERDICTS = ("good", "unnecessary", "mistake", "recover", "abstained")
 
+CriticOption = Annotated[
+    str | None,
+    typer.Option(
+        "--critic",
+        metavar="NAME|URL|FILE",
+        help="tool_error, edits, milestones, exploit, file:F, oracle:F, local:DIR (one's own), a judge's URL "
+        "(http://HOST/v1#NAME) or its YAML file.",
+    ),
+]
+OutcomeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outcome", metavar="KIND", help="all or unresolved; a judge reads unresolved runs alone, a rule all."
+    ),
+]
+MaxUsdOption = Annotated[
+    float | None, typer.Option("--max-usd", metavar="USD", help="Begin no run that would cost more in total.")
+]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Print runs, tokens, dollars and hours, and ask nobody.")]
+BatchOption = Annotated[
+    bool | None, typer.Option("--batch", help="Ask by OpenAI's batch API: within a day, at half the price.")
+]
+
 
 def critique(
     run: RunOption = None,
-    critic: Annotated[
-        str | None,
-        typer.Option(
-            "--critic",
-            metavar="NAME|URL|FILE",
-            help="tool_error, edits, milestones, exploit, file:F, oracle:F, local:DIR (one's own), a judge's URL "
-            "(http://HOST/v1#NAME) or its YAML file.",
-        ),
-    ] = None,
+    critic: CriticOption = None,
     tasks: TasksOption = None,
     only: OnlyOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at a time.")] = None,
     round_number: RoundOption = None,
-    outcome: Annotated[
-        str | None,
-        typer.Option(
-            "--outcome", metavar="KIND", help="all or unresolved; a judge reads unresolved runs alone, a rule all."
-        ),
-    ] = None,
-    max_usd: Annotated[
-        float | None, typer.Option("--max-usd", metavar="USD", help="Begin no run that would cost more in total.")
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print runs, tokens, dollars and hours, and ask nobody.")
-    ] = False,
-    batch: Annotated[
-        bool | None, typer.Option("--batch", help="Ask by OpenAI's batch API: within a day, at half the price.")
-    ] = None,
+    outcome: OutcomeOption = None,
+    max_usd: MaxUsdOption = None,
+    plan: PlanOption = False,
+    batch: BatchOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -131,7 +135,8 @@ def figures(progress: Any) -> list[str]:
 
 def print_critique(summary: Any) -> None:
     outcomes = [outcome for outcome in ("resolved", "unresolved", "unknown") if outcome in summary.runs]
-    table = Table("", title=f"Verdicts of {summary.critic} ({summary.information})", title_justify="left")
+    seen = "" if summary.information == "none" else f" (shown: {summary.information.replace('_', ' ')})"
+    table = Table("", title=f"Verdicts of {summary.critic}{seen}", title_justify="left")
     for outcome in outcomes:
         table.add_column(outcome, justify="right")
     table.add_row("runs", *(str(summary.runs[outcome]) for outcome in outcomes))

@@ -57,7 +57,8 @@ AttemptOption = Annotated[
     int | None, typer.Option("--attempt", metavar="N", min=0, help="With --replay: which of the task's runs.")
 ]
 ScriptOption = Annotated[
-    str | None, typer.Option("--script", metavar="FILE", help="Commands from a YAML list, without a terminal.")
+    str | None,
+    typer.Option("--script", metavar="FILE", help="Commands from a YAML list, see above; no terminal needed."),
 ]
 
 
@@ -80,9 +81,13 @@ def debug(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take one task in hand: approve, edit or write each step, rewind, fork, test, ask the critic, save.
+    """Work on one task step by step: approve, edit or write each step, rewind, fork, test, ask the critic, save.
 
-    The file system is kept before each step, so that any of them can be gone back to. --run names where `save` goes.
+    The file system is kept before each step, so that you can go back to any of them. --run names where `save` goes.
+    In the terminal, ? shows all keys.
+
+    Commands of --script: step, ask, approve, edit, type, rewind, forks, fork, diff, tests, critic, label, facts, save;
+    docs/debug.md has them with examples. (--model script:FILE is something else: replies in the place of a model's.)
 
     Example: `srft debug my__task-1 --tasks tasks.jsonl --model http://localhost:8000/v1#my-model --run runs/mine`
     """
@@ -107,6 +112,8 @@ def debug(
             "seed": seed,
         },
     )
+    if settings.model.startswith("local:"):
+        print(f"srft: loading {settings.model} ...", file=sys.stderr, flush=True)
     session = Session.open(settings, critics=_critic_opener(critic, settings.tasks, task))
     recorded = _Recorded(replay, to, attempt)
     if commands is None:
@@ -167,7 +174,7 @@ def _by_script(session: Session, recorded: _Recorded, commands: list[Any], run: 
     with stopping() as stop, session:
         differing = recorded.replay(session)
         for line in differing:
-            print(f"srft: replayed otherwise than recorded: {line}", file=sys.stderr)
+            print(f"srft: the replay differs from the recording: {line}", file=sys.stderr)
         for result in run_script(session, commands, run=run, stop=stop):
             failure = failure or result.failure
             results.append({"command": result.command, "result": result.result, "error": result.error})
@@ -175,6 +182,8 @@ def _by_script(session: Session, recorded: _Recorded, commands: list[Any], run: 
                 _print(results[-1])
         if json:
             print_json({"task": session.task.instance_id, "replayed_otherwise": differing, "results": results})
+        if session.scratch.logs is not None:
+            print(f"srft: the tests' logs are in {session.scratch.logs}", file=sys.stderr)
     if failure is not None:
         fail(results[-1]["error"], 2 if isinstance(failure, InputError) else 1)
     if stop.is_set():

@@ -105,13 +105,21 @@ def _end(asked: Asked, evaluation: Any) -> None:
     without_patch = sum(submission.state == "not_graded" for submission in asked.submissions)
     failed = evaluation.not_graded - without_patch
     if failed:
-        fail(f"{failed} not graded, see grades.jsonl in {asked.folder}; the same command tries again", 1)
+        fail(f"{failed} not graded{_why(asked)}; the same command tries again (grades.jsonl in {asked.folder})", 1)
     if without_patch:
         fail(
             f"{without_patch} episodes were ended by the infrastructure or cancelled, so they have no verdict; "
             "`srft collect` with the same options runs those that the infrastructure ended again",
             1,
         )
+
+
+def _why(asked: Asked) -> str:
+    """The reason of the last patch that could not be graded."""
+    from srft.harness.run.store import Round
+
+    said = [grade.detail for grade in Round(asked.folder).grades.read() if grade.resolved is None and grade.detail]
+    return f": {' '.join(said[-1].split())[:300]}" if said else ""
 
 
 def _default_run(tasks: str | None, predictions: str | None) -> str:

@@ -34,34 +34,38 @@ _MEANINGS = {
     "untrained_rows": "rows that rounding left untrained",
 }
 
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="trl, hf (token rows); axolotl, ms-swift, slime, llama-factory, swe-lego, verl, prime-rl, nemo, atif.",
+    ),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="FILE|DIR", help=".jsonl; verl: .parquet; trl: either; hf: a folder; atif: .jsonl or one."
+    ),
+]
+ArmOption = Annotated[str | None, typer.Option("--arm", metavar="ARM", help="Whose mask: srft, all, resolved, ...")]
+BinaryOption = Annotated[
+    bool | None, typer.Option("--binary", help="Round weights to 0 and 1: 0.5 and above is trained.")
+]
+EvaluationOption = Annotated[
+    str | None,
+    typer.Option("--evaluation", metavar="TASKS,TASKS", help="Runs on these or their repositories are refused."),
+]
+
 
 def export(
     run: RunOption = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="trl, hf (token rows); axolotl, ms-swift, slime, llama-factory, swe-lego, verl, prime-rl, nemo, atif.",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", metavar="FILE|DIR", help=".jsonl; verl: .parquet; trl: either; hf: a folder; atif: .jsonl or one."
-        ),
-    ] = None,
-    arm: Annotated[
-        str | None, typer.Option("--arm", metavar="ARM", help="Whose mask: srft, all, resolved, ...")
-    ] = None,
+    format: FormatOption = None,
+    out: OutOption = None,
+    arm: ArmOption = None,
     critic: CriticsOption = None,
-    binary: Annotated[
-        bool | None, typer.Option("--binary", help="Round weights to 0 and 1: 0.5 and above is trained.")
-    ] = None,
-    evaluation: Annotated[
-        str | None,
-        typer.Option("--evaluation", metavar="TASKS,TASKS", help="Runs on these or their repositories are refused."),
-    ] = None,
+    binary: BinaryOption = None,
+    evaluation: EvaluationOption = None,
     round_number: RoundOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,

@@ -10,41 +10,50 @@ from rich.table import Table
 
 from srft.harness.commands.options import JsonOption, OnlyOption, RunOption, fail, ids, print_json, required, stopping
 
+FilesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME|FILE|FOLDER",
+        help="A Hub dataset, OWNER/NAME[@REVISION][:CONFIG][:SPLIT]; .traj, .json, .jsonl, .parquet, .arrow, also "
+        ".gz, .zst; a folder of them, a Harbor job, a dataset saved to disk.",
+    ),
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="auto, or a format or dataset that --list names.")
+]
+ReportOption = Annotated[
+    str | None, typer.Option("--report", metavar="FILE", help="The official report of these runs' verdicts.")
+]
+OutcomeOption = Annotated[
+    str, typer.Option("--outcome", metavar="KIND", help="resolved, unresolved or all, by the verdict on record.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many runs.")]
+ToolsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE|NAME",
+        help="The tools that were offered, for runs without them: JSON, or swe-agent, openhands, mini-swe-agent.",
+    ),
+]
+ColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Where the rows have what, say columns.messages=dialogue."),
+]
+ListOption = Annotated[bool, typer.Option("--list", help="Print the formats and the datasets that are known.")]
+
 
 def import_runs(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME|FILE|FOLDER",
-            help="A Hub dataset, OWNER/NAME[@REVISION][:CONFIG][:SPLIT]; .traj, .json, .jsonl, .parquet, .arrow, also "
-            ".gz, .zst; a folder of them, a Harbor job, a dataset saved to disk.",
-        ),
-    ] = None,
+    files: FilesArgument = None,
     run: RunOption = None,
-    format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="auto, or a format or dataset that --list names.")
-    ] = "auto",
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE", help="The official report of these runs' verdicts.")
-    ] = None,
+    format: FormatOption = "auto",
+    report: ReportOption = None,
     only: OnlyOption = None,
-    outcome: Annotated[
-        str, typer.Option("--outcome", metavar="KIND", help="resolved, unresolved or all, by the verdict on record.")
-    ] = "all",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many runs.")] = None,
-    tools: Annotated[
-        str | None,
-        typer.Option(
-            "--tools",
-            metavar="FILE|NAME",
-            help="The tools that were offered, for runs without them: JSON, or swe-agent, openhands, mini-swe-agent.",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Where the rows have what, say columns.messages=dialogue."),
-    ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Print the formats and the datasets that are known.")] = False,
+    outcome: OutcomeOption = "all",
+    limit: LimitOption = None,
+    tools: ToolsOption = None,
+    set_: ColumnsOption = None,
+    list_: ListOption = False,
     json: JsonOption = False,
 ) -> None:
     """Add the runs of other systems to a run's trajectories. The same command again adds what is missing.
@@ -158,6 +167,20 @@ def _print_imported(imported: Any, run: str | None) -> None:
     for reason, count in imported.dropped.items():
         table.add_row(f"dropped: {reason}", str(count))
     table.add_row("added", str(imported.added), end_section=True)
+    if imported.added:
+        _add_facts(table, imported)
+    console = Console()
+    console.print(table)
+    formats = ", ".join(sorted(set(imported.formats.values())))
+    sources = f"{len(imported.formats)} source{'' if len(imported.formats) == 1 else 's'}, read as {formats}"
+    steps = f"{imported.steps} steps added, {imported.steps_with_exit_code} with an exit code"
+    console.print(f"{steps if imported.added else 'nothing is new'}; {sources}", markup=False)
+    for what, count in imported.left_out.items():
+        console.print(f"left out: {count} {what}", markup=False)
+
+
+def _add_facts(table: Table, imported: Any) -> None:
+    """Of the runs that were added."""
     for outcome in ("resolved", "unresolved", "unknown"):
         table.add_row(outcome, str(getattr(imported, outcome)))
     if imported.unreported is not None:
@@ -167,13 +190,3 @@ def _print_imported(imported: Any, run: str | None) -> None:
     table.add_section()
     for reason, count in imported.stop_reasons.items():
         table.add_row(reason, str(count))
-    console = Console()
-    console.print(table)
-    formats = ", ".join(sorted(set(imported.formats.values())))
-    console.print(
-        f"{imported.steps} steps added, {imported.steps_with_exit_code} with an exit code; {len(imported.formats)} "
-        f"sources, read as {formats}",
-        markup=False,
-    )
-    for what, count in imported.left_out.items():
-        console.print(f"left out: {count} {what}", markup=False)

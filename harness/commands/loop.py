@@ -22,30 +22,37 @@ from srft.harness.commands.options import (
     stopping,
 )
 
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="demo, public-7b, paper and others, see above.")
+]
+RunsOption = Annotated[
+    list[str] | None,
+    typer.Option("--runs", metavar="FILE|FOLDER|NAME", help="Begin with these runs instead of a collection."),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="DIR|NAME", help="The base model; the preset's unless given.")
+]
+ArmsOption = Annotated[
+    str | None, typer.Option("--arms", metavar="ARM,ARM", help="all, resolved, srft, random, oracle, ...")
+]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Each arm is trained with each.")]
+StagesOption = Annotated[
+    str | None,
+    typer.Option("--stages", metavar="STAGE,STAGE", help="These stages alone; the others are found done."),
+]
+
 
 def loop(
-    preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="demo, public-7b, paper and others, see above.")
-    ] = None,
+    preset: PresetOption = None,
     run: RunOption = None,
-    runs: Annotated[
-        list[str] | None,
-        typer.Option("--runs", metavar="FILE|FOLDER|NAME", help="Begin with these runs instead of a collection."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="DIR|NAME", help="The base model; the preset's unless given.")
-    ] = None,
+    runs: RunsOption = None,
+    model: ModelOption = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds.")] = None,
-    arms: Annotated[
-        str | None, typer.Option("--arms", metavar="ARM,ARM", help="all, resolved, srft, random, oracle, ...")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", metavar="N,N", help="Each arm is trained with each.")] = None,
+    arms: ArmsOption = None,
+    seeds: SeedsOption = None,
     workers: WorkersOption = None,
     sandbox: SandboxOption = None,
-    stages: Annotated[
-        str | None,
-        typer.Option("--stages", metavar="STAGE,STAGE", help="These stages alone; the others are found done."),
-    ] = None,
+    stages: StagesOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what it would take instead of doing it.")] = False,
     config: ConfigOption = None,
     sets: SetOption = None,

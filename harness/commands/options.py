@@ -19,6 +19,7 @@ import typer
 
 from srft.env.backends import check_kind
 from srft.env.errors import InputError
+from srft.harness.config.errors import missing
 
 TasksOption = Annotated[
     str | None,
@@ -95,7 +96,7 @@ def end_at_once(message: str, code: int) -> NoReturn:
 
 def required(value: str | None, option: str) -> str:
     if value is None:
-        raise InputError(f"{option} is missing; see --help for an example")
+        raise InputError(missing(option))
     return value
 
 

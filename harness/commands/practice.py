@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from srft.env.errors import InputError
 from srft.harness.commands.options import (
     ConfigOption,
     JsonOption,
@@ -65,7 +64,6 @@ def practice(
     """
     from srft.env.practice import PracticeConfig
     from srft.harness.config.config import read_config
-    from srft.harness.config.errors import MissingKey
     from srft.harness.stages.practice import practice as make
     from srft.harness.stages.progress import watch
 
@@ -79,11 +77,7 @@ def practice(
         "seed": seed,
         "workers": workers,
     }
-    try:
-        settings = read_config(PracticeConfig, file=config, sets=sets or (), **options)
-    except MissingKey as missing:
-        neither = f", and {config} has no {missing.key}" if config else ""
-        raise InputError(f"--{missing.key} is missing{neither}; see --help for an example") from None
+    settings = read_config(PracticeConfig, file=config, sets=sets or (), **options)
     folder = Path(required(out, "--out"))
     with stopping() as stop:
         summary = make(

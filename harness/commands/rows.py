@@ -19,40 +19,45 @@ from srft.harness.commands.options import (
     required,
 )
 
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", metavar="DIR|NAME", help="That of the model to be trained.")
+]
+ArmsOption = Annotated[
+    str | None,
+    typer.Option("--arm", metavar="ARM,ARM", help="all, resolved, unresolved_masked, srft, random, tool_error, ..."),
+]
+ForOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="critic",
+        help="Rows that a critic is trained on: runs as questions, the labels of --critic (or human, oracle) as "
+        "replies.",
+    ),
+]
+MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest row.")]
+OverlongOption = Annotated[
+    str | None, typer.Option("--overlong", metavar="RULE", help="What to do with longer ones: cut, drop, slide.")
+]
+EvaluationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluation",
+        metavar="TASKS,TASKS",
+        help="Tasks to be evaluated on: runs on them or their repositories are refused.",
+    ),
+]
+
 
 def rows(
     run: RunOption = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", metavar="DIR|NAME", help="That of the model to be trained.")
-    ] = None,
-    arm: Annotated[
-        str | None,
-        typer.Option(
-            "--arm", metavar="ARM,ARM", help="all, resolved, unresolved_masked, srft, random, tool_error, ..."
-        ),
-    ] = None,
+    tokenizer: TokenizerOption = None,
+    arm: ArmsOption = None,
     critic: CriticsOption = None,
-    made_for: Annotated[
-        str | None,
-        typer.Option(
-            "--for",
-            metavar="critic",
-            help="Rows that a critic is trained on: runs as questions, the labels of --critic (or human, oracle) as "
-            "replies.",
-        ),
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest row.")] = None,
-    overlong: Annotated[
-        str | None, typer.Option("--overlong", metavar="RULE", help="What to do with longer ones: cut, drop, slide.")
-    ] = None,
-    evaluation: Annotated[
-        str | None,
-        typer.Option(
-            "--evaluation",
-            metavar="TASKS,TASKS",
-            help="Tasks to be evaluated on: runs on them or their repositories are refused.",
-        ),
-    ] = None,
+    made_for: ForOption = None,
+    max_tokens: MaxTokensOption = None,
+    overlong: OverlongOption = None,
+    evaluation: EvaluationOption = None,
     round_number: RoundOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,

@@ -20,6 +20,7 @@ from srft.harness.commands.options import (
     print_json,
     stopping,
 )
+from srft.harness.config.errors import missing
 
 
 def train(
@@ -116,7 +117,7 @@ def _rows(run: str | None, rows: str | None, arm: str | None, round_number: int 
     if rows:
         return Path(rows)
     if not run:
-        raise InputError("--run (or --rows) is missing; see --help for an example")
+        raise InputError(missing("--run (or --rows)"))
     return rows_to_train(find_place(run, round_number).round, arm)
 
 

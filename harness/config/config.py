@@ -183,11 +183,32 @@ def read_config(kind: type[C], *, file: str | None = None, sets: Iterable[str] =
     for key, value in options.items():
         if value is not None:
             _put(merged, key.split("."), value)
-            given.append(Given(tuple(key.split(".")), f"{key} (given as an option)"))
+            given.append(Given(tuple(key.split(".")), _as_option(kind, key, value)))
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
         raise wrong_value(kind, error, file=file, given=given) from None
+
+
+OPTIONS = {
+    "sandbox.kind": "sandbox",
+    "collect.sandbox.kind": "sandbox",
+    "evaluate.sandbox.kind": "sandbox",
+    "grading.enabled": "grade",
+    "batch.enabled": "batch",
+    "runs.from": "runs",
+    "critics": "critic",
+    "labels": "critic",
+}
+"""Keys whose option has another name than the key's last part."""
+
+
+def _as_option(kind: type[msgspec.Struct], key: str, value: Any) -> str:
+    """A value as the command line gave it."""
+    name = "arm" if f"{kind.__name__}.{key}" == "RowsConfig.arms" else OPTIONS.get(key, key.rpartition(".")[2])
+    name = name.replace("_", "-")
+    words = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return f"--{name} {words}"
 
 
 def run_root(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from srft.env.identity import Kind, marks
 class Setting(NamedTuple):
     """name: with dots, as `--set` takes it. type: in words. default: `REQUIRED` where there is none. kind: what another
     value does to a run that is resumed. is_group: whether settings of its own follow; one whose default is `None` is
-    off unless something of it is given."""
+    off unless something of it is given. choices: the values it takes, where they can be listed."""
 
     name: str
     type: str
@@ -32,6 +32,7 @@ class Setting(NamedTuple):
     meaning: str
     kind: Kind
     is_group: bool = False
+    choices: tuple[str, ...] = ()
 
 
 REQUIRED = "(required)"
@@ -48,7 +49,8 @@ def settings(kind: type[msgspec.Struct], above: str = "") -> Iterator[Setting]:
         meaning = told.get(field.name) or _first_sentence(nested)
         words, plain = _words(hints[field.name]), msgspec.to_builtins(default, builtin_types=())
         plain = list(plain) if isinstance(plain, tuple) else plain
-        yield Setting(name, words, plain, meaning, mark.kind, is_group=nested is not None)
+        choices = tuple(dict.fromkeys(_choices(hints[field.name])))
+        yield Setting(name, words, plain, meaning, mark.kind, is_group=nested is not None, choices=choices)
         if nested is not None:
             yield from settings(nested, f"{name}.")
 
@@ -89,6 +91,17 @@ def _words(annotation: Any) -> str:
     if origin is dict:
         return "group of keys"
     return _WORDS.get(annotation, "group of keys")
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """The values that an annotation lists, as YAML has them."""
+    if typing.get_origin(annotation) is Literal:
+        yield from map(str, typing.get_args(annotation))
+    elif annotation is bool:
+        yield from ("true", "false")
+    elif typing.get_origin(annotation) in (Annotated, Union, types.UnionType):
+        for one in typing.get_args(annotation):
+            yield from _choices(one)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from srft.agent.importing.columns import KNOWN_TOOLS
+from srft.agent.models.endpoint import read_endpoint
 from srft.agent.prompts.prompt import Prompt
 from srft.env.errors import InputError
 from srft.env.identity import additions, file_id, identity, key, resolved_path
@@ -159,9 +160,9 @@ def base_model_id(name: str, *, base: Path, record: Any) -> str:
 def model_id(name: str, *, base: Path, record: Any) -> str:
     """Who is asked: an endpoint's model by its name there, a folder by its weights, a file by its content."""
     kind, _, file = name.partition(":")
-    if kind in {"http", "https"}:
+    if endpoint := read_endpoint(name):
         settings = getattr(record, "openai", None) or record.collect.openai
-        return f"endpoint {name.partition('#')[2] or settings.name}"
+        return f"endpoint {endpoint.name or settings.name}"
     if kind == "local" and file:
         return f"local {base_model_id(file, base=base, record=record)}"
     if kind in {"replay", "script"} and file:
@@ -181,8 +182,8 @@ def critic_id(name: str, *, base: Path, record: Any) -> str:
     kind, _, file = name.partition(":")
     if kind in {"file", "oracle"} and file:
         return f"{kind} {file_id(resolved_path(file, base))}"
-    if kind in {"http", "https"}:
-        return f"endpoint {name.partition('#')[2] or record.judge.openai.name}"
+    if endpoint := read_endpoint(name):
+        return f"endpoint {endpoint.name or record.judge.openai.name}"
     if kind == "local" and file:
         return f"local {base_model_id(file, base=base, record=record)}"
     return name

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.notifications import SeverityLevel
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Static
 
 from srft.agent.models.human import HumanModel, action_text
 from srft.agent.records import Step
@@ -28,14 +30,17 @@ from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.errors import SrftError
 from srft.env.grading.grade import Grade
 from srft.harness.debug import shown
-from srft.harness.debug.action import ActionPane
 from srft.harness.debug.conversation import Conversation
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.jobs import Done, Jobs
-from srft.harness.debug.keys import KEYS, OWN_ACTIONS, WHILE_WRITING
+from srft.harness.debug.keys import KEYS, KNOWN, OWN_ACTIONS, WHILE_WRITING, KeysLine, help_text
 from srft.harness.debug.screens import ChoiceScreen, Labelled, LabelScreen, LineScreen, TextScreen
 from srft.harness.debug.session import Session
+from srft.harness.debug.writing import Mode, Words, WritingPane
 from srft.train.rows.show import inert
+
+NARROW = 78
+"""Columns below which the facts have no place."""
 
 
 class DebugApp(App[None]):
@@ -47,7 +52,7 @@ class DebugApp(App[None]):
 
     TITLE = "srft debug"
     ENABLE_COMMAND_PALETTE = False
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
 
     class Piece(Message):
@@ -63,7 +68,6 @@ class DebugApp(App[None]):
         self.failure: str | None = None
         self._jobs = Jobs(self)
         self._coming = ""
-        self._writing: Literal["edit", "own"] | None = None
         self._told: dict[int, StepLabel] = {}  # the critic's, by the number of the point behind the step
         self._selected = -1
         self._has_started = False
@@ -75,24 +79,31 @@ class DebugApp(App[None]):
                 conversation = Conversation()
                 conversation.border_title = "conversation"
                 yield conversation
-                thought = Input(id="thought")
-                thought.border_title = "what you say before it, if anything: shift+tab"
-                yield thought
-                yield ActionPane(id="action", read_only=True, soft_wrap=True, show_line_numbers=False)
+                yield WritingPane()
             facts = Static(id="facts")
             facts.border_title = "facts"
             yield facts
-        with Horizontal(id="line"):
-            yield Static(id="status")
-            yield Static("j k select  o open  q quit", id="more")
-        yield Footer(compact=True, show_command_palette=False)
+        yield Static(id="status")
+        yield KeysLine()
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit)
         self._conversation.focus()
+        self._fit_width(self.size.width)
+        # What is asked for is known at once; a container may take half a minute.
+        task = self._session.task
+        issue = shown.message_text(f"the issue of {task.instance_id}", task.problem_statement, whole=True)
+        self._conversation.put([issue], selected=-1, to_end=False)
         self._work("starting the container", self._start, self._started)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit_width(event.size.width)
+
+    def _fit_width(self, width: int) -> None:
+        """Leave the facts out where they would take a third of the line."""
+        self.query_one("#facts").display = width >= NARROW
 
     def _start(self) -> list[str]:
         self._session.start()
@@ -101,7 +112,7 @@ class DebugApp(App[None]):
 
     def _started(self, lines: list[str]) -> None:
         for line in lines:
-            self.notify(f"replayed otherwise than recorded: {line}", severity="warning", timeout=15)
+            self.notify(f"the replay differs from the recording: {line}", severity="warning", timeout=15)
         self._show()
         self._go_on()
 
@@ -166,37 +177,26 @@ class DebugApp(App[None]):
         return self.query_one(Conversation)
 
     @property
-    def _action(self) -> ActionPane:
-        return self.query_one(ActionPane)
+    def _writing(self) -> WritingPane:
+        return self.query_one(WritingPane)
 
     def _show(self, *, select_last: bool = True) -> None:
         """Bring the panes up to date with the session."""
         session = self._session
-        opening = session.lines.here.points[0].messages
-        texts = [shown.message_text(str(message["role"]), str(message["content"])) for message in opening]
-        labels, points = session.labels(), session.lines.here.points
-        for step in session.episode.steps:
-            told = self._told.get(points[step.index + 1].number) if step.index + 1 < len(points) else None
-            texts.append(shown.step_text(step, label=labels.get(step.index), told=told))
-        if session.proposal is not None:
-            reply, problem = session.proposal.reply, session.proposal.problem
-            said = "\n".join(filter(None, (reply.reasoning, reply.content)))
-            texts.append(shown.proposal_text(session.step, said, problem))
         if select_last:
             self._selected = session.step - 1
-        self._conversation.put(texts, selected=len(opening) + self._selected, to_end=select_last)
+        at = len(session.lines.here.points[0].messages) + self._selected
+        self._conversation.put(shown.conversation_texts(session, self._told), selected=at, to_end=select_last)
         self.query_one("#facts", Static).update(shown.facts_text(facts_of(session)))
         self._show_action()
 
     def _show_action(self) -> None:
-        proposal, action = self._session.proposal, self._action
+        proposal, writing = self._session.proposal, self._writing
         self._is_leaving = False
-        if self._writing is None:
-            action.read(action_text(proposal.action) if proposal and proposal.action else "")
-        action.set_class(self._writing is not None, "writing")
         is_over = self._session.lines.tip.finished is not None
-        action.border_title = shown.action_title(proposal, writing=self._writing, is_over=is_over)
-        self.query_one("#thought", Input).display = self._writing == "own"
+        title = shown.action_title(proposal, writing=writing.mode, is_over=is_over)
+        writing.read(action_text(proposal.action) if proposal and proposal.action else "", title)
+        self.query_one(KeysLine).tell(writing=writing.mode is not None)
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -205,7 +205,16 @@ class DebugApp(App[None]):
             return True
         if len(self.screen_stack) > 1:
             return False
-        return (action in WHILE_WRITING) == (self._writing is not None)
+        return (action in WHILE_WRITING) == (self._writing.mode is not None)
+
+    def on_key(self, event: events.Key) -> None:
+        """Say what a key is not for; letters of an action, and keys of what lies over the panes, are not asked."""
+        if self._writing.mode is None and len(self.screen_stack) == 1 and event.key not in KNOWN:
+            name = event.character if event.is_printable and event.character else event.key
+            self.notify(f"{name} does nothing; ? shows all keys", severity="warning", timeout=3)
+
+    def action_help(self) -> None:
+        self.push_screen(TextScreen("keys", help_text()))
 
     # ---- what comes next ----
 
@@ -242,46 +251,34 @@ class DebugApp(App[None]):
             self.notify("there is no reply to edit; n asks the model, t is your own action", severity="warning")
             return
         action = self._session.proposal.action
-        self._write("edit", action_text(action) if action else "")
+        self._write("edit", Words(action_text(action) if action else "", *self._session.words()))
 
     def action_write(self) -> None:
         if not self._refused():
-            self._write("own", "")
+            self._write("own", Words(""))
 
-    def _write(self, mode: Literal["edit", "own"], text: str) -> None:
-        """Let the person write, from this text."""
-        self._writing = mode
-        self._action.write(text)
+    def _write(self, mode: Mode, words: Words) -> None:
+        """Let the person write, from these words."""
+        self._writing.begin(mode, words, "")
         self._show_action()
-        self._action.focus()
 
     def action_do_it(self) -> None:
         """Do what was written; where it cannot be done, it stays there to be corrected."""
-        text, thought, mode = self._action.text, self.query_one("#thought", Input).value, self._writing
+        (action, thought, thinking), mode = self._writing.words, self._writing.mode
         if mode is None:
             return
 
         def do() -> Step:
-            return self._session.edit(text) if mode == "edit" else self._session.write(text, thought=thought)
+            if mode == "edit":
+                return self._session.edit(action, thought=thought, thinking=thinking)
+            return self._session.write(action, thought=thought)
 
-        def failed() -> None:
-            self._write(mode, text)
-
-        self._writing = None
-        self._conversation.focus()
-        self.refresh_bindings()
-        self._work("doing the step", do, self._written, failed=failed)
-
-    def _written(self, step: Step) -> None:
-        self.query_one("#thought", Input).value = ""
-        self._taken(step)
-
-    def on_input_submitted(self, _: Input.Submitted) -> None:
-        """The words are written: now the action."""
-        self._action.focus()
+        self.action_leave()
+        words = Words(action, thought, thinking)
+        self._work("doing the step", do, self._taken, failed=lambda: self._write(mode, words))
 
     def action_leave(self) -> None:
-        self._writing = None
+        self._writing.end()
         self._show_action()
         self._conversation.focus()
 
@@ -319,7 +316,7 @@ class DebugApp(App[None]):
     def action_tests(self) -> None:
         def then(grade: Grade) -> None:
             self._show(select_last=False)
-            self.push_screen(TextScreen("hidden tests", shown.grade_text(grade, log=shown.log_end(grade))))
+            self.push_screen(TextScreen("hidden tests", shown.grade_text(grade, log=shown.log_of(grade))))
 
         self._work("running the hidden tests", self._session.tests, then)
 
@@ -376,7 +373,8 @@ class DebugApp(App[None]):
 
     def _saved(self, saved: Any) -> None:
         new = "saved" if saved.is_new else "on file before"
-        words = f"{new} as {saved.id}, attempt {saved.attempt}, {saved.stop_reason}; {saved.labels} labels"
+        words = f"{new} as attempt {saved.attempt} ({saved.stop_reason}, {shown.counted(saved.labels, 'label')}); "
+        words += f"srft show --run {saved.run} {self._session.task.instance_id}#{saved.attempt}"
         if saved.stop_reason == "cancelled":
             words += "; not submitted, so no arm trains on it"
         self.notify(words, title=saved.run, timeout=10)
@@ -384,13 +382,18 @@ class DebugApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave; where something is unsaved, at the second time."""
-        unsaved = self._session.unsaved()
+        unsaved = [f"fork {number}" for number in self._session.unsaved()]
+        if unsaved == [f"fork {self._session.lines.here.number}"]:
+            unsaved = ["this run"]
+        if self._writing.mode is not None:
+            unsaved.append("what you are writing")
         if self._is_leaving or not unsaved:
             self.exit()
             return
         self._is_leaving = True
-        here = "this run" if unsaved == [self._session.lines.here.number] else f"fork {', '.join(map(str, unsaved))}"
-        self.notify("q again leaves, s saves", title=f"unsaved: {here}", severity="warning", timeout=10)
+        title = f"unsaved: {', '.join(unsaved)}"
+        self.notify("once more leaves, s saves", title=title, severity="warning", timeout=10)
 
-    def action_quit_at_once(self) -> None:
-        self.exit()
+    async def action_interrupt(self) -> None:
+        """Ctrl-C, wherever the person is."""
+        await self.action_quit()

@@ -6,6 +6,7 @@ Reads a file; what the commands write, the session writes.
     - ask                                   # the model's next reply, not taken
     - approve                               # take it as it is
     - edit: ls -la                          # take it with another command; {action: ..., tool: edit} for edit's JSON
+    - edit: {action: ls -la, thought: All of it.}      # and with other words; thinking: "" takes the reasoning out
     - type: {action: git status, thought: First the state.}
     - rewind: 1                             # back to before step 1; what came after stays as a fork
     - forks
@@ -37,6 +38,7 @@ from srft.agent.models.human import action_text
 from srft.agent.records import Step
 from srft.critic.labels.labels import Verdict
 from srft.env.errors import InputError, SrftError
+from srft.harness.config.errors import in_place
 from srft.harness.debug.facts import facts_of
 from srft.harness.debug.session import Proposal, Session
 from srft.train.rows.show import inert
@@ -60,10 +62,12 @@ class Result(NamedTuple):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A person's action. tool: "edit" where the action is the edit tool's arguments as JSON."""
+    """A person's action. tool: "edit" where the action is the edit tool's arguments as JSON. thought: the words before
+    it; of an edited reply the model's own unless given. thinking: of an edited reply, in the place of its reasoning."""
 
     action: str
-    thought: str = ""
+    thought: str | None = None
+    thinking: str | None = None
     tool: str | None = None
 
     def __post_init__(self) -> None:
@@ -98,14 +102,15 @@ def _steps(session: Session, count: int | None) -> list[dict[str, Any]]:
 
 def _edit(session: Session, written: str | Written) -> dict[str, Any]:
     written = Written(action=written) if isinstance(written, str) else written
-    if written.thought:
-        raise InputError("edit: the words are the model's; to write your own, use type")
-    return shown_step(session, session.edit(written.action, tool=written.tool))
+    step = session.edit(written.action, tool=written.tool, thought=written.thought, thinking=written.thinking)
+    return shown_step(session, step)
 
 
 def _type(session: Session, written: str | Written) -> dict[str, Any]:
     written = Written(action=written) if isinstance(written, str) else written
-    step = session.write(written.action, thought=written.thought, tool=written.tool or "bash")
+    if written.thinking is not None:
+        raise InputError("type: thinking is a model's; write your words as the thought")
+    step = session.write(written.action, thought=written.thought or "", tool=written.tool or "bash")
     return shown_step(session, step)
 
 
@@ -227,7 +232,7 @@ def _command(entry: Any, where: str) -> Command:
     try:
         return Command(where, name, msgspec.convert(argument, kind))
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {name}: {error}") from None
+        raise InputError(f"{where}: {name}: {in_place(kind, error)}") from None
 
 
 def run_script(

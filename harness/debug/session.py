@@ -20,7 +20,6 @@ One thread at a time; `close` may come from any.
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -35,7 +34,7 @@ from srft.agent.ending import Ending, ending_of
 from srft.agent.formats import FORMATS, FormatError
 from srft.agent.loop import Episode, check_format
 from srft.agent.models.contract import ContextOverflow, Model, Reply
-from srft.agent.models.human import HumanModel, action_of, edited, typed
+from srft.agent.models.human import HumanModel, action_of, edited, thought_of, typed
 from srft.agent.models.scripted import ScriptedEpisode, recorded_reply
 from srft.agent.prompts.prompt import Prompt
 from srft.agent.records import Action, Step, Trajectory, Usage
@@ -51,8 +50,8 @@ from srft.env.workspace import WorkspaceSettings
 from srft.harness.config.config import CollectConfig
 from srft.harness.debug.lines import Lines, Point
 from srft.harness.debug.saving import Saved, save_run
+from srft.harness.debug.scratch import Scratch
 from srft.harness.run.evidence import EvidenceBook
-from srft.harness.run.store import Round
 from srft.harness.stages.backend import open_backend
 from srft.harness.stages.evaluate import Grader, Submission
 from srft.harness.stages.models import check_model, close_model, configured_model
@@ -101,8 +100,8 @@ class Session:
         self._verdicts: dict[int, Grade] = {}  # by the number of the point
         self.spent: Usage | None = None
         self._points = 0
-        self._scratch = tempfile.TemporaryDirectory(prefix="srft-debug-")
-        self._round = Round(Path(self._scratch.name))
+        self.scratch = Scratch()
+        self._round = self.scratch.round
         asked = config.grading
         self._grader = Grader(backend, self._round, workers=1, timeout_s=asked.timeout_s, container=asked.container)
 
@@ -163,16 +162,28 @@ class Session:
         proposal = self.proposal or self.ask()
         return self._take(proposal.reply)
 
-    def edit(self, text: str, *, tool: str | None = None) -> Step:
+    def edit(
+        self, text: str, *, tool: str | None = None, thought: str | None = None, thinking: str | None = None
+    ) -> Step:
         """Take the proposal with another action. text: as `human.action_text` writes it; tool: "edit" where that
-        is arguments of the edit tool, else as it was. Raises InputError; the proposal then stays."""
+        is arguments of the edit tool, else as it was. thought, thinking: other words before it, see `human.edited`.
+        Raises InputError; the proposal then stays."""
         proposal = self.proposal or self.ask()
         before = proposal.action
         tool = tool or (before.tool if before else "bash")
         action = action_of(text, tool=tool, fmt=self.episode.fmt)
-        if before is not None and (action.tool, action.arguments) == (before.tool, before.arguments):
+        old_thought, old_thinking = self.words()
+        is_same = before is not None and (action.tool, action.arguments) == (before.tool, before.arguments)
+        if is_same and thought in (None, old_thought) and thinking in (None, old_thinking):
             return self._take(proposal.reply)
-        return self._take(edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step))
+        given = {"thought": thought, "thinking": thinking}
+        return self._take(edited(proposal.reply, action, fmt=self.episode.fmt, index=self.step, **given))
+
+    def words(self) -> tuple[str, str]:
+        """(the thought, the thinking) of the proposal; empty where there is none."""
+        if self.proposal is None:
+            return "", ""
+        return thought_of(self.proposal.reply, fmt=self.episode.fmt), self.proposal.reply.reasoning or ""
 
     def write(self, text: str, *, thought: str = "", tool: str = "bash") -> Step:
         """Take an action of one's own; a proposal is discarded. Raises InputError."""
@@ -370,12 +381,13 @@ class Session:
         ]
 
     def close(self, *, wait_for_tests: bool = True) -> None:
-        """Remove the container, its snapshots and the scratch files, and close the model. Idempotent."""
+        """Remove the container, its snapshots and the scratch files but the tests' logs, and close the model.
+        Idempotent."""
         self._env.close()
         self._grader.close(wait_for_running=wait_for_tests)
         self._backend.close()
         close_model(self._model)
-        self._scratch.cleanup()
+        self.scratch.clear()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

@@ -6,7 +6,7 @@ facts_text(facts_of(session))
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +17,11 @@ from srft.agent.records import Step, Usage
 from srft.critic.labels.labels import Critique, StepLabel
 from srft.env.grading.grade import Grade
 from srft.harness.debug.facts import Facts
+from srft.harness.debug.failures import why
 from srft.harness.debug.lines import Fork
 from srft.harness.debug.screens import COLOURS
-from srft.harness.debug.session import Proposal
+from srft.harness.debug.session import Proposal, Session
+from srft.harness.run.evidence import between_markers
 from srft.train.rows.show import inert
 
 HEAD_LINES, TAIL_LINES = 10, 6
@@ -76,15 +78,34 @@ def proposal_text(step: int, content: str, problem: str | None) -> Text:
     return text if problem is None else Text.assemble(text, (f"\nno action: {inert(problem)}", "red"))
 
 
+def conversation_texts(session: Session, told: Mapping[int, StepLabel]) -> list[Text]:
+    """The opening messages, the steps of this line, and the reply that is proposed.
+
+    told: the critic's word on steps, by the number of the point behind the step.
+    """
+    points, labels = session.lines.here.points, session.labels()
+    texts = [message_text(str(message["role"]), str(message["content"])) for message in points[0].messages]
+    for step in session.episode.steps:
+        of_critic = told.get(points[step.index + 1].number) if step.index + 1 < len(points) else None
+        texts.append(step_text(step, label=labels.get(step.index), told=of_critic))
+    if session.proposal is not None:
+        reply = session.proposal.reply
+        said = "\n".join(filter(None, (reply.reasoning, reply.content)))
+        texts.append(proposal_text(session.step, said, session.proposal.problem))
+    return texts
+
+
 def facts_text(facts: Facts) -> Text:
     rows: list[tuple[str, str]] = [
         ("task", facts.task),
         ("model", facts.model),
-        ("step", f"{facts.step}, fork {facts.fork} ({facts.forks} in all)"),
-        ("prompt", f"{_count(facts.prompt_tokens)} tokens"),
-        ("this run", _spent(facts.line)),
-        ("session", _spent(facts.session)),
-        ("by you", f"steps {facts.human_steps}, labels {facts.labels}"),
+        ("step", f"{facts.step}{f' of fork {facts.fork} ({facts.forks} forks)' if facts.forks > 1 else ''}"),
+    ]
+    if facts.prompt_tokens is not None:
+        rows.append(("prompt", f"{facts.prompt_tokens:,} tokens"))
+    rows += [(name, _spent(usage)) for name, usage in (("this run", facts.line), ("session", facts.session)) if usage]
+    rows += [
+        ("by you", f"{counted(facts.human_steps, 'step')}, {counted(facts.labels, 'label')}"),
         ("tests", facts.outcome or "not run here"),
     ]
     if facts.stop_reason:
@@ -98,15 +119,17 @@ def facts_text(facts: Facts) -> Text:
     return text
 
 
-def _count(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _spent(usage: Usage | None) -> str:
-    if usage is None:
-        return "not known"
-    cost = "" if usage.cost_usd is None else f", ${usage.cost_usd:.4f}"
-    return f"{_count(usage.prompt_tokens)} in, {_count(usage.completion_tokens)} out{cost}"
+def _spent(usage: Usage) -> str:
+    parts = [f"{count:,} {way}" for count, way in _tokens(usage) if count is not None]
+    return ", ".join([*parts, *([] if usage.cost_usd is None else [f"${usage.cost_usd:.4f}"])]) or "not told"
+
+
+def _tokens(usage: Usage) -> tuple[tuple[int | None, str], ...]:
+    return (usage.prompt_tokens, "in"), (usage.completion_tokens, "out")
 
 
 def diff_text(diff: str | None) -> Text:
@@ -117,15 +140,22 @@ def diff_text(diff: str | None) -> Text:
 
 
 def grade_text(grade: Grade, *, log: str | None) -> Text:
-    """The verdict, each test that failed, and the end of the log."""
+    """The verdict, each test that failed with its assertion, and the end of what the tests printed."""
     text = Text.assemble((grade.outcome, OUTCOMES.get(grade.outcome, "bold yellow")), f"  {grade.wall_s:.1f} s\n")
     if grade.detail:
         text.append(f"{inert(grade.detail)}\n")
-    for name, tests in (("FAIL_TO_PASS", grade.fail_to_pass), ("PASS_TO_PASS", grade.pass_to_pass)):
+    output = between_markers(log).strip("\n") if log is not None else None
+    lists = [("FAIL_TO_PASS", grade.fail_to_pass), ("PASS_TO_PASS", grade.pass_to_pass)]
+    for test in [test for _, tests in lists if tests is not None for test in tests.failed]:
+        text.append(f"failed: {inert(test)}\n", "red")
+        text.append("".join(f"    {inert(line)}\n" for line in why(test, output or "")))
+    for name, tests in lists:
         if tests is not None:
             text.append(f"{name}: {len(tests.passed)} passed, {len(tests.failed)} failed\n", "bold")
-            text.append("".join(f"  failed: {inert(test)}\n" for test in tests.failed), "red")
-    return text if log is None else Text.assemble(text, ("\nthe end of the log\n", "bold"), (inert(log), "dim"))
+    if output is None:
+        return text
+    end = output[-LOG_CHARS:]
+    return Text.assemble(text, ("\nthe end of the tests' output\n", "bold"), (inert(end), "dim"))
 
 
 def action_title(proposal: Proposal | None, *, writing: Literal["edit", "own"] | None, is_over: bool) -> str:
@@ -140,11 +170,9 @@ def action_title(proposal: Proposal | None, *, writing: Literal["edit", "own"] |
     return f"action{kind}: a takes it" if proposal else "action: n asks the model, t is your own"
 
 
-def log_end(grade: Grade) -> str | None:
-    """The end of what the tests printed; `None` where none were run."""
-    if grade.log_path is None:
-        return None
-    return Path(grade.log_path).read_bytes().decode(errors="replace")[-LOG_CHARS:]
+def log_of(grade: Grade) -> str | None:
+    """What the script of the tests printed; `None` where none were run."""
+    return None if grade.log_path is None else Path(grade.log_path).read_bytes().decode(errors="replace")
 
 
 def critique_text(told: Critique, *, step: int) -> Text:
@@ -167,7 +195,7 @@ def _said(label: StepLabel) -> Text:
 
 def fork_lines(forks: Iterable[Fork]) -> list[str]:
     return [
-        f"{'*' if fork.is_here else ' '} fork {fork.fork}: {fork.steps} steps"
+        f"{'*' if fork.is_here else ' '} fork {fork.fork}: {counted(fork.steps, 'step')}"
         + (f", leaves fork {fork.parent} before step {fork.begun_at}" if fork.parent is not None else "")
         + (f", {fork.stop_reason}" if fork.stop_reason else "")
         for fork in forks

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from srft.agent.formats import FORMATS
+from srft.agent.models.endpoint import read_endpoint
 from srft.agent.models.openai import OpenAIConfig
 from srft.agent.records import Step, Trajectory
 from srft.env.errors import InfrastructureError, InputError
@@ -81,14 +82,18 @@ def check_endpoint(url: str, openai: OpenAIConfig) -> Finding:
     from srft.harness.stages.models import check_model, open_model
 
     settings = msgspec.structs.replace(openai, timeout_s=min(openai.timeout_s, ENDPOINT_TIMEOUT_S), max_retries=1)
-    if not url.startswith(("http://", "https://")):
-        return Finding("endpoint", "error", f"{url!r} is no URL", "expected one like http://HOST:8000/v1#NAME")
+    if read_endpoint(url) is None:
+        return Finding(
+            "endpoint", "error", f"{url!r} is not an endpoint", "give http://HOST:8000/v1#NAME or openai:NAME"
+        )
     try:
-        check_model(open_model(url, settings=settings))
+        model = open_model(url, settings=settings)
+        check_model(model)
     except (InputError, InfrastructureError) as error:
         found, _, remedy = str(error).rpartition("; ")
         return Finding("endpoint", "error", found, _with_option(remedy))
-    key = "and takes the key" if settings.api_key_env else "no key was named"
+    variable = getattr(model, "key_variable", None)
+    key = f"and takes the key in {variable}" if variable else "no key was named"
     return Finding("endpoint", "ok", f"{url} answers, {key}")
 
 

@@ -119,7 +119,7 @@ def _check_names(config: LoopConfig) -> None:
         check_sources(config.runs)
     for teacher in config.teachers:
         if teacher not in {"demonstrator", "student"}:
-            close_model(open_model(teacher, settings=config.collect.openai))
+            close_model(open_model(teacher, settings=config.collect.openai, where="teachers:"))
     try:
         check_folder(config.model)
     except InputError as error:

@@ -130,16 +130,17 @@ class EvidenceBook:
             text = path.read_bytes().decode(errors="replace") if path else None
         except OSError as error:
             raise InputError(f"{path}: the test log cannot be read ({error.strerror}); grade the run again") from None
-        return text and _between_markers(text)
+        return text and between_markers(text)
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
 
 
-def _between_markers(log: str) -> str:
-    r"""
-    >>> _between_markers("+ : '>>>>> Start Test Output'\n1 failed\n+ : '>>>>> End Test Output'\n+ git checkout")
+def between_markers(log: str) -> str:
+    r"""A test log without what its script printed before and after the tests.
+
+    >>> between_markers("+ : '>>>>> Start Test Output'\n1 failed\n+ : '>>>>> End Test Output'\n+ git checkout")
     '1 failed\n'
     """
     _, begin, after = log.partition(_TESTS_BEGIN)

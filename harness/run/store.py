@@ -315,8 +315,10 @@ class Run:
         self.live = Telling(self.path)
         """What is told of this process's work, for those who look at the run meanwhile."""
         self._lock: Lock | None = None
+        self._is_new = False
 
     def __enter__(self) -> Self:
+        self._is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take(self.path / LOCK_NAME)
@@ -339,6 +341,15 @@ class Run:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        if self._is_new and isinstance(error, InputError):
+            self._remove_empty()
+
+    def _remove_empty(self) -> None:
+        """Take back a folder that was made for an input that was then refused; what was written stays."""
+        (self.path / LOCK_NAME).unlink(missing_ok=True)
+        for folder in [*sorted((one for one in self.path.rglob("*") if one.is_dir()), reverse=True), self.path]:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
 
     def round(self, number: int) -> Round:
         """A round's files, its folder made and its torn lines cut. Of a run that must be there already ask `find.py`

@@ -259,7 +259,7 @@ def _endpoint(sampling: OpenAIConfig, *, url: str, name: str, tokenizer: str | P
     """tokenizer: of the served weights, whose vocabulary is noted beside sampled ids."""
     known = str(tokenizer) if Path(tokenizer, "tokenizer.json").is_file() else None
     return msgspec.structs.replace(
-        sampling, base_url=url, name=name, api_key_env=None, tokenizer=sampling.tokenizer or known
+        sampling, base_url=url, name=name, api_key_env="", tokenizer=sampling.tokenizer or known
     )
 
 

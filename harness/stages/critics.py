@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from srft.agent.models.endpoint import read_endpoint
 from srft.agent.models.openai import Send
 from srft.critic.distil import TrainedCritic
 from srft.critic.judge.config import JudgeConfig
@@ -55,13 +56,13 @@ def open_critic(
         from srft.critic.rules.rules import ExploitCritic, ToolErrorCritic
 
         return ToolErrorCritic() if name == "tool_error" else ExploitCritic()
-    if kind in {"http", "https"} or name == "judge":
+    if read_endpoint(name) or name == "judge":
         config = judge or JudgeConfig()
         config = config if name == "judge" else msgspec.structs.replace(config, model=name)
         return Judge(config, send=send)
     raise InputError(
-        f"critic: {name!r} is none; expected tool_error, edits, milestones, exploit, oracle, file:FILE, oracle:FILE, "
-        "local:DIR, an endpoint's URL (http://HOST/v1#NAME), or a judge's YAML file"
+        f"--critic {name}: not a critic. Give tool_error, edits, milestones, exploit, oracle, file:FILE, oracle:FILE, "
+        "local:DIR, http://HOST/v1#NAME, openai:NAME, or a judge's YAML file."
     )
 
 

@@ -1,6 +1,7 @@
 """The model that a configuration names.
 
 open_model("http://localhost:8000/v1#my-model", settings=OpenAIConfig(max_tokens=2048))
+open_model("openai:gpt-4.1")                            # at OPENAI_BASE_URL, with the key in OPENAI_API_KEY
 open_model("replay:recorded.jsonl.gz"), open_model("script:replies.yaml"), open_model("local:models/base")
 open_model("demonstrator", tasks=tasks, demonstrator=DemonstratorConfig(style="short"), format="backtick")
 model = configured_model(config, tasks)                 # the one of a CollectConfig
@@ -15,6 +16,7 @@ import msgspec
 
 from srft.agent.demonstrator.demonstrator import Demonstrator, DemonstratorConfig, FormatName
 from srft.agent.models.contract import Model
+from srft.agent.models.endpoint import read_endpoint
 from srft.agent.models.openai import OpenAIConfig, OpenAIModel
 from srft.agent.models.scripted import ReplayModel, ScriptedModel
 from srft.env.errors import InputError
@@ -29,15 +31,16 @@ def open_model(
     tasks: Iterable[Task] | None = None,
     demonstrator: DemonstratorConfig | None = None,
     format: FormatName = "backtick",
+    where: str = "--model",
 ) -> Model:
     """The model, an endpoint not asked yet. Raises InputError.
 
-    settings: an endpoint's. format: the action format that replies are to have. tasks, demonstrator: what
-    `demonstrator` needs: the tasks with their reference fixes, and its settings.
+    where: what named it. settings: an endpoint's. format: the action format that replies are to have. tasks,
+    demonstrator: what `demonstrator` needs: the tasks with their reference fixes, and its settings.
     """
     if name == "demonstrator":
         if tasks is None:
-            raise InputError("model: demonstrator needs the tasks and their reference fixes; none were given")
+            raise InputError("--model demonstrator needs the tasks and their reference fixes; none were given")
         return Demonstrator(tasks, demonstrator, format=format)
     kind, _, file = name.partition(":")
     if kind == "local" and file:
@@ -46,16 +49,26 @@ def open_model(
         return ReplayModel.load(file)
     if kind == "script":
         return ScriptedModel.load(file)
-    if kind not in {"http", "https"}:
-        raise InputError(
-            f"model: {name!r} is none; expected an endpoint's URL (http://HOST/v1#NAME), local:DIR, demonstrator, "
-            "replay:FILE or script:FILE"
-        )
+    endpoint = read_endpoint(name)
+    if endpoint is None:
+        raise InputError(f"{where} {name}: not a model. Give {_KINDS}.{_meant(name)}")
     settings = settings or OpenAIConfig()
-    url, _, served_name = name.partition("#")
-    if not (served_name := served_name or settings.name):
-        raise InputError(f"model: {name!r} does not say which model; expected http://HOST/v1#NAME")
+    served_name, url = endpoint.name or settings.name, endpoint.url or settings.base_url
+    if not served_name:
+        raise InputError(f"{where} {name}: it does not say which model; give {name}#NAME")
     return OpenAIModel(msgspec.structs.replace(settings, base_url=url, name=served_name))
+
+
+_KINDS = "http://HOST/v1#NAME, openai:NAME, local:DIR, demonstrator, replay:FILE or script:FILE"
+
+
+def _meant(name: str) -> str:
+    """A hint for what is likely to have been meant."""
+    if Path(name).is_dir():
+        return f" For a model folder: local:{name}."
+    if Path(name).suffix in {".jsonl", ".gz"}:
+        return f" For recorded runs: replay:{name}."
+    return f" For a model at OPENAI_BASE_URL: openai:{name}." if name and ":" not in name else ""
 
 
 def configured_model(config: CollectConfig, tasks: Iterable[Task]) -> Model:

@@ -241,7 +241,7 @@ def test_a_backend_by_its_name(tasks_file):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"backend": "dokker"}, "sandbox dokker: expected one of auto, docker, local"),
+        ({"backend": "dokker"}, "sandbox dokker: choose auto, docker, local or MODULE:NAME"),
         ({"backend": "srft.env.nothing:Backend"}, "No module named 'srft.env.nothing'"),
         ({"backend": "srft.env.backends:Nothing"}, "has no attribute 'Nothing'"),
         ({"backend": "builtins:dict"}, "no Backend; it has no close, ensure_image"),

@@ -284,7 +284,7 @@ def test_endpoint_findings(server, monkeypatch) -> None:
     monkeypatch.delenv("UNSET", raising=False)
     right = OpenAIConfig(api_key_env="RIGHT")
     here, port = f"{server}#here", closed_port()
-    assert check_endpoint(here, right) == Finding("endpoint", "ok", f"{here} answers, and takes the key")
+    assert check_endpoint(here, right) == Finding("endpoint", "ok", f"{here} answers, and takes the key in RIGHT")
     assert check_endpoint(here, OpenAIConfig()) == Finding(
         "endpoint",
         "error",
@@ -298,9 +298,9 @@ def test_endpoint_findings(server, monkeypatch) -> None:
         f"put the key of {server} there, or leave api_key_env out if it wants none"
     )
     refused = check_endpoint(f"http://127.0.0.1:{port}/v1#x", OpenAIConfig())
-    assert (refused.state, refused.remedy) == ("error", "start it, or correct the URL")
-    assert check_endpoint(server, right).remedy == "expected http://HOST/v1#NAME"
-    assert check_endpoint("localhost:8000", right).remedy == "expected one like http://HOST:8000/v1#NAME"
+    assert (refused.state, refused.remedy) == ("error", "start the server or correct the URL")
+    assert check_endpoint(server, right).remedy == f"give {server}#NAME"
+    assert check_endpoint("localhost:8000", right).remedy == "give http://HOST:8000/v1#NAME or openai:NAME"
 
 
 def test_a_public_list_of_models_says_nothing_of_the_key(server, monkeypatch) -> None:

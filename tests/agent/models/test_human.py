@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from srft.agent.formats import FORMATS, FormatError
 from srft.agent.models.contract import Reply
-from srft.agent.models.human import HumanModel, action_of, action_text, edited, typed
+from srft.agent.models.human import HumanModel, action_of, action_text, edited, thought_of, typed
 from srft.agent.records import Usage
 from srft.env.errors import InputError
 
@@ -113,3 +113,47 @@ def test_a_person_is_not_asked():
     model = HumanModel()
     with pytest.raises(InputError, match="write the action yourself"):
         model.for_episode("a__b-1", 0, None).reply([])
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "thought", "after"),
+    [
+        ("backtick", "Old.\n\n```bash\nx\n```\nend", "New.\nTwo lines.", "New.\nTwo lines.\n\n```bash\nls\n```\nend"),
+        ("backtick", "Old.\n```bash\nx\n```", "", "```bash\nls\n```"),
+        ("backtick", "```bash\nx\n```", "New.", "New.\n\n```bash\nls\n```"),
+        ("backtick", "no action", "New.", "New.\n\n```bash\nls\n```"),
+        ("xml", "Old.\n<function=bash>\n<parameter=command>\nx\n</parameter>\n</function>", "New.",
+         "New.\n<function=bash>\n<parameter=command>\nls\n</parameter>\n</function>"),
+        ("native", "Old.", "New.", "New."),
+    ],
+)  # fmt: skip
+def test_edited_with_another_thought(name, before, thought, after):
+    fmt = FORMATS[name]
+    action = action_of("ls", tool="bash", fmt=fmt)
+    assert edited(Reply(content=before), action, fmt=fmt, index=0, thought=thought).content == after
+    kept = edited(Reply(content=before), action, fmt=fmt, index=0, thought=thought_of(Reply(content=before), fmt=fmt))
+    assert kept == edited(Reply(content=before), action, fmt=fmt, index=0)
+
+
+def test_edited_with_other_thinking_which_goes_back_as_it_is_now():
+    fmt = FORMATS["backtick"]
+    before = Reply(
+        content="a\n```bash\nx\n```", reasoning="old", sent_back={"reasoning": "old", "reasoning_details": [1]}
+    )
+    action = action_of("ls", tool="bash", fmt=fmt)
+    changed = edited(before, action, fmt=fmt, index=0, thinking="new")
+    assert (changed.reasoning, changed.sent_back) == ("new", {"reasoning": "new"})
+    assert edited(before, action, fmt=fmt, index=0, thinking="").sent_back == {}
+    assert edited(before, action, fmt=fmt, index=0, thinking="old").sent_back == before.sent_back
+
+
+def test_a_thought_that_holds_an_action_is_refused():
+    fmt = FORMATS["backtick"]
+    with pytest.raises(InputError, match="the thought holds an action as the format backtick"):
+        edited(
+            Reply(content="a\n```bash\nx\n```"),
+            action_of("ls", tool="bash", fmt=fmt),
+            fmt=fmt,
+            index=0,
+            thought="```bash\nrm x\n```",
+        )

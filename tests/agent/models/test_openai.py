@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from loguru import logger
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -23,6 +24,15 @@ def model(chat_server):
         return OpenAIModel(OpenAIConfig(base_url=chat_server.url, name="tiny", **given))
 
     return model
+
+
+@pytest.fixture
+def logged():
+    """The messages that are logged meanwhile."""
+    messages = []
+    handler = logger.add(lambda message: messages.append(message.record["message"]))
+    yield messages
+    logger.remove(handler)
 
 
 def failure(model):
@@ -426,7 +436,7 @@ def test_logprobs_of_another_shape_are_none(chat_server, completion, model, logp
 
 @pytest.mark.parametrize("url", ["http://[bad", "http://host:port/v1"])
 def test_a_url_that_is_none(url):
-    with pytest.raises(InputError, match="is no URL"):
+    with pytest.raises(InputError, match="is not a URL"):
         OpenAIModel(OpenAIConfig(base_url=url, name="tiny"))
 
 
@@ -446,16 +456,50 @@ def test_threads_share_a_model(chat_server, completion, model):
     assert sorted(request["seed"] for request in chat_server.requests) == list(range(16))
 
 
-def test_the_key_comes_from_the_variable_named(chat_server, completion, model, monkeypatch):
+def test_the_key_comes_from_the_variable_named_else_from_the_fields_own(chat_server, completion, model, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
-    monkeypatch.setenv("MY_KEY", "sk-mine")
-    chat_server.answers = [(200, completion("a"))] * 2
+    monkeypatch.setenv("MY_KEY", "sk-mine\n")
+    chat_server.answers = [(200, completion("a"))] * 4
     model(api_key_env="MY_KEY").reply(HELLO)
     model().reply(HELLO)
-    assert chat_server.keys == ["Bearer sk-mine", "Bearer none"]
+    model(api_key_env="").reply(HELLO)
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    model().reply(HELLO)
+    assert chat_server.keys == ["Bearer sk-mine", "Bearer sk-other", "Bearer none", "Bearer none"]
     monkeypatch.delenv("MY_KEY")
     with pytest.raises(InputError, match="the environment variable MY_KEY is not set"):
         model(api_key_env="MY_KEY")
+
+
+def test_the_address_comes_from_the_configuration_else_from_the_environment(chat_server, completion, monkeypatch):
+    chat_server.answers = [(200, completion("a"))] * 2
+    monkeypatch.setenv("OPENAI_BASE_URL", chat_server.url)
+    asked = OpenAIModel(OpenAIConfig(name="tiny"))
+    assert asked.reply(HELLO).content == "a"
+    assert asked.config.base_url == chat_server.url
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert OpenAIModel(OpenAIConfig(name="tiny", base_url=chat_server.url)).reply(HELLO).content == "a"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert OpenAIModel(OpenAIConfig(name="gpt-4.1")).config.base_url == "https://api.openai.com/v1"
+
+
+def test_what_the_environment_decides_is_told_without_the_key(chat_server, monkeypatch, logged):
+    host = chat_server.url.removeprefix("http://")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:password@{host}")
+    OpenAIModel(OpenAIConfig(name="tiny"))
+    OpenAIModel(OpenAIConfig(name="tiny", base_url=chat_server.url, api_key_env=""))
+    assert logged == [f"model tiny at http://{host}: its address from OPENAI_BASE_URL and its key from OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
+def test_no_message_has_the_key_that_a_server_quotes(chat_server, model, monkeypatch, logged, status):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    said = {"error": {"message": "Incorrect API key provided: sk-secret", "code": 400}}
+    chat_server.answers = [(status, said, {"Retry-After": "0"})] * 4
+    told = failure(model())
+    assert "sk-secret" not in told + "".join(logged)
+    assert "provided: (the key in OPENAI_API_KEY)" in told
 
 
 def test_check_finds_the_model(chat_server, completion, model):

@@ -459,7 +459,7 @@ def test_the_fingerprint_is_what_the_verdicts_depend_on(server, judge, tmp_path)
 def test_settings_that_cannot_be(judge):
     with pytest.raises(InputError, match="3 votes at temperature 0 are one vote"):
         judge(votes=3, openai={"temperature": 0.0})
-    with pytest.raises(InputError, match=r"judge\.model: 'gpt-5' is no endpoint"):
+    with pytest.raises(InputError, match=r"judge\.model: 'gpt-5' is not an endpoint"):
         Judge(JudgeConfig(model="gpt-5"))
     with pytest.raises(InputError, match=r"expected a \.yaml file, or one of default"):
         judge(prompt="nowhere")

@@ -98,7 +98,7 @@ def test_bad_sources_are_named(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="not a readable parquet file"):
         load_tasks(str(tmp_path / "bad.parquet"))
-    with pytest.raises(InputError, match="no row for nobody__nothing-1"):
+    with pytest.raises(InputError, match="no task nobody__nothing-1; "):
         load_tasks(_write(tmp_path / "t.jsonl", [tiny.row(0)]), only=["nobody__nothing-1"])
 
 
@@ -125,3 +125,18 @@ def test_a_task_repo(tmp_path):
     (folder / "tests.json").write_text("{")
     with pytest.raises(InputError, match="not a readable swebench-5 task"):
         load_tasks(str(tmp_path / "repo"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("a__tiny-9", "no task a__tiny-9; did you mean a__tiny-2 or a__tiny-1 or a__tiny-0?"),
+        ("tiny-1", "no task tiny-1; did you mean a__tiny-1"),
+        ("nothing", "no task nothing; its 3 tasks are a__tiny-0, a__tiny-1, a__tiny-2"),
+    ],
+)
+def test_a_mistyped_id_names_what_is_near(tmp_path, asked, said):
+    tiny.write_tasks(tmp_path / "tasks.jsonl", 3, owner="a")
+    with pytest.raises(InputError) as refused:
+        load_tasks(str(tmp_path / "tasks.jsonl"), only=[asked])
+    assert said in str(refused.value)

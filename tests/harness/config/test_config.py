@@ -39,12 +39,12 @@ def test_a_file_with_a_group_of_that_name_alone_is_not_a_runs(tmp_path):
         (["episode.stepz=2"], r"unknown key episode\.stepz; did you mean episode\.steps\?"),
         (["qqq=2"], r"unknown key qqq; known keys: attempts, workers"),
         (["episode"], "expected key=value"),
-        (["workers=many"], r"Expected `int`, got `str` - at `\$\.workers`"),
-        (["workers.x=1"], "unknown key|not a group of keys|Expected `int`"),
+        (["workers=many"], "^--set workers=many: expected a whole number, got text$"),
+        (["workers.x=1"], r"^--set workers\.x=1: expected a whole number, got a group of keys$"),
         (["episode.steps=0"], "limits.steps is 0; expected more than 0"),
         (
             ["sandbox.kind=vm"],
-            "--set sandbox.kind=vm: sandbox.kind vm: expected one of auto, docker, local, or MODULE:NAME",
+            "--set sandbox.kind=vm: sandbox.kind vm: choose auto, docker, local or MODULE:NAME",
         ),
     ],
 )
@@ -79,29 +79,27 @@ def test_a_group_that_stands_in_two_places_is_set_in_one(tmp_path):
 
 
 def test_missing_options_are_named():
-    with pytest.raises(MissingKey, match="missing required field `model`") as raised:
+    with pytest.raises(
+        MissingKey, match=r"^--model is missing, for example --model http://localhost:8000/v1#NAME$"
+    ) as raised:
         read_config(CollectConfig, tasks="tasks.jsonl")
     assert raised.value.key == "model"
 
 
-FORMATS = "expected one of backtick, json, native, xml"
+FORMATS = "choose backtick, json, native or xml"
 
 
 @pytest.mark.parametrize(
     ("sets", "options", "start"),
     [
-        (["seed=x"], {}, "--set seed=x: Expected `int`, got `str` - at `$.seed`; "),
-        (["format=yaml"], {}, f"--set format=yaml: Invalid enum value 'yaml' - at `$.format`; {FORMATS}; "),
-        (
-            [],
-            {"format": "yaml"},
-            f"format (given as an option): Invalid enum value 'yaml' - at `$.format`; {FORMATS}; ",
-        ),
-        (["format=xml"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1 - at `$.workers`; "),
-        (["workers=0"], {"workers": 0}, "workers (given as an option): Expected `int` >= 1"),
-        (["workers=0", "workers=-1"], {}, "--set workers=-1: Expected `int` >= 1"),
-        (["sandbox={kind: vm}"], {}, "--set sandbox={kind: vm}: sandbox.kind vm: expected one of auto, "),
-        (["episode.tokens=0"], {}, "FILE with --set episode.tokens=0: limits.tokens is 0; "),
+        (["seed=x"], {}, "--set seed=x: expected a whole number, got text"),
+        (["format=yaml"], {}, f"--set format=yaml: {FORMATS}"),
+        ([], {"format": "yaml"}, f"--format yaml: {FORMATS}"),
+        (["format=xml"], {"workers": 0}, "--workers 0: expected a whole number, 1 or more"),
+        (["workers=0"], {"workers": 0}, "--workers 0: expected a whole number, 1 or more"),
+        (["workers=0", "workers=-1"], {}, "--set workers=-1: expected a whole number, 1 or more"),
+        (["sandbox={kind: vm}"], {}, "--set sandbox={kind: vm}: sandbox.kind vm: choose auto, "),
+        (["episode.tokens=0"], {}, "FILE with --set episode.tokens=0: episode: limits.tokens is 0; "),
     ],
 )
 def test_a_wrong_value_is_not_blamed_on_a_file_that_is_right(tmp_path, sets, options, start):
@@ -115,8 +113,8 @@ def test_a_wrong_value_is_not_blamed_on_a_file_that_is_right(tmp_path, sets, opt
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        ("format: yaml\n", f"Invalid enum value 'yaml' - at `$.format`; {FORMATS}; see the command's --help"),
-        ("episode: {steps: 0}\n", "limits.steps is 0; expected more than 0, or null for no limit - at `$.episode`; "),
+        ("format: yaml\n", f"format: {FORMATS}"),
+        ("episode: {steps: 0}\n", "episode: limits.steps is 0; expected more than 0, or null for no limit"),
     ],
 )
 def test_a_wrong_value_of_the_file_is_blamed_on_it(tmp_path, text, end):

@@ -1,6 +1,8 @@
 """`srft debug --script`: the same session from a YAML list."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from tests.harness.debug.conftest import TASK
 SCRIPT = """
 - ask
 - step
-- edit: echo 42 >answer.txt
+- edit: {action: echo 42 >answer.txt, thought: It is 42.}
 - diff
 - tests
 - critic: 1
@@ -50,6 +52,10 @@ def test_a_script_and_what_else_reads_the_run(debug, srft, folder):
     assert len(told["results"]) == 15
     assert results["edit"]["author"] == "edited"
     assert results["tests"]["outcome"] == "resolved"
+    log = Path(results["tests"]["log_path"])
+    assert "PASSED test_answer" in log.read_text()  # though the command has ended
+    assert f"srft: the tests' logs are in {log.parents[2]}" in done.stderr
+    shutil.rmtree(log.parents[3])
     assert [label["verdict"] for label in results["critic"]["labels"]] == ["good"]
     assert results["type"]["exit_code"] == 1
     assert [fork["steps"] for fork in results["forks"]] == [2, 2]
@@ -108,8 +114,8 @@ def test_inside_a_recorded_run(debug):
     ("options", "message"),
     [
         (("--to", "1"), "name it with --replay FILE"),
-        (("--critic", "nobody"), "critic: 'nobody' is none"),
-        (("--model", "nobody"), "model: 'nobody' is none"),
+        (("--critic", "nobody"), "--critic nobody: not a critic"),
+        (("--model", "nobody"), "--model nobody: not a model"),
         (("--format", "native", "--prompt", "mini"), "prompt mini is for the formats"),
     ],
 )
@@ -151,11 +157,11 @@ def test_commands_are_read(tmp_path):
         ("- stepp", "entry 1: no command 'stepp'; did you mean step?"),
         ("- step\n- {step: 1, diff: null}", "entry 2: expected one command"),
         ("- diff: 3", "entry 1: diff takes no value, got 3"),
-        ("- step: 0", "entry 1: step: Expected `int` >= 1"),
-        ("- step: -2", "entry 1: step: Expected `int` >= 1"),
-        ("- rewind", "entry 1: rewind: Expected `int`, got `null`"),
-        ("- rewind: one", "entry 1: rewind: Expected `int`, got `str`"),
-        ("- label: {step: 1, verdict: bad}", "entry 1: label: Invalid enum value 'bad'"),
+        ("- step: 0", "entry 1: step: expected a whole number, 1 or more"),
+        ("- step: -2", "entry 1: step: expected a whole number, 1 or more"),
+        ("- rewind", "entry 1: rewind: expected a whole number, got null"),
+        ("- rewind: one", "entry 1: rewind: expected a whole number, got text"),
+        ("- label: {step: 1, verdict: bad}", "entry 1: label: verdict: choose good, mistake, "),
         ("- type: {action: ls, tool: python}", "tool is 'python'"),
         ("- [", "not YAML"),
     ],

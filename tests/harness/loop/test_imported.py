@@ -112,8 +112,8 @@ def test_runs_are_told_by_names_and_contents_not_by_where_they_lie(tmp_path):
         (["teachers=[student]"], "the only round imports its runs and asks nobody"),
         (["critic=oracle"], "oracle knows the demonstrator's runs alone"),
         (["runs.fro=[a]"], r"unknown key runs\.fro; did you mean runs\.from\?"),
-        (["runs={format: chat}"], r"Object missing required field `from`"),
-        (["runs.from=[]"], r"--set runs\.from=\[\]: Expected `array` of length >= 1"),
+        (["runs={format: chat}"], r"from is missing"),
+        (["runs.from=[]"], r"--set runs\.from=\[\]: expected a list of 1 or more"),
     ],
 )
 def test_what_does_not_go_with_runs_is_named(folder, sets, message):

@@ -187,3 +187,23 @@ def test_a_run_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be a run directory"), Run(tmp_path / "file"):
         pass
+
+
+def test_a_folder_made_for_an_input_that_is_refused_goes_again(tmp_path):
+    def refused(run, leaves=None):
+        folder = run.round(0).path
+        if leaves:
+            (folder / leaves).write_text("mine")
+        raise InputError("no such file")
+
+    with pytest.raises(InputError), Run(tmp_path / "new") as run:
+        refused(run)
+    assert list(tmp_path.iterdir()) == []
+    with Run(tmp_path / "old") as run:
+        run.round(0)
+    with pytest.raises(InputError), Run(tmp_path / "old") as run:
+        refused(run)
+    assert (tmp_path / "old" / "round-000").is_dir()
+    with pytest.raises(InputError), Run(tmp_path / "kept") as run:
+        refused(run, leaves="a.txt")
+    assert (tmp_path / "kept" / "round-000" / "a.txt").read_text() == "mine"

@@ -261,7 +261,7 @@ def test_bad_input_is_one_sentence(srft, tasks, script, tmp_path):
     _refused(run(model="gpt-5"), "expected an endpoint's URL")
     _refused(run(model="script:nowhere.yaml"), "nowhere.yaml")
     _refused(run(model="http://127.0.0.1:9/v1#m"), "http://127.0.0.1:9/v1")
-    _refused(run(only="tiny__tiny-99"), "no row for tiny__tiny-99")
+    _refused(run(only="tiny__tiny-99"), "no task tiny__tiny-99; did you mean tiny__tiny-")
     _refused(run(sandbox="vm"), "sandbox.kind")
     _refused(run(format="yaml"), "format")
 

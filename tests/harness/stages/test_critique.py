@@ -120,7 +120,12 @@ def test_the_table(srft, server, run):
     path = run(*map(trajectory, range(3)))
     shown = srft(*command(path, server, "--set", "judge.information=outcome"))
     assert shown.returncode == 0, shown.stderr
-    for words in ("Verdicts of judge (outcome)", "2 (50.0%)", "3 judged, 0 on file before", "3 calls, 300 prompt"):
+    for words in (
+        "Verdicts of judge (shown: outcome)",
+        "2 (50.0%)",
+        "3 judged, 0 on file before",
+        "3 calls, 300 prompt",
+    ):
         assert words in shown.stdout
 
 
@@ -438,11 +443,11 @@ def test_a_judge_in_a_file_and_set(srft, server, run, tmp_path):
     ("arguments", "code", "words"),
     [
         (("--run", "nowhere", "--critic", "tool_error"), 2, "nowhere: no such run directory; check --run"),
-        (("--run", "run", "--critic", "gpt-5"), 2, "critic: 'gpt-5' is none; expected tool_error"),
+        (("--run", "run", "--critic", "gpt-5"), 2, "--critic gpt-5: not a critic. Give tool_error"),
         (("--run", "run", "--critic", "nowhere.yaml"), 2, "nowhere.yaml: cannot be read"),
         (("--run", "run", "--critic", "tool_error", "--round", "3"), 2, "no round 3; check --round: there is round 0"),
         (("--run", "run", "--critic", "judge", "--set", "judge.vote=3"), 2, "did you mean judge.votes?"),
-        (("--run", "run"), 2, "--critic is missing; see --help for an example"),
+        (("--run", "run"), 2, "--critic is missing, for example --critic http://localhost:8000/v1#NAME"),
         (("--run", "run", "--critic", "http://127.0.0.1:9/v1#m", "--outcome", "all"), 1, "no server answers there"),
     ],
 )
@@ -652,3 +657,26 @@ def test_milestones_need_a_fix_and_no_outcome(tmp_path, run):
         tasks.write_text(tasks.read_text().replace("x = 2", "y = 3"))
         again = critique(config, opened, stop=threading.Event())
         assert (again.judged, again.resumed) == (2, 0)
+
+
+def test_address_and_key_of_the_environment_are_used_told_and_kept_nowhere(srft, server, run, monkeypatch):
+    path = run(trajectory(0))
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    judged = ("critique", "--run", path, "--critic", "openai:tiny", "--outcome", "all", "--verbose")
+    first = srft(*judged)
+    assert first.returncode == 0, first.stderr
+    used = f"model tiny at {server.url}: its address from OPENAI_BASE_URL and its key from OPENAI_API_KEY"
+    assert used in " ".join(first.stderr.split())
+    assert set(server.keys) == {"Bearer sk-secret"}
+    # Another address on resume is the same judge; an address in the configuration wins.
+    other = ChatServer()
+    other.answers = Always(other)
+    run(trajectory(1))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    second = srft(*judged[:4], f"{other.url}#tiny", *judged[5:], "--json")
+    other.close()
+    assert (json.loads(second.stdout)["judged"], json.loads(second.stdout)["resumed"]) == (1, 1), second.stderr
+    written = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+    assert b"sk-secret" not in written + (first.stdout + first.stderr + second.stderr).encode()
+    assert b"127.0.0.1:9" not in written

@@ -164,7 +164,8 @@ def test_the_command_says_what_it_did(tmp_path, run_command):
     shown = run_command(runs, "--run", tmp_path / "run").stdout
     assert "on file already" in shown
     assert "dropped: no reply of a model in it" in shown
-    assert "0 steps added, 0 with an exit code; 1 sources, read as chat" in " ".join(shown.split())
+    assert "nothing is new; 1 source, read as chat" in " ".join(shown.split())
+    assert "unresolved" not in shown
 
 
 def test_damage_is_named_and_fails_the_command_after_the_rest_is_added(tmp_path, run_command):

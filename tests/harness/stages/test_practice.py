@@ -20,15 +20,18 @@ ASKED = ("--train", 1, "--test", 1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--train is missing; see --help for an example"),
-        (("--train", 1), "--test is missing; see --help for an example"),
-        (("--set", "test=1"), "--train is missing; see --help for an example"),
-        (("--train", 1, "--config", "seed.yaml"), "--test is missing, and seed.yaml has no test; see --help"),
-        (ASKED, "--out is missing; see --help for an example"),
+        ((), "--train is missing, for example --train 100"),
+        (("--train", 1), "--test is missing, for example --test 40"),
+        (("--set", "test=1"), "--train is missing, for example --train 100"),
+        (
+            ("--train", 1, "--config", "seed.yaml"),
+            "--test is missing, and seed.yaml has no test, for example",
+        ),
+        (ASKED, "--out is missing, for example --out practice"),
         ((*ASKED, "--out", "o", "--families", "purse"), "family purse: there is none of that name"),
         (
             (*ASKED, "--out", "o", "--split", "half"),
-            "split (given as an option): Invalid enum value 'half' - at `$.split`; expected",
+            "--split half: choose family or mutant",
         ),
         ((*ASKED, "--out", "o", "--set", "trian=3"), "--set trian=3: unknown key trian; did you mean train?"),
         ((*ASKED, "--out", "o", "--from-package", "purse"), "--from-package purse: expected NAME=="),

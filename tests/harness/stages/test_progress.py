@@ -41,10 +41,10 @@ def test_while_patches_are_graded_it_says_so_and_not_that_it_ends_at_once(logged
 
 LOGS = """
 import sys, time
-from srft.harness import cli
+from srft.harness.commands.command import log_from
 from srft.harness.stages.progress import Progress, watch
 from loguru import logger
-cli.log_to_stderr()
+log_from("environment")
 with watch(Progress(total=4), lambda it: ["episodes 1/4", "running 2", "steps 1,234", "tokens 99,999"]):
     for number in range(6):
         time.sleep(0.3)
