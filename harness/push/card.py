@@ -192,11 +192,11 @@ def _figure(value: Any) -> str:
 
 def _scores(asked: Asked, cell: str | None = None) -> str:
     """Where the run measured something: of a model, itself and the base model; else the round's own episodes."""
-    from srft.harness.look.runs import runs_below
+    from srft.harness.look.runs import run_line
 
     round_ = asked.folder.path.name
     wanted = {round_} if cell is None else {f"{round_}/evaluation/{cell}", "round-000/evaluation/base"}
-    found = [place for run in runs_below(asked.run) for place in run.places if place.folder in wanted]
+    found = [place for place in run_line(asked.run).places if place.folder in wanted]
     scores = {}
     for place in found:
         name = "these runs" if cell is None else "base model" if place.folder.endswith("/base") else "this model"

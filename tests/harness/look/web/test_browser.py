@@ -9,87 +9,11 @@ from srft.harness.look.report.write import write_report
 from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Round, Run
-from srft.harness.stages.rows import RowsConfig, make_rows
 from tests.harness.facts.one_run import one_run
-from tests.harness.look.web.conftest import ACT, KEYS, PATCH, critique
-from tests.train.byte_tokenizer import byte_tokenizer
-from tests.train.conftest import CHATML, make_run
+from tests.harness.look.web.conftest import ACT, PATCH, critique
+from tests.train.conftest import make_run
 
 pytestmark = pytest.mark.slow
-
-SIZES = ((1440, 900), (420, 860))
-
-
-class Page:
-    """A browser's page. shot: a picture of it, in a file."""
-
-    def __init__(self, browser, folder):
-        self.browser, self.folder = browser, folder
-        browser.get("about:blank")  # a page of an earlier test asks its viewer, which is gone, for changes
-        browser.get_log("browser")  # what it left
-
-    def go(self, address):
-        base = "/".join(address.split("/")[:3])
-        if base in KEYS:
-            self.browser.get(KEYS.pop(base))  # answered with a cookie
-        self.browser.get(address)
-        return self
-
-    def find(self, selector):
-        return self.browser.find_element("css selector", selector)
-
-    def all(self, selector):
-        return self.browser.find_elements("css selector", selector)
-
-    def press(self, *keys):
-        for key in keys:
-            self.browser.switch_to.active_element.send_keys(key)
-
-    def run(self, script):
-        return self.browser.execute_script(script)
-
-    def wait(self, script):
-        """Until the script gives something true."""
-        end_s = time.monotonic() + 20
-        while not (found := self.run(script)):
-            assert time.monotonic() < end_s, script
-            time.sleep(0.05)
-        return found
-
-    def shot(self, name, *, dark=False, size=SIZES[0]):
-        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        path = self.folder / f"{name}-{size[0]}-{'dark' if dark else 'light'}.png"
-        assert self.browser.save_screenshot(str(path))
-        overflows = self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert overflows == 0, f"{path.name}: wider than the window by {overflows} px"
-
-    def shots(self, name):
-        for size in SIZES:
-            for dark in (False, True):
-                self.shot(name, dark=dark, size=size)
-        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-    def complaints(self):
-        """What the console says."""
-        return [entry["message"] for entry in self.browser.get_log("browser")]
-
-
-@pytest.fixture
-def page(browser, tmp_path):
-    folder = Path(os.environ.get("SRFT_SCREENSHOTS", tmp_path / "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return Page(browser, folder)
-
-
-@pytest.fixture
-def with_rows(run, tmp_path):
-    byte_tokenizer(CHATML).save_pretrained(tmp_path / "tokenizer")
-    with Run(run) as opened:
-        make_rows(RowsConfig(tokenizer=str(tmp_path / "tokenizer")), opened.round(0))
-    return run
 
 
 def test_click_through_label_reload(with_rows, served, page):
