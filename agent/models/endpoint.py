@@ -17,6 +17,9 @@ from typing import NamedTuple
 from srft.env.errors import InputError
 
 URL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+LEAST_SECRET = 8
+"""Characters of a key; a shorter one ("x", "none") is made up, and to hide it would garble a message."""
+
 NO_KEY = "none"
 """What is sent in the place of a key: the header is never empty."""
 
@@ -48,7 +51,9 @@ class Key(NamedTuple):
 
     def hidden(self, text: str) -> str:
         """A text without the key: some servers quote the one that they refuse."""
-        return text if self.variable is None else text.replace(self.value, f"(the key in {self.variable})")
+        if self.variable is None or len(self.value) < LEAST_SECRET:
+            return text
+        return text.replace(self.value, f"(the key in {self.variable})")
 
 
 def read_key(variable: str | None, *, model: str, url: str, must_be_set: bool = True) -> Key:

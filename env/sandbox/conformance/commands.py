@@ -184,8 +184,11 @@ class CommandPromises(Promises):
 
     @in_modes()
     def test_timeout_of_what_hides(self, sandbox: Sandbox) -> None:
-        """A timeout reaches what went into groups and sessions of its own, or was left open, and nothing else."""
-        sandbox.run(f"setsid {sleeper(17)} >/dev/null 2>&1 &", timeout_s=TIMEOUT_S)
+        """A timeout reaches what went into groups and sessions of its own, or was left open, and nothing older.
+
+        Start times are in hundredths of a second: what began just before the command cannot be told from its own.
+        """
+        sandbox.run(f"setsid {sleeper(17)} >/dev/null 2>&1 & sleep 0.2", timeout_s=TIMEOUT_S)
         expect_sleepers(sandbox, 17, 1)
         own_groups = (
             f"timeout 600 {sleeper(18)} & setsid {sleeper(18)} & (setsid bash -c '{sleeper(18)} & {sleeper(18)} &' &)"

@@ -80,7 +80,7 @@ def test_a_timeout_spares_what_began_just_before_however_late_the_answers(sandbo
     control = sandbox._live_control()
     control._channel = SlowChannel(control._channel, 0.2)  # type: ignore[assignment]
     sandbox.run("setsid sleep 98001 >/dev/null 2>&1 &", 30)
-    time.sleep(0.05)
+    time.sleep(0.1)
     assert sandbox.run("setsid sleep 98002 & sleep 98002", 0.1).timed_out
     assert output(sandbox, "pgrep -fxc 'sleep 98001'; pgrep -fxc 'sleep 98002'") == "1\n0\n"
 

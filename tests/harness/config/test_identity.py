@@ -144,7 +144,7 @@ def records() -> dict[str, type[msgspec.Struct]]:
         if kind.__name__.endswith(ends)
         and not kind.__name__.startswith("_")
         and kind.__struct_config__.forbid_unknown_fields
-        and ".report." not in kind.__module__
+        and ".facts." not in kind.__module__
         and kind.__module__.startswith("srft.")
     }
 

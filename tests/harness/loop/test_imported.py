@@ -200,7 +200,7 @@ def test_runs_on_the_evaluation_tasks_are_refused_before_they_are_judged(folder,
     [
         (["runs.from=[nothing.jsonl]"], "nothing.jsonl"),
         (["runs.tools=nothing.json"], r"runs\.tools: nothing\.json: cannot be read"),
-        (["critic=nope"], "critic: 'nope' is none"),
+        (["critic=nope"], "--critic nope: not a critic"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_done(folder, sets, message):

@@ -252,8 +252,8 @@ def test_stages_of_a_finished_loop_change_nothing(folder, finished, stages):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--set", "critic=nope"], "critic: 'nope' is none"),
-        (["--set", "teachers=[nope]"], "model: 'nope' is none"),
+        (["--set", "critic=nope"], "--critic nope: not a critic"),
+        (["--set", "teachers=[nope]"], "--model nope: not a model"),
         (["--model", "nope"], "model (--model): nope: no model there"),
         (["--stages", ""], "--stages : expected some of practice, import, collect"),
     ],

@@ -258,7 +258,7 @@ def test_bad_input_is_one_sentence(srft, tasks, script, tmp_path):
     _refused(run(tasks=unreadable), "unreadable.jsonl:2", "not a JSON object")
     _refused(run(tasks=old), "old.jsonl:1", "eval_script", "swebench-5 release")
     _refused(run(tasks="nowhere.jsonl"), "nowhere.jsonl: no such file")
-    _refused(run(model="gpt-5"), "expected an endpoint's URL")
+    _refused(run(model="gpt-5"), "--model gpt-5: not a model. Give http://HOST/v1#NAME")
     _refused(run(model="script:nowhere.yaml"), "nowhere.yaml")
     _refused(run(model="http://127.0.0.1:9/v1#m"), "http://127.0.0.1:9/v1")
     _refused(run(only="tiny__tiny-99"), "no task tiny__tiny-99; did you mean tiny__tiny-")

@@ -108,7 +108,7 @@ def test_a_persons_verdict_wins(srft, run_folder, base):
     [
         (["--arm", "srft"], "labels by judge, other; say with --critic"),
         (["--arm", "srft", "--critic", "nobody"], "no labels by nobody; there are some by judge, other"),
-        (["--arm", "some"], "arms"),
+        (["--arm", "some"], "--arm some: choose all, human"),
         (["--overlong", "shrink"], "overlong"),
         (["--set", "policy.mistakes=1"], "did you mean policy.mistake?"),
         (["--set", "policy.mistake=-1"], "policy.mistake"),

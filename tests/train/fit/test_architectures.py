@@ -167,7 +167,7 @@ def test_under_fsdp_layers_that_mix_documents_want_one_row_a_pack(kind):
     model = plain_model(kind)
     forward = install_loss(model, attention="srft_documents")
     device = torch.device("cpu")
-    with pytest.raises(InputError, match="say pack_tokens: null and micro_batch: 1"):
+    with pytest.raises(InputError, match="set pack_tokens: null and micro_batch: 1"):
         probe_loss(model, forward, several=True, is_sharded=True, device=device)
     probe_loss(model, forward, several=False, is_sharded=True, device=device)
 

@@ -1,9 +1,7 @@
 """In headless Chromium: pages that follow their run, keys in the table, search in texts, a folder of runs, exports."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,29 +9,11 @@ from srft.harness.look.web.export import export_pages
 from srft.harness.look.web.viewer import Viewer
 from srft.harness.run.store import Round, Run
 from tests.harness.look.web.conftest import ACT
-from tests.harness.look.web.test_browser import Page
 from tests.harness.look.web.test_live import AT_WORK
 from tests.harness.loop_run import LoopRun, episode
 from tests.train.conftest import make_run
 
 pytestmark = pytest.mark.slow
-
-SIZES = ((1440, 900), (420, 800))
-
-
-class Pictured(Page):
-    def shots(self, name):
-        for size in SIZES:
-            for dark in (False, True):
-                self.shot(name, dark=dark, size=size)
-        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-@pytest.fixture
-def page(browser, tmp_path):
-    folder = Path(os.environ.get("SRFT_SCREENSHOTS", tmp_path / "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return Pictured(browser, folder)
 
 
 def test_pages_follow_the_run_and_ask_nothing_while_nobody_sees_them(run, served, page):
