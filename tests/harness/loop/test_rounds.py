@@ -253,7 +253,7 @@ def test_stages_of_a_finished_loop_change_nothing(folder, finished, stages):
     ("options", "said"),
     [
         (["--set", "critic=nope"], "--critic nope: not a critic"),
-        (["--set", "teachers=[nope]"], "--model nope: not a model"),
+        (["--set", "teachers=[nope]"], "teachers: nope: not a model"),
         (["--model", "nope"], "model (--model): nope: no model there"),
         (["--stages", ""], "--stages : expected some of practice, import, collect"),
     ],
