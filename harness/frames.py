@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
     from srft.agent.records import Step
-    from srft.harness.run.index import Index, RunEntry
+    from srft.harness.run.entries import RunEntry
+    from srft.harness.run.index import Index
 
 EPISODES = {
     "folder": "string",

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from srft.harness.facts.records import Cost, Episodes, Judgement, Round, Training
 from srft.harness.facts.stages import clock_of
-from srft.harness.run.index import total
+from srft.harness.run.entries import total
 from srft.harness.run.stages import Stages
 
 ORDER = ("collect", "critique", "rows", "train", "serve", "evaluate", "promote")

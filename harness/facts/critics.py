@@ -37,8 +37,9 @@ from srft.critic.separation import ByOutcome, by_outcome
 from srft.critic.separation import Judgement as JudgedCritique
 from srft.env.errors import InputError
 from srft.harness.facts.records import Quality
+from srft.harness.run.entries import CritiqueEntry, RunEntry
 from srft.harness.run.find import find_run, round_folders
-from srft.harness.run.index import CritiqueEntry, Index, RunEntry
+from srft.harness.run.index import Index
 from srft.harness.run.labels import labels_by
 from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import Interval

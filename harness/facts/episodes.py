@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from srft.harness.facts.records import Episodes, Spent
-from srft.harness.run.index import Index, RunEntry, Tally, total
+from srft.harness.run.entries import RunEntry, Tally, total
+from srft.harness.run.index import Index
 from srft.harness.run.store import Round
 from srft.harness.statistics.statistics import mean_rate, rate_interval
 

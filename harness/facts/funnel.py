@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from srft.harness.facts.records import ArmRows, Drop, Episodes, FunnelStep, Judgement, Practice, Round
-from srft.harness.run.index import UNFINISHED
+from srft.harness.run.entries import UNFINISHED
 
 
 def funnel(

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from srft.harness.facts.episodes import spent
 from srft.harness.facts.records import Judgement
-from srft.harness.run.index import VERDICTS, CritiqueEntry, Index, RunEntry, Tally, plus
+from srft.harness.run.entries import VERDICTS, CritiqueEntry, RunEntry, Tally, plus
+from srft.harness.run.index import Index
 
 OUTCOMES = ("resolved", "unresolved", "unknown")
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, Source, StepLabel
 from srft.env.errors import InputError
+from srft.harness.run.entries import RunEntry
 from srft.harness.run.find import find_place, round_folders
-from srft.harness.run.index import Index, RunEntry
+from srft.harness.run.index import Index
 from srft.harness.run.run_mask import RunMask, mask_of
 from srft.harness.run.store import Round
 from srft.harness.run.trained import (

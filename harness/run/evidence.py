@@ -17,7 +17,8 @@ from srft.critic.labels.labels import SHOWN, Evidence, Information
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade
 from srft.env.tasks.task import load_tasks
-from srft.harness.run.index import Index, RunEntry, entry_of
+from srft.harness.run.entries import RunEntry, entry_of
+from srft.harness.run.index import Index
 from srft.harness.run.run_yaml import config_folder, kept_config
 from srft.harness.run.store import Round
 

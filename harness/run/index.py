@@ -20,10 +20,6 @@ from srft.agent.records import Trajectory
 from srft.critic.labels.labels import Critique, Source
 from srft.env.errors import InputError
 from srft.env.grading.grade import Grade, patch_hash
-from srft.harness.run.entries import CODES as CODES
-from srft.harness.run.entries import ENDED_BY_INFRASTRUCTURE as ENDED_BY_INFRASTRUCTURE
-from srft.harness.run.entries import UNFINISHED as UNFINISHED
-from srft.harness.run.entries import VERDICTS as VERDICTS
 from srft.harness.run.entries import (
     CritiqueEntry,
     GradeEntry,
@@ -33,12 +29,6 @@ from srft.harness.run.entries import (
     entry_of_patch,
     grade_entry,
 )
-from srft.harness.run.entries import Tally as Tally
-from srft.harness.run.entries import failed_tool as failed_tool
-from srft.harness.run.entries import label_of as label_of
-from srft.harness.run.entries import plus as plus
-from srft.harness.run.entries import tool_error_codes as tool_error_codes
-from srft.harness.run.entries import total as total
 from srft.harness.run.file_index import FileIndex
 from srft.harness.run.predictions import predictions_on_file
 from srft.harness.run.store import JsonLines, Round

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.harness.look.web.places import Place
-from srft.harness.run.index import CritiqueEntry, RunEntry
+from srft.harness.run.entries import CritiqueEntry, RunEntry
 from srft.harness.run.labels import codes_by, labels_of_arm
 from srft.harness.run.run_mask import RunMask, mask_of
 from srft.harness.run.trained import RowsFile, rows_command, rows_on_file, runs_on_file

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.timeline import StepView, Timeline
-from srft.harness.run.index import RunEntry
+from srft.harness.run.entries import RunEntry
 
 
 class StepPair(NamedTuple):

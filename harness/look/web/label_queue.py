@@ -13,7 +13,7 @@ from srft.critic.labels.labels import StepLabel
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import effective_codes
 from srft.harness.look.web.places import Place
-from srft.harness.run.index import CODES, RunEntry
+from srft.harness.run.entries import CODES, RunEntry
 
 KINDS = ("mistake", "disagreement", "unlabelled")
 """mistake: the verdict that counts. disagreement: critics, people or both gave different verdicts. unlabelled: this

@@ -23,7 +23,7 @@ from srft.harness.look import format
 from srft.harness.look.tables import cell_of
 from srft.harness.look.web.places import key_of
 from srft.harness.look.web.table import Query
-from srft.harness.run.index import VERDICTS, RunEntry
+from srft.harness.run.entries import VERDICTS, RunEntry
 from srft.harness.run.trained import rows_command
 from srft.harness.stages.progress import clock
 from srft.train.rows.show import inert

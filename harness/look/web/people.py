@@ -19,7 +19,7 @@ from srft.critic.agreement import cohen_kappa
 from srft.critic.labels.labels import FILE_PREFIX, Critique, StepLabel, Verdict
 from srft.env.errors import InputError
 from srft.harness.look.web.places import Place
-from srft.harness.run.index import CODES, CritiqueEntry, RunEntry
+from srft.harness.run.entries import CODES, CritiqueEntry, RunEntry
 from srft.harness.run.labels import labels_by
 
 PEOPLE_NAME = "human"

@@ -19,8 +19,8 @@ from srft.harness.look.web.people import Agreement, Person, agreement
 from srft.harness.look.web.places import Place
 from srft.harness.look.web.reading import PaintedLine, Prose, code, issue_of, output, painted, prose, text_of
 from srft.harness.look.web.table import Query
+from srft.harness.run.entries import CODES, RunEntry
 from srft.harness.run.evidence import log_of
-from srft.harness.run.index import CODES, RunEntry
 from srft.harness.run.labels import labels_by
 from srft.harness.run.run_mask import StepMask
 from srft.train.rows.mask import Arm

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from srft.env.errors import InputError
 from srft.harness.look.web.arms import Arms
 from srft.harness.look.web.places import Place
-from srft.harness.run.index import RunEntry
+from srft.harness.run.entries import RunEntry
 from srft.harness.run.trained import arms_on_file, rows_command, rows_folder
 from srft.train.rows.mask import Arm
 from srft.train.rows.rows import RowTable

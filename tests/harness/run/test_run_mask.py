@@ -8,7 +8,7 @@ import pytest
 from srft.agent.importing.importers import read_runs
 from srft.critic.labels.labels import Evidence, StepLabel
 from srft.critic.rules.rules import ToolErrorCritic
-from srft.harness.run.index import VERDICTS, tool_error_codes
+from srft.harness.run.entries import VERDICTS, tool_error_codes
 from srft.harness.run.run_mask import mask_of
 from srft.harness.run.store import Run
 from srft.harness.run.trained import open_rows, runs_on_file, trained_of
