@@ -53,7 +53,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def _complete(marks: tuple[Any, ...]) -> None:
     """Have typer complete an option, or an argument, that says nothing of it itself."""
     for mark in marks:
-        # In `Annotated`, the first name that an option is given stands in the place of its default.
+        # In `Annotated`, the first name that an option is given takes the place of its default.
         names = (mark.default, *(mark.param_decls or ()), mark.metavar)
         known = [found for name in names if isinstance(name, str) and (found := completion(name))]
         if known and mark.autocompletion is None:

@@ -28,7 +28,7 @@ def compare(
 ) -> None:
     """Compare two runs task by task: the difference with its interval, a test, what changed.
 
-    A run stands for the model it ended with: the one promoted last, else the best of its last round, else its episodes.
+    A run means the model it ended with: the one promoted last, else the best of its last round, else its episodes.
     Two models are compared over tasks. With --seeds two recipes are, over seeds and tasks: three seeds of each are
     needed, five against the base model.
 

@@ -70,7 +70,7 @@ def environment() -> Iterator[str]:
 
 def as_yaml(listed: Iterable[Any]) -> str:
     """Settings as a file that `--config` reads. What is required, and what belongs to a group that is off unless it is
-    given, stands in comments."""
+    given, is in comments."""
     lines: list[str] = []
     off: list[str] = []
     for one in listed:

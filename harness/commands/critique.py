@@ -104,7 +104,7 @@ def critique(
 
 
 def critic_options(critic: str | None, sets: list[str]) -> dict[str, Any]:
-    """What --critic and --set come to; a judge's YAML file stands for its settings, which --set can still change."""
+    """What --critic and --set come to; a judge's YAML file holds its settings, which --set can still change."""
     from msgspec import to_builtins
 
     from srft.critic.judge.config import JudgeConfig

@@ -65,17 +65,11 @@ def view(
     from srft.harness.look.web.folder_app import Shelf, make_folder_app
     from srft.harness.look.web.guard import Access
     from srft.harness.look.web.viewer import Viewer
-    from srft.harness.run.find import round_folders
 
-    if folder and run and folder != run:
-        raise InputError(f"{folder} and --run {run}: two run directories; name one")
-    path = Path(required(folder or run, "RUN"))
     if export is None and (only or arm):
         raise InputError("--only and --arm go with --export; in the browser both are choices on the page")
+    path, is_run = _folder(folder, run, exports=export is not None)
     wanted = frozenset(ids(only) or ()) or None
-    is_run = any(True for _ in round_folders(path))
-    if export is not None and path.is_dir() and not is_run:
-        raise InputError(f"--export: {path} is not a run; name the one run to export")
 
     def open_viewer(run: Path) -> Viewer:
         viewer = Viewer(run, person=name, tasks=tasks, tokenizer=tokenizer, only=wanted)
@@ -96,6 +90,19 @@ def view(
         print("reading the run ...", file=sys.stderr)
         app = make_app(open_viewer(path), access=access)
     _serve(app, listener, access, host, open_browser=not no_browser)
+
+
+def _folder(folder: str | None, run: str | None, *, exports: bool) -> tuple[Path, bool]:
+    """The folder to look at, and whether it is one run's. Raises InputError."""
+    from srft.harness.run.find import round_folders
+
+    if folder and run and folder != run:
+        raise InputError(f"{folder} and --run {run}: two run directories; name one")
+    path = Path(required(folder or run, "RUN"))
+    is_run = any(True for _ in round_folders(path))
+    if exports and path.is_dir() and not is_run:
+        raise InputError(f"--export: {path} is not a run; name the one run to export")
+    return path, is_run
 
 
 def _export(viewer: "Viewer", folder: Path, *, arm: str | None, only: frozenset[str] | None) -> None:

@@ -244,7 +244,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _unshared(value: Any) -> Any:
-    """Without YAML's anchors: a group that stands in two places is set in each by itself."""
+    """Without YAML's anchors: a group that is in two places is set in each by itself."""
     if isinstance(value, dict):
         return {key: _unshared(inner) for key, inner in value.items()}
     return [_unshared(inner) for inner in value] if isinstance(value, list) else value

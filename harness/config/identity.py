@@ -1,4 +1,4 @@
-"""One notion of identity: what the names in a configuration stand for, and whether it goes on with what a run has.
+"""One notion of identity: what the names in a configuration refer to, and whether it can resume a run.
 
     identity(config, base=Path())                     # {"episode.steps": 30, "prompt": "3f2a...", ...}: what decides
     keep(folder, Identity.of(config, base=Path()))    # identity.json beside run.yaml or loop.yaml
@@ -46,7 +46,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Change(NamedTuple):
-    """A setting in which a configuration does not go on with what there is."""
+    """A setting in which a configuration cannot resume what is there."""
 
     setting: str
     before: Any
@@ -81,7 +81,7 @@ def keep(folder: Path, made: Identity) -> None:
 
 
 def changed(before: Identity, now: Identity, *, may_grow: Collection[str] = ()) -> list[Change]:
-    """Where a configuration does not go on with what there is: all that decides, and of what adds, the settings of
+    """The settings in which a configuration cannot resume what is there: all that decides, and of what adds, those of
     `may_grow` where there is less of them or another."""
     changes = list(_other(before.decides, now.decides))
     for name in sorted(may_grow):

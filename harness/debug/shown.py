@@ -159,7 +159,7 @@ def grade_text(grade: Grade, *, log: str | None) -> Text:
 
 
 def action_title(proposal: Proposal | None, *, writing: Literal["edit", "own"] | None, is_over: bool) -> str:
-    """What stands above the action: what it is, and the keys that go on from there."""
+    """The line above the action: what it is, and the keys that continue from there."""
     kind = " (edit tool, JSON)" if proposal and proposal.action and proposal.action.tool == "edit" else ""
     if writing == "own":
         return "your own action: F2 does it, escape leaves"

@@ -226,7 +226,7 @@ def read_side(name: str, *, seeds: bool = False) -> Side:
 
 
 def _chosen(folder: Path) -> Path:
-    """The folder with the episodes that a run stands for; the folder itself where it is no run's."""
+    """The folder with the episodes that represent a run; the folder itself where it is no run's."""
     rounds = [place for _, place in round_folders(folder)]
     if not rounds:
         return folder

@@ -3,7 +3,7 @@
     report = read_report(Path("runs/demo"))
     report.headline.trained.resolved, report.rounds[1].evaluation.interval
 
-Reads only; nothing is locked, so it may look at a run while it goes on. The same files give the same report.
+Reads only; nothing is locked, so it may look at a run while it is under way. The same files give the same report.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     counts: Mapping[str, int]
     """Name -> how many, in the order of the table's columns of these names."""
     letters: Mapping[str, str]
-    """Name -> the letter that stands for it in text; the class of its colour is "f-" and this letter."""
+    """Name -> the letter that shows it in text; the class of its colour is "f-" and this letter."""
 
 
 Chart = Bar | Range | Parts

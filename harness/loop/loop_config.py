@@ -141,7 +141,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The number of rounds."""
     teachers: Annotated[tuple[str, ...], adds_by(model_ids)] = ()
     """Who is collected from, one for each round, the last one for all further rounds too: an endpoint's URL,
-    `demonstrator` (the default), or `student`: the model as it stands. With `runs` the first teacher is that of
+    `demonstrator` (the default), or `student`: the current model. With `runs` the first teacher is that of
     round 2."""
     start: Literal["base", "promoted"] = "base"
     """Which model a round trains: the base model or the promoted one."""

@@ -44,7 +44,7 @@ STAGES = ("practice", "import", "collect", "critique", "rows", "train", "evaluat
 
 
 class Displays(NamedTuple):
-    """How progress is shown: each is entered while its stage goes on."""
+    """How progress is shown: each is entered while its stage runs."""
 
     practice: Callable[[Making], AbstractContextManager[object]] = nullcontext
     episodes: Callable[[Episodes], AbstractContextManager[object]] = nullcontext

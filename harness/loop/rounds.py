@@ -12,7 +12,7 @@ Reads a LoopConfig; writes a run directory (see README, "How data flows") and it
     with Run("runs/demo") as run:
         outcome = loop(read_loop_config("demo"), run, stop=threading.Event())
 
-The same command goes on where the last one ended, however it ended. A stage whose inputs have changed since is done
+The same command resumes where the last one ended, however it ended. A stage whose inputs have changed since is done
 again, and what it had made before is set aside, not deleted.
 """
 

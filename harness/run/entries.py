@@ -241,7 +241,7 @@ def tool_error_codes(run: Trajectory) -> str:
 
 
 def entry_of_patch(task_id: str, hash_: str) -> RunEntry:
-    """What stands for a patch that came without its run."""
+    """The entry of a patch that came without its run."""
     repo = task_id.rpartition("-")[0].replace("__", "/")
     return RunEntry(-1, "", task_id, repo, "", 0, "submitted", hash_)
 

@@ -148,5 +148,5 @@ def between_markers(log: str) -> str:
     if not begin:
         return log
     tests, end, _ = after.partition(_TESTS_END)
-    lines = tests.split("\n")[1:]  # the rest of the line that the marker stands in
+    lines = tests.split("\n")[1:]  # the rest of the line that the marker is in
     return "\n".join(lines[:-1]) + "\n" if end else "\n".join(lines)

@@ -9,7 +9,7 @@ beside them, which may be deleted at any time. Locks nothing: a run may be looke
     index.told(run_id)                              # what critics and people said of it, oldest first
 
 A line counts if its whole record can be read, for everybody; others are in `damaged`. An episode that was done again
-stands in the file twice, and its last line counts; so does the last verdict on a patch.
+is in the file twice, and its last line counts; so does the last verdict on a patch.
 """
 
 from typing import Literal, NamedTuple, TypeVar

@@ -13,7 +13,7 @@ stage wrote lies beside it, so nothing here is state that a file does not also h
     stages.restore("train.srft", key, [folder])    # True where it was made from these very inputs before
 
 A key is one hash, or two with a `+` between them (`joint_key`): of what decides, and of how much there is. What was
-made under the same first hash is gone on with.
+made under the same first hash is resumed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Stages:
 
     def others(self, name: str, key: str) -> str | None:
         """The key of other inputs, from which what lies there of this stage was made; `None`: there is nothing, or it
-        is gone on with."""
+        is resumed."""
         before = self._of(name)
         return None if before is None or _decides(before) == _decides(key) else before
 

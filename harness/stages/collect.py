@@ -96,7 +96,7 @@ def collect(
 ) -> Summary:
     """Collect what is missing of a run. Raises InputError, EngineError, ModelError before anything is begun.
 
-    stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it goes on, to
+    stop: when set, the steps under way are finished, and nothing half-done is kept. watch: entered while it runs, to
     show the progress. into: another place than the run's round 0; the configuration then lies there too. model: one
     that is open already, in the place of the one that the configuration names; it stays open.
     """

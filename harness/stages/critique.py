@@ -82,7 +82,7 @@ class CritiqueConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Runs at a time."""
     max_usd: Annotated[Annotated[float, MORE_THAN_0] | None, MAY_CHANGE] = None
     """US dollars that this critic's labels of the round may cost, earlier commands included. No run is begun that would
-    go over it; a larger ceiling goes on."""
+    go over it; a larger ceiling resumes."""
     batch: Annotated[BatchConfig, MAY_CHANGE] = BatchConfig()
     """Ask by batch files."""
     plan: Annotated[CritiqueAssumptions, MAY_CHANGE] = CritiqueAssumptions()
@@ -168,7 +168,7 @@ def critique(
 ) -> Summary:
     """Judge what is not judged yet. Raises InputError, ModelError before anything is begun.
 
-    stop: when set, the runs under way are finished and no other is begun. watch: entered while it goes on.
+    stop: when set, the runs under way are finished and no other is begun. watch: entered while it runs.
     """
     round_ = run.round(find_round(run.path, config.round))
     batch = _batch(config, round_)

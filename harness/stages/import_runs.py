@@ -144,7 +144,7 @@ class _Progress(Progress):
 
 
 class _Adding:
-    """An import while it goes on: what is on file, what was added, and what was counted."""
+    """An import under way: what is on file, what was added, and what was counted."""
 
     def __init__(self, known: _Known, round_: Round, choice: Choice, progress: Progress) -> None:
         self._known, self._round, self._choice, self.progress = known, round_, choice, progress

@@ -34,7 +34,7 @@ class TrainingFailed(SrftError):
 def train_in_process(
     *, rows: Path, model: str, out: Path, recipe: str, sets: Sequence[str], processes: int, stop: threading.Event
 ) -> Trained | None:
-    """Train, or go on, or find it done; `None` where it was stopped. Raises TrainingFailed.
+    """Train, or resume, or find it done; `None` where it was stopped. Raises TrainingFailed.
 
     stop: when set, the step under way is finished and a checkpoint written.
     """

@@ -11,7 +11,7 @@ GET  /tokens/PLACE/ID?arm=...   its token rows
 GET  /text/PLACE/ID?part=...    a folded text, whole
 GET  /next/PLACE/ID?kind=...    the next mistake, disagreement or unlabelled step
 GET  /contrast, /outcomes       two runs, two places side by side
-GET  /version, /live            what to look for a change at; what goes on now
+GET  /version, /live            changes when something on file does; the work under way
 POST /labels                    a person's word on a step
 
 `folder_app.py` serves a folder of runs: the same addresses, below /at/RUN.

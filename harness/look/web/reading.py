@@ -5,7 +5,7 @@ Everything is made inert and escaped here; what comes out is markup of our own w
     prose("**Looking** at `a.py`").head                     # <p><strong>Looking</strong> at <code>a.py</code></p>
     code(folded("ls -la"), "bash").head                     # spans of classes, which view.css colours
     unwrapped("<returncode>0</returncode>\n<output>\nhi\n</output>")       # Unwrapped("hi", ("exit code 0",))
-    issue_of(run.messages)                                  # what stands in <issue>, <pr_description>, ...
+    issue_of(run.messages)                                  # the text in <issue>, <pr_description>, ...
 """
 
 import re

@@ -106,7 +106,7 @@ class Viewer:
         return version_of(self.library)
 
     def live(self, pages: Pages) -> str:
-        """The panel of what goes on now."""
+        """The panel of the work under way."""
         return pages.html("live.html", live=live_view(self.run))
 
     def timeline(self, pages: Pages, key: str, run_id: str, query: Query) -> str:
